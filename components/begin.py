@@ -1,0 +1,39 @@
+"""First task of a run: its id, its record, and what its models share."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from hep2flow.components import images
+
+
+@dsl.component(base_image=images.STEP, install_kfp_package=False)
+def begin(
+    run_id: str,
+    job_id: str,
+    recipes: list,  # type: ignore[type-arg]
+    profile: str,
+    source: str,
+    format: str,
+    store_endpoint: str,
+    store_region: str,
+    store_bucket: str,
+    store_prefix: str,
+) -> NamedTuple("Begun", [("run_id", str), ("store", dict), ("data", dict)]):  # type: ignore[valid-type]
+    """Validate the recipes and write the run's record; the store's address travels on as one value."""
+    from typing import Any, NamedTuple, cast
+
+    from hep2flow.cluster.step import mendable, store_of
+    from hep2flow.stages.begin import begin as stage
+
+    class Begun(NamedTuple):
+        run_id: str
+        store: dict[str, Any]
+        data: dict[str, Any]
+
+    store = {"endpoint": store_endpoint, "region": store_region, "bucket": store_bucket, "prefix": store_prefix}
+    with mendable():
+        begun, data = stage(
+            store_of(store), run_id, job_id, {"source": source, "format": format}, recipes, cast("Any", profile)
+        )
+    return Begun(begun, store, data.model_dump(mode="json"))

@@ -1,0 +1,1 @@
+"""Kubeflow pipelines, and their compiled YAML, which a test holds against this code."""

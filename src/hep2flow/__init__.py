@@ -1,0 +1,3 @@
+"""hep2flow: HEp-2 cell classification as a reproducible workflow."""
+
+__version__ = "0.1.0"

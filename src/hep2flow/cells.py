@@ -1,0 +1,212 @@
+"""The Cell table: one row per cell, its schema, its pixels, its digest.
+
+A data set is a set of Parquet parts of this schema. Its digest covers every column of the rows sorted by ``cell_id``,
+with pixels decoded: the same cells give the same digest on every machine, whatever the file bytes or their order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+OfficialSplit = Literal["train", "test"]
+Intensity = Literal["positive", "intermediate"]
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+DIGEST_LENGTH = 32  # hexadecimal digits, 128 bits
+PART_BYTES = 64 * 2**20
+
+SCHEMA = pa.schema(
+    [
+        pa.field("cell_id", pa.string(), nullable=False),
+        pa.field("official_split", pa.string()),
+        pa.field("pattern", pa.string(), nullable=False),
+        pa.field("intensity", pa.string()),
+        pa.field("specimen_id", pa.string()),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("image", pa.binary(), nullable=False),
+        pa.field("mask", pa.binary()),
+        pa.field("sha256", pa.string(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the Cell table.
+
+    cell_id:        unique in the data set
+    official_split: train, test, or None where the source has no official split
+    pattern:        the label, for example ``homogeneous``
+    intensity:      positive, intermediate, or None
+    specimen_id:    the slide the cell was cut from, or None where unknown
+    width, height:  pixels
+    image:          lossless PNG, grey or RGB, 8 or 16 bit
+    mask:           PNG, one channel, 0 or 255, of the image's size; None where there is none
+    sha256:         of the decoded pixels of ``image``, see :func:`pixel_sha256`
+    """
+
+    cell_id: str
+    official_split: OfficialSplit | None
+    pattern: str
+    intensity: Intensity | None
+    specimen_id: str | None
+    width: int
+    height: int
+    image: bytes
+    mask: bytes | None
+    sha256: str
+
+    def pixels(self) -> Pixels:
+        """Decoded image: (height, width) or (height, width, 3), uint8 or uint16."""
+        return decode_png(self.image)
+
+    def mask_pixels(self) -> npt.NDArray[np.bool_] | None:
+        """Decoded mask, (height, width), True inside the cell; None where there is none."""
+        return None if self.mask is None else decode_png(self.mask) > 127
+
+
+def pixel_sha256(pixels: npt.NDArray[Any]) -> str:
+    """SHA-256 of an image's decoded pixels, shape and type included: independent of the file format."""
+    little_endian = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False))
+    header = f"{little_endian.dtype.name}:{','.join(map(str, little_endian.shape))}:".encode()
+    return hashlib.sha256(header + little_endian.tobytes()).hexdigest()
+
+
+def row_digest(cell: Cell, mask_sha256: str | None) -> bytes:
+    """SHA-256 over every column of one row, pixels by their own hash."""
+    columns = [
+        cell.cell_id,
+        cell.official_split,
+        cell.pattern,
+        cell.intensity,
+        cell.specimen_id,
+        cell.width,
+        cell.height,
+        cell.sha256,
+        mask_sha256,
+    ]
+    return hashlib.sha256(json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode()).digest()
+
+
+def digest_of(rows: dict[str, bytes]) -> str:
+    """Digest of a data set from ``cell_id -> row_digest``; the order of the mapping does not matter."""
+    total = hashlib.sha256()
+    for cell_id in sorted(rows):
+        total.update(rows[cell_id])
+    return total.hexdigest()[:DIGEST_LENGTH]
+
+
+class CellWriter:
+    """Writes cells to Parquet parts in a folder, one part in memory at a time.
+
+    A part never mixes official splits, so that reading the training cells never touches a part with test cells.
+    Use as a context manager; ``digest``, ``parts`` and ``statistics`` are complete once it has closed.
+    """
+
+    def __init__(self, folder: Path, part_bytes: int = PART_BYTES) -> None:
+        self.folder = folder
+        self.part_bytes = part_bytes
+        self.parts: list[dict[str, Any]] = []
+        self.max_value = 0
+        self._digests: dict[str, bytes] = {}
+        self._rows: list[Cell] = []
+        self._bytes = 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> CellWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._flush()
+
+    def add(self, cell: Cell, max_value: int, mask_sha256: str | None) -> None:
+        """Append one cell.
+
+        max_value:   largest pixel value of its image, in the image's own units
+        mask_sha256: :func:`pixel_sha256` of its boolean mask, None where it has none
+        """
+        assert cell.cell_id not in self._digests, f"cell {cell.cell_id} was added twice"
+        if self._rows and (
+            self._rows[-1].official_split != cell.official_split or self._bytes + len(cell.image) > self.part_bytes
+        ):
+            self._flush()
+        self._digests[cell.cell_id] = row_digest(cell, mask_sha256)
+        self.max_value = max(self.max_value, max_value)
+        self._rows.append(cell)
+        self._bytes += len(cell.image) + len(cell.mask or b"")
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        path = self.folder / f"part-{len(self.parts):05d}.parquet"
+        table = pa.Table.from_pylist([vars(cell) for cell in self._rows], schema=SCHEMA)
+        # The images are PNG: compressing them again costs time and gains nothing.
+        pq.write_table(table, path, compression="none", row_group_size=1024)
+        self.parts.append(
+            {"file": path.name, "rows": len(self._rows), "official_split": self._rows[0].official_split}
+        )
+        self._rows, self._bytes = [], 0
+
+    @property
+    def digest(self) -> str:
+        """The data set's digest."""
+        return digest_of(self._digests)
+
+    @property
+    def count(self) -> int:
+        """Cells written."""
+        return len(self._digests)
+
+
+def read_part(path: Path, keep: set[str] | None = None, columns: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of one Parquet part as dictionaries, a row group at a time; only those in ``keep`` where it is given."""
+    names = list(columns) if columns is not None else SCHEMA.names
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            if keep is not None:
+                ids = file.read_row_group(group, columns=["cell_id"]).column("cell_id").to_pylist()
+                wanted = [i for i, cell_id in enumerate(ids) if cell_id in keep]
+                if not wanted:
+                    continue
+                yield from file.read_row_group(group, columns=names).take(wanted).to_pylist()
+            else:
+                yield from file.read_row_group(group, columns=names).to_pylist()
+
+
+def decode_png(data: bytes) -> Pixels:
+    """Pixels of a PNG written by :func:`encode_png`: (height, width[, 3]), uint8 or uint16."""
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode == "I":  # Pillow's old name for 16-bit grey
+            return np.asarray(image).astype(np.uint16)
+        return np.array(image.convert("L") if image.mode == "1" else image)
+
+
+def encode_png(pixels: npt.NDArray[Any], compress_level: int = 1) -> bytes:
+    """Lossless PNG of (height, width) uint8, uint16 or bool, or (height, width, 3) uint8. Booleans become 0 and 255."""
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8) * 255
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=compress_level)
+    return buffer.getvalue()
+
+
+def significant_bits(max_value: int) -> int:
+    """Bits a camera really used: the smallest of 8, 10, 12, 14, 16 that holds ``max_value``.
+
+    A 12-bit camera that writes 16-bit files has its white at 4095, not at 65535.
+    """
+    return next(bits for bits in (8, 10, 12, 14, 16) if max_value < 2**bits)

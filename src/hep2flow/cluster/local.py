@@ -1,0 +1,42 @@
+"""The pipeline on this machine, through Kubeflow's own local runner: each task a process of this Python."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from hep2flow.store.runs import RunView, show_run
+from hep2flow.store.s3 import Store
+
+
+def run_here(store: Store, parameters: dict[str, Any], log: Path) -> RunView:
+    """Run ``pipelines/reproduce.py`` with these parameters; returns the finished run's view.
+
+    log: what the runner and the tasks print, appended
+    """
+    from kfp import local
+
+    from hep2flow.distributed.cluster import shared_cluster
+    from hep2flow.pipelines.reproduce import reproduce
+
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        log.open("a", encoding="utf-8", buffering=1) as output,
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
+        warnings.catch_warnings(),
+        tempfile.TemporaryDirectory(prefix="hep2flow-kfp-") as root,
+        shared_cluster(),
+    ):
+        # The runner warns that our images do not contain the word "python": it does not use them.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        logging.captureWarnings(True)
+        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=root, raise_on_error=False)
+        reproduce(**parameters)
+    return show_run(store, parameters["run_id"])
+
+

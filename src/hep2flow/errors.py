@@ -1,0 +1,44 @@
+"""What goes wrong and can be mended by the user: never shown as a traceback, always exit code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class UserError(Exception):
+    """Something the user can mend.
+
+    The message is one line: what is wrong, where (file, row, key), and what to do about it.
+    """
+
+
+@dataclass(frozen=True, order=True)
+class Fault:
+    """One thing wrong with a data set.
+
+    where: file, and row where there is one, for example ``training/gt_training.csv, row 17``
+    what:  what is wrong there
+    mend:  what to do
+    """
+
+    where: str
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}; {self.mend}"
+
+
+class DataFaults(UserError):
+    """Every fault found in one data set, reported together."""
+
+    def __init__(self, source: str, faults: Sequence[Fault]) -> None:
+        self.source = source
+        self.faults = sorted(faults)
+        count = f"{len(self.faults)} fault{'' if len(self.faults) == 1 else 's'}"
+        super().__init__("\n".join([f"{source}: {count}, nothing was written", *(f"  {f}" for f in self.faults)]))
+
+
+class StoreError(UserError):
+    """The object store cannot be reached, refuses, or lacks what was asked of it."""

@@ -1,0 +1,102 @@
+"""Cells in memory, ready for a network: decoded once, resized once, augmented per image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tv
+
+from hep2flow.cells import decode_png
+from hep2flow.learning.augment import Augmentation
+from hep2flow.learning.randomness import seeded
+from hep2flow.recipe import Data, Recipe
+
+Key = tuple[int, int]  # (epoch, index): what a loader asks for, so that a draw depends on the epoch and the cell alone
+
+INTERPOLATION = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
+
+
+def to_rgb8(png: bytes, bits: int) -> torch.Tensor:
+    """Decoded cell as uint8 (3, height, width); grey becomes three equal channels, ``bits`` deep pixels scale to 255."""
+    pixels = decode_png(png)
+    if pixels.dtype == np.uint16:
+        pixels = np.clip(np.rint(pixels * (255.0 / (2**bits - 1))), 0, 255).astype(np.uint8)
+    if pixels.ndim == 2:
+        return torch.from_numpy(pixels).expand(3, -1, -1).contiguous()
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def resize(image: torch.Tensor, size: int, data: Data) -> torch.Tensor:
+    """uint8 (3, height, width) -> uint8 (3, size, size), aspect ratio not kept: the paper goes directly to 224 x 224."""
+    return tv.resize(image, [size, size], interpolation=INTERPOLATION[data.interpolation], antialias=True)
+
+
+def normalize(images: torch.Tensor, data: Data) -> torch.Tensor:
+    """uint8 pixels -> float32, (x / 255 - mean) / std."""
+    return images.to(torch.float32).div_(255.0).sub_(data.mean).div_(data.std)
+
+
+class CellSet(Dataset[tuple[torch.Tensor, int]]):
+    """Cells of one subset with their labels.
+
+    ids:    cell_id of every cell
+    images: uint8 (3, height, width) each; resized already, except where the recipe crops at random from the full cell
+    labels: int64 (n,), index into the sorted pattern names
+    """
+
+    def __init__(
+        self, rows: Iterable[Mapping[str, Any]], labels: list[str], bits: int, recipe: Recipe, *, training: bool
+    ) -> None:
+        self.recipe = recipe
+        self.augmentation = Augmentation(recipe) if training else None
+        self.ids: list[str] = []
+        self.images: list[torch.Tensor] = []
+        targets: list[int] = []
+        full_size = training and recipe.augment.random_resized_crop is not None
+        for row in rows:
+            image = to_rgb8(row["image"], bits)
+            self.images.append(image if full_size else resize(image, recipe.model.image_size, recipe.data))
+            self.ids.append(row["cell_id"])
+            targets.append(labels.index(row["pattern"]))
+        self.labels = torch.tensor(targets, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:  # type: ignore[override]
+        epoch, index = key
+        if self.augmentation is None:
+            return normalize(self.images[index], self.recipe.data), int(self.labels[index])
+        with seeded(self.recipe.train.seed, epoch, self.ids[index]):
+            return self.augmentation(self.images[index]), int(self.labels[index])
+
+    def batches(self, keys: Iterable[list[Key]], workers: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Batches of float32 (b, 3, size, size) and int64 (b,), in the order of ``keys``."""
+        loader = DataLoader(
+            self,
+            batch_sampler=list(keys),  # type: ignore[arg-type]  # a list of lists of keys is one
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+        yield from loader
+
+
+def training_keys(count: int, epoch: int, batch_size: int, seed: int) -> list[list[Key]]:
+    """Every cell once, in an order drawn from (seed, epoch), cut into batches; the last may be short."""
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    keys = [(epoch, int(index)) for index in order]
+    return [keys[start : start + batch_size] for start in range(0, count, batch_size)]
+
+
+def ordered_keys(count: int, batch_size: int) -> list[list[Key]]:
+    """Every cell once, in order."""
+    keys: list[Key] = [(0, index) for index in range(count)]
+    return [keys[start : start + batch_size] for start in range(0, count, batch_size)]
+
+
+Subset = Literal["train", "val", "test"]

@@ -1,0 +1,28 @@
+"""Losses of paper Table 2, on logits (n, classes) and soft targets (n, classes)."""
+
+from __future__ import annotations
+
+import torch
+from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
+
+from hep2flow.recipe import Loss
+
+
+def build_loss(section: Loss) -> torch.nn.Module:
+    """timm's ``SoftTargetCrossEntropy`` or ``BinaryCrossEntropy``; smoothing is done by the batch, never again here."""
+    if section.name == "binary_cross_entropy":
+        loss: torch.nn.Module = BinaryCrossEntropy(smoothing=0.0)
+    else:
+        loss = SoftTargetCrossEntropy()
+    return loss
+
+
+def probabilities(logits: torch.Tensor, section: Loss) -> torch.Tensor:
+    """Class probabilities (n, classes) that sum to 1.
+
+    One-against-all sigmoids are normalised to a distribution, so that both losses fill the same evaluation contract.
+    """
+    if section.name == "binary_cross_entropy":
+        each = logits.float().sigmoid()
+        return each / each.sum(1, keepdim=True).clamp_min(1e-12)
+    return logits.float().softmax(1)

@@ -1,0 +1,40 @@
+"""Probabilities of a trained network over a set of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from hep2flow.learning.data import CellSet, ordered_keys
+from hep2flow.learning.losses import probabilities
+from hep2flow.learning.tta import dihedral_views
+from hep2flow.recipe import Recipe
+
+
+@torch.inference_mode()
+def predict(
+    network: torch.nn.Module,
+    cells: CellSet,
+    recipe: Recipe,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities without and with the recipe's test-time augmentation, each float32 (n, classes), rows in the cells' order.
+
+    Without TTA in the recipe both are the same tensor.
+    """
+    network.eval()
+    plain, augmented = [], []
+    done = 0
+    for images, _ in cells.batches(ordered_keys(len(cells), recipe.eval.batch_size)):
+        images = images.to(device)
+        # The first view is the cell as it is.
+        views = dihedral_views(images) if recipe.eval.tta == "dihedral" else iter([images])
+        each = torch.stack([probabilities(network(view), recipe.loss) for view in views])
+        plain.append(each[0].cpu())
+        augmented.append(each.mean(0).cpu())
+        done += len(images)
+        if progress is not None:
+            progress(done, len(cells))
+    return torch.cat(plain), torch.cat(augmented)

@@ -1,0 +1,360 @@
+"""The Recipe: every choice of an experiment as one validated object.
+
+A recipe is a YAML file of the sections below. Unknown keys, wrong types and impossible combinations are refused with the
+key's path and the values allowed there. ``recipes/`` holds the shipped ones in two profiles: ``paper`` (the paper's Tables
+1 and 2) and ``laptop`` (small networks from scratch, stand-ins that a two-core machine trains in minutes).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hep2flow.errors import UserError
+
+Profile = Literal["paper", "laptop"]
+Protocol = Literal["auto", "given", "stratified", "specimen", "id-block", "whole-train"]
+MaskMode = Literal["apply", "crop", "none"]
+MaskSource = Literal["auto", "given"]
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Range = Annotated[tuple[Positive, Positive], Field(description="low, high")]
+
+
+class Section(BaseModel):
+    """A recipe section: unknown keys are refused, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Model(Section):
+    """The network.
+
+    network:        timm's model name, for example ``convnext_base.fb_in22k``
+    weights:        ``pretrained`` (timm's hub), ``none`` (from scratch), or a path or s3:// URI of safetensors
+    image_size:     side of the square input, pixels
+    drop_path_rate: stochastic depth, 0 to below 1
+    layer_scale:    first value of ConvNeXt's layer scale, null for timm's own (1e-6: too small for a short training from scratch)
+    """
+
+    network: str = Field(min_length=1)
+    weights: str = Field("pretrained", min_length=1)
+    image_size: int = Field(224, ge=32, le=1024)
+    drop_path_rate: float = Field(0.0, ge=0, lt=1)
+    layer_scale: Positive | None = None
+
+
+class Split(Section):
+    """How cells are divided into train, validation and test.
+
+    protocol:       auto (given where the source has one, else stratified) | given | stratified | specimen | id-block | whole-train
+    train_fraction: share of the training cells that is trained on; the paper's 5:5 is 0.5
+    seed:           of the division
+    """
+
+    protocol: Protocol = "auto"
+    train_fraction: Fraction = 0.5
+    seed: int = Field(0, ge=0)
+
+
+class Data(Section):
+    """What the network is shown.
+
+    mask:          apply (pixels outside the mask become 0, the paper's section 3.1.1) | crop (cut to the mask's box, background kept) | none
+    mask_source:   auto (the source's masks, derived by Otsu where the source has none at all) | given (refuse a source without masks)
+    interpolation: of every resize
+    mean, std:     normalisation of every channel, on pixel values in [0, 1] (paper Table 1: 0.5, 0.25)
+    """
+
+    mask: MaskMode = "apply"
+    mask_source: MaskSource = "auto"
+    split: Split = Split()
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    mean: float = 0.5
+    std: Positive = 0.25
+
+
+class ColorJitter(Section):
+    """torchvision ``ColorJitter``: a number x means the range [max(0, 1 - x), 1 + x], a pair is the range itself."""
+
+    brightness: Range | NonNegative = 0.0
+    contrast: Range | NonNegative = 0.0
+    saturation: Range | NonNegative = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+
+
+class RandomErasing(Section):
+    """torchvision ``RandomErasing`` on normalised pixels, filled with 0."""
+
+    probability: Probability = 0.5
+    scale: Range = (0.02, 0.33)
+    ratio: Range = (0.3, 3.3)
+
+
+class RandomResizedCrop(Section):
+    """torchvision ``RandomResizedCrop``."""
+
+    scale: Range = (0.25, 1.0)
+    ratio: Range = (0.75, 1.33)
+
+
+class Cutout(Section):
+    """One square hole at a random centre, its side a fraction of the image's; the paper gives no size: half is our choice."""
+
+    side: Fraction = 0.5
+
+
+class RandAugment(Section):
+    """timm ``rand_augment_transform``; the paper gives no parameters: N=2, M=9 are our choice."""
+
+    operations: int = Field(2, ge=1, le=8)
+    magnitude: float = Field(9, ge=0, le=10)
+
+
+class Augment(Section):
+    """Per-image augmentation of training cells, applied in the order of these keys; ``null`` switches one off."""
+
+    random_resized_crop: RandomResizedCrop | None = None
+    horizontal_flip: Probability = 0.0
+    vertical_flip: Probability = 0.0
+    quarter_turns: bool = False
+    color_jitter: ColorJitter | None = None
+    rand_augment: RandAugment | None = None
+    random_erasing: RandomErasing | None = None
+    cutout: Cutout | None = None
+
+
+class Batch(Section):
+    """Augmentation of whole batches: timm's ``Mixup`` picks mixup or cutmix per batch and smooths inside."""
+
+    mixup: NonNegative = 0.0
+    cutmix: NonNegative = 0.0
+    switch_probability: Probability = 0.5
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Loss(Section):
+    """soft_target_cross_entropy (timm ``SoftTargetCrossEntropy``) | binary_cross_entropy (timm ``BinaryCrossEntropy``, one against all)."""
+
+    name: Literal["soft_target_cross_entropy", "binary_cross_entropy"] = "soft_target_cross_entropy"
+
+
+class Optim(Section):
+    """timm ``create_optimizer_v2``."""
+
+    name: Literal["adam", "adamw", "adamp", "sgd"] = "adamw"
+    lr: Positive
+    weight_decay: NonNegative = 0.0
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+
+
+class Schedule(Section):
+    """Learning rate per update: linear warm-up, then one cosine to 0 (timm ``CosineLRScheduler``).
+
+    Give the warm-up in epochs or in updates, not both.
+    """
+
+    name: Literal["cosine", "constant"] = "cosine"
+    warmup_epochs: NonNegative = 0.0
+    warmup_updates: int = Field(0, ge=0)
+
+
+class Train(Section):
+    """Length, batch and numerics of a training.
+
+    epochs, max_updates: training ends at whichever comes first; max_updates null: epochs alone decide
+    batch_size:          global batch, all workers together
+    validate_every:      epochs between validations; the last epoch is always validated
+    precision:           fp32, or bf16 autocast
+    ema:                 decay of an exponential moving average of the weights, null for none; validated and kept instead of the raw weights
+    accumulation:        batches per update
+    clipping:            largest gradient norm, null for none
+    loader_workers:      processes that augment beside the training; 0 augments in place
+    """
+
+    epochs: int = Field(30, ge=1)
+    max_updates: int | None = Field(None, ge=1)
+    batch_size: int = Field(32, ge=1)
+    validate_every: int = Field(1, ge=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    channels_last: bool = False
+    ema: Fraction | None = None
+    accumulation: int = Field(1, ge=1)
+    clipping: Positive | None = None
+    loader_workers: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0)
+
+
+class Select(Section):
+    """Which epoch is kept: highest validation accuracy, equal accuracy the lower loss (paper section 3.2)."""
+
+    metric: Literal["accuracy"] = "accuracy"
+    tie: Literal["loss"] = "loss"
+
+
+class Eval(Section):
+    """tta: none | dihedral (mean softmax over the 8 flips and quarter turns; the paper leaves TTA undefined)."""
+
+    tta: Literal["none", "dihedral"] = "none"
+    batch_size: int = Field(128, ge=1)
+
+
+class Resources(Section):
+    """What a training asks of the Ray cluster."""
+
+    cpus_per_worker: int = Field(1, ge=1)
+    gpus_per_worker: int = Field(0, ge=0)
+
+
+class Recipe(Section):
+    """Every choice of an experiment. ``paper_model`` is true only for the two networks the paper itself trained."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?$")
+    profile: Profile = "paper"
+    paper_model: bool = False
+    model: Model
+    data: Data = Data()
+    augment: Augment = Augment()
+    batch: Batch = Batch()
+    loss: Loss = Loss()
+    optim: Optim
+    schedule: Schedule = Schedule()
+    train: Train = Train()
+    select: Select = Select()
+    eval: Eval = Eval()
+    resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Recipe:
+        if self.schedule.warmup_epochs and self.schedule.warmup_updates:
+            raise ValueError("schedule: give warmup_epochs or warmup_updates, not both")
+        if self.train.accumulation > 1 and self.train.batch_size % self.train.accumulation:
+            raise ValueError(
+                f"train.accumulation: {self.train.accumulation} does not divide train.batch_size {self.train.batch_size}"
+            )
+        for key in ("random_erasing", "random_resized_crop"):
+            section = getattr(self.augment, key)
+            if section is not None and (section.scale[0] > section.scale[1] or section.ratio[0] > section.ratio[1]):
+                raise ValueError(f"augment.{key}: a range is [low, high]")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The network as every table names it: a laptop network is a stand-in, never the paper's model."""
+        stand_in = "" if self.profile == "paper" else ", laptop stand-in"
+        return f"{self.model.network} @ {self.model.image_size} px ({self.name}{stand_in})"
+
+    def to_yaml(self) -> str:
+        """The complete recipe as YAML; reading it back gives an equal recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_recipe(reference: str, profile: Profile = "paper", overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe of a shipped name in a profile, or of a YAML file, with ``key=value`` overrides applied.
+
+    Raises UserError naming the key's path and what is allowed there.
+    """
+    path = Path(reference)
+    if path.suffix in {".yaml", ".yml"}:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{reference}: cannot read the recipe ({error}); name a readable YAML file") from error
+    else:
+        suffix = "" if profile == "paper" else f".{profile}"
+        shipped = resources.files("hep2flow.recipes") / f"{reference}{suffix}.yaml"
+        if not shipped.is_file():
+            raise UserError(
+                f"--recipe {reference}: no such recipe in profile {profile}; "
+                f"shipped: {', '.join(shipped_names(profile))}; or name a .yaml file"
+            )
+        text = shipped.read_text(encoding="utf-8")
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{reference}: not valid YAML: {' '.join(str(error).split())}") from error
+    return parse_recipe(tree, reference, overrides)
+
+
+def shipped_names(profile: Profile) -> list[str]:
+    """Names of the recipes shipped in one profile."""
+    files = [file.name for file in resources.files("hep2flow.recipes").iterdir() if file.name.endswith(".yaml")]
+    if profile == "paper":
+        return sorted(name.removesuffix(".yaml") for name in files if name.count(".") == 1)
+    return sorted(name.removesuffix(f".{profile}.yaml") for name in files if name.endswith(f".{profile}.yaml"))
+
+
+def parse_recipe(tree: Any, where: str, overrides: Iterable[str] = ()) -> Recipe:
+    """Validate a nested mapping as a recipe, with ``key=value`` overrides; UserError where it is not one."""
+    if not isinstance(tree, dict):
+        raise UserError(f"{where}: a recipe is a mapping of sections, this is {type(tree).__name__}")
+    for override in overrides:
+        _override(tree, override)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"{where}: " + "; ".join(_explain(item) for item in error.errors())) from error
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set {override}: write key=value, for example --set optim.lr=2e-5")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is not valid YAML") from error
+    if isinstance(value, str):
+        # YAML 1.1 reads 2e-5 as text because it has no dot.
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    *sections, leaf = key.split(".")
+    branch = tree
+    for section in sections:
+        child = branch.get(section)
+        if child is None:
+            child = branch[section] = {}
+        if not isinstance(child, dict):
+            raise UserError(f"--set {override}: {section} is a value, not a section")
+        branch = child
+    branch[leaf] = value
+
+
+def _explain(item: Mapping[str, Any]) -> str:
+    """One pydantic error as ``key.path: what is wrong, what is allowed``."""
+    # Union branches (a number or a range) appear in the location as type descriptions: not part of the key.
+    keys = [str(part) for part in item["loc"] if isinstance(part, int) or str(part).isidentifier()]
+    path = ".".join(keys)
+    if item["type"] == "extra_forbidden":
+        *sections, unknown = map(str, item["loc"])
+        path, known = ".".join([*sections, unknown]), _known_keys(sections)
+        close = difflib.get_close_matches(unknown, known, n=1)
+        hint = f", did you mean {close[0]}?" if close else ""
+        return f"{path}: unknown key{hint} (known here: {', '.join(known)})"
+    if item["type"] == "missing":
+        return f"{path}: missing"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"{path}: {message}, not {item['input']!r}" if path else message
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    section: type[BaseModel] = Recipe
+    for key in path:
+        field = section.model_fields.get(key)
+        candidates = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
+        found = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not found:
+            return []
+        section = found[0]
+    return list(section.model_fields)

@@ -1,0 +1,337 @@
+"""The report's figures: pure functions from numbers to matplotlib figures.
+
+Two colours of middle lightness and one ink: readable on white and, where the page replaces the ink by its own text
+colour, on black. Every series differs in shape or hatch too, for colour-blind readers and grey print.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from PIL import Image
+
+from hep2flow.cells import decode_png
+
+INK = "#1f2328"
+GRID = "#8b949e"
+CELL = "#00508f"
+SERIES = ("#2a82c9", "#d9660f", "#1a9370", "#b8619b", "#8a7a1d", "#6f6fd1")
+HATCHES = ("", "////", "\\\\\\\\", "xxxx", "----", "||||")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+WIDTH = 4.8  # inches: at 9.5 points still readable on a phone
+THUMBNAIL = 96  # pixels
+SUBSETS = {"train": "training", "val": "validation", "test": "test"}
+
+# Any: matplotlib types the keys as one Literal of every setting of its newest version.
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "hep2flow",
+    "text.parse_math": False,  # labels are data: a dollar sign is a dollar sign
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.facecolor": "none",
+    "grid.color": GRID,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.6,
+    "xtick.color": GRID,
+    "xtick.labelcolor": INK,
+    "ytick.color": GRID,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+}
+
+
+def spell(label: str, width: int = 22) -> str:
+    """A label as a person writes it, shortened to ``width`` characters."""
+    text = label.replace("_", " ")
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+@matplotlib.rc_context(STYLE)
+def score_intervals(models: Mapping[str, Mapping[str, Any]], chance: float) -> Figure:
+    """ACA, MCA and macro F1 of each model with their 95 % intervals; ``chance`` is the largest class's share."""
+    rows = [("ACA", "aca"), ("MCA", "mca"), ("macro F1", "macro_f1")]
+    figure, axes = _figure(height=1.25 + 0.28 * len(rows) * len(models) + 0.17 * len(models))
+    for i, (name, metrics) in enumerate(models.items()):
+        for j, (_, key) in enumerate(rows):
+            y = j + (i - (len(models) - 1) / 2) * 0.8 / max(len(models), 2)
+            low, high = metrics["ci95"][key]
+            value = metrics[key]
+            axes.errorbar(
+                100 * value,
+                y,
+                xerr=[[100 * (value - low)], [100 * (high - value)]],
+                fmt=MARKERS[i % len(MARKERS)],
+                color=SERIES[i % len(SERIES)],
+                capsize=3,
+                label=_wrapped(name) if j == 0 else None,
+            )
+            axes.annotate(
+                f"{100 * value:.1f}", (100 * value, y), xytext=(0, 4), textcoords="offset points", ha="center", size=8
+            )
+    axes.axvline(
+        100 * chance, color=INK, linestyle=":", linewidth=1.2, label="ACA of always answering the largest class"
+    )
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(0, 100)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("%, with 95 % interval")
+    _legend_below(figure)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def confusion_matrix(metrics: Mapping[str, Any], title: str) -> Figure:
+    """Confusion matrix: rows are the truth; counts, and shares of the row in percent."""
+    counts = np.array(metrics["confusion"])
+    labels = [spell(label) for label in metrics["labels"]]
+    classes = len(labels)
+    support = counts.sum(axis=1)
+    share = counts / np.maximum(support, 1)[:, None]
+    figure, axes = _figure(title, width=max(WIDTH, 0.5 * classes + 2), height=max(4.4, 0.45 * classes + 1.8))
+    small = classes > 10
+    for row in range(classes):
+        for column in range(classes):
+            fraction = float(share[row, column])
+            # Opacity instead of a colour map: an empty cell is the page, light or dark.
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=CELL, alpha=fraction, linewidth=0))
+            if not counts[row, column]:
+                continue
+            color = "#ffffff" if fraction > 0.65 else INK
+            text: dict[str, Any] = {"ha": "center", "color": color}
+            if small:
+                axes.text(column, row, str(counts[row, column]), va="center", size=7, **text)
+            else:
+                axes.text(column, row + 0.02, str(counts[row, column]), va="bottom", weight="bold", **text)
+                axes.text(column, row + 0.08, f"{100 * fraction:.0f} %", va="top", size=8, **text)
+    edges = np.arange(classes + 1) - 0.5
+    axes.hlines(edges, -0.5, classes - 0.5, color=GRID, linewidth=0.6, alpha=0.6)
+    axes.vlines(edges, -0.5, classes - 0.5, color=GRID, linewidth=0.6, alpha=0.6)
+    axes.set_xlim(-0.5, classes - 0.5)
+    axes.set_ylim(classes - 0.5, -0.5)
+    axes.set_xticks(range(classes), labels, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(classes), [f"{label} ({n})" for label, n in zip(labels, support, strict=True)])
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("truth (cells)")
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def learning_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Training and validation loss, and validation accuracy, by epoch; the epoch that was kept is marked."""
+    table = pd.DataFrame(list(history)).apply(pd.to_numeric)
+    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained", facecolor="none")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    _name(figure, title)
+    epoch = table["epoch"]
+    upper.plot(epoch, table["train_loss"], color=SERIES[0], linestyle="--", label="training loss")
+    upper.plot(epoch, table["val_loss"], color=SERIES[1], label="validation loss")
+    upper.set_ylabel("loss")
+    lower.plot(epoch, 100 * table["val_accuracy"], color=SERIES[1], label="validation accuracy")
+    lower.set_ylabel("accuracy, %")
+    lower.set_xlabel("epoch")
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for best in table.loc[table["best"] == 1, "epoch"]:
+        for axes in (upper, lower):
+            axes.axvline(best, color=INK, linewidth=1.2, linestyle=":")
+        value = 100 * table.loc[epoch == best, "val_accuracy"].iloc[0]
+        lower.plot(best, value, marker="o", color=INK, linestyle="none", label=f"kept: epoch {best}, {value:.1f} %")
+    upper.legend(loc="best")
+    lower.legend(loc="best")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def class_distribution(pattern_counts: Mapping[str, Mapping[str, int]]) -> Figure:
+    """Cells per pattern in each subset of the split (the paper's Figure 2).
+
+    pattern_counts: subset (train, val, test) -> pattern -> cells
+    """
+    patterns = sorted({pattern for counts in pattern_counts.values() for pattern in counts})
+    subsets = [subset for subset in SUBSETS if sum(pattern_counts.get(subset, {}).values())]
+    figure, axes = _figure(height=1.3 + 0.22 * len(patterns) * (len(subsets) + 0.6))
+    thickness = 0.84 / max(len(subsets), 1)
+    for i, subset in enumerate(subsets):
+        counts = [pattern_counts[subset].get(pattern, 0) for pattern in patterns]
+        places = np.arange(len(patterns)) - 0.42 + (i + 0.5) * thickness
+        bars = axes.barh(places, counts, thickness * 0.92, label=f"{SUBSETS[subset]} ({sum(counts)})", **_fill(i))
+        axes.bar_label(bars, padding=2, size=8)
+    _name_rows(axes, patterns)
+    axes.set_xlabel("cells")
+    _legend_below(figure)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def per_class_f1(models: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """F1 per pattern, one bar per model; a pattern without an F1 has no bar."""
+    labels = list(next(iter(models.values()))["labels"])
+    figure, axes = _figure(height=1.2 + 0.22 * len(labels) * (len(models) + 0.6) + 0.17 * len(models))
+    thickness = 0.84 / len(models)
+    for i, (name, metrics) in enumerate(models.items()):
+        values = [metrics["per_class"].get(label, {}).get("f1") for label in labels]
+        widths = [0.0 if value is None else 100 * value for value in values]
+        places = np.arange(len(labels)) - 0.42 + (i + 0.5) * thickness
+        bars = axes.barh(places, widths, thickness * 0.92, label=_wrapped(name), **_fill(i))
+        axes.bar_label(bars, ["–" if value is None else f"{100 * value:.1f}" for value in values], padding=2, size=8)
+    _name_rows(axes, labels)
+    axes.set_xlim(0, 108)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("F1, %")
+    _legend_below(figure)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def reliability_diagram(models: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Accuracy against predicted probability, in the bins of the expected calibration error; area shows cells."""
+    figure, axes = _figure(height=4.4)
+    axes.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1.2, label="perfectly calibrated")
+    for i, (name, metrics) in enumerate(models.items()):
+        bins = [entry for entry in metrics["reliability"] if entry["n"]]
+        x, y = [entry["confidence"] for entry in bins], [entry["accuracy"] for entry in bins]
+        color = SERIES[i % len(SERIES)]
+        axes.plot(
+            x, y, color=color, marker=MARKERS[i % len(MARKERS)], linewidth=0.8, markersize=4, label=_wrapped(name)
+        )
+        axes.scatter(x, y, [400 * entry["n"] / metrics["n"] for entry in bins], color=color, alpha=0.35, linewidth=0)
+    axes.set_xlim(0, 1.03)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_aspect("equal")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, symbol=""))
+    axes.set_xlabel("probability of the predicted pattern, %")
+    axes.set_ylabel("accuracy, %")
+    _legend_below(figure)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def pattern_examples(examples: Mapping[str, Sequence[tuple[bytes, bytes]]], bits: int = 8) -> Figure:
+    """A few cells of each pattern as they came (the paper's Figure 1).
+
+    examples: pattern -> (original PNG, masked PNG)
+    bits:     significant bits of a pixel: white is 2**bits - 1
+    """
+    rows = {pattern: [original for original, _ in pairs] for pattern, pairs in examples.items()}
+    return _gallery(rows, bits, headings=[])
+
+
+@matplotlib.rc_context(STYLE)
+def masking(examples: Mapping[str, Sequence[tuple[bytes, bytes]]], bits: int = 8) -> Figure:
+    """One cell of each pattern before and after masking (the paper's Figure 5); arguments as in pattern_examples."""
+    rows = {pattern: list(pairs[0]) for pattern, pairs in examples.items() if pairs}
+    return _gallery(rows, bits, headings=["original", "masked"])
+
+
+def _gallery(rows: Mapping[str, Sequence[bytes]], bits: int, headings: Sequence[str]) -> Figure:
+    columns = max(len(images) for images in rows.values())
+    side = min(0.85, (WIDTH - 1.4) / columns)
+    figure = Figure(figsize=(1.4 + side * columns, side * len(rows) + 0.25), layout="constrained", facecolor="none")
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (pattern, images) in zip(grid, rows.items(), strict=True):
+        for axes in line:
+            axes.set_axis_off()
+        for axes, image in zip(line, images, strict=False):
+            axes.imshow(_thumbnail(image, bits), cmap="gray", vmin=0, vmax=255, interpolation="none")
+        line[0].text(-0.12, 0.5, spell(pattern), transform=line[0].transAxes, ha="right", va="center")
+    for axes, heading in zip(grid[0], headings, strict=False):
+        axes.set_title(heading, loc="center", size=8.5)
+    return figure
+
+
+def _thumbnail(png: bytes, bits: int) -> npt.NDArray[np.uint8]:
+    """An image for the eye: 8 bit, at most THUMBNAIL pixels a side, its brightness as stored."""
+    pixels = decode_png(png)
+    if pixels.dtype == np.uint16:
+        pixels = (np.minimum(pixels / (2**bits - 1), 1) * 255).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return np.asarray(image)
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write ``name.svg`` and ``name.png`` on white; equal figures give equal SVG bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.svg").write_text(_svg(figure, "white"), encoding="utf-8")
+    figure.savefig(folder / f"{name}.png", dpi=150, facecolor="white")
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an SVG document on no background, in INK."""
+    return _svg(figure, "none")
+
+
+@matplotlib.rc_context(STYLE)
+def _svg(figure: Figure, background: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", facecolor=background, metadata={"Date": None, "Creator": "hep2flow"})
+    return buffer.getvalue()
+
+
+def _figure(title: str = "", *, width: float = WIDTH, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+    axes = figure.subplots()
+    _name(figure, title)
+    return figure, axes
+
+
+def _name(figure: Figure, title: str) -> None:
+    if title:
+        figure.suptitle(_wrapped(title), x=0.02, ha="left", size=9.5)
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, 54))
+
+
+def _fill(index: int) -> dict[str, Any]:
+    """Face and hatch of one series of bars."""
+    return {
+        "color": SERIES[index % len(SERIES)],
+        "hatch": HATCHES[index % len(HATCHES)],
+        "edgecolor": "#ffffff",
+        "linewidth": 0,
+    }
+
+
+def _name_rows(axes: Axes, labels: Sequence[str]) -> None:
+    axes.set_yticks(range(len(labels)), [spell(label) for label in labels])
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+
+
+def _legend_below(figure: Figure) -> None:
+    figure.legend(loc="outside lower left", ncols=1, fontsize=8.5)

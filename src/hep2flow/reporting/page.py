@@ -1,0 +1,192 @@
+"""The report: one self-contained HTML page, its figures as files, and a summary in Markdown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from hep2flow.reporting import figures, readings, tables
+from hep2flow.reporting.content import ModelResult, ReportContent
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Illustration:
+    """A figure of the page: file name, caption, and the sentence that reads it."""
+
+    name: str
+    caption: str
+    reading: str
+    figure: Figure
+
+    @property
+    def svg(self) -> Markup:
+        """Inline SVG in the page's text colour."""
+        return Markup(inline(figures.svg(self.figure), self.name))  # noqa: S704  matplotlib escapes its texts
+
+
+def render(content: ReportContent) -> str:
+    """The page: one self-contained HTML document that loads nothing."""
+    return _page(content, illustrations(content))
+
+
+def write(content: ReportContent, folder: Path) -> None:
+    """Write ``index.html``, ``figures/*.svg``, ``figures/*.png`` and ``summary.md`` into ``folder``."""
+    shown = illustrations(content)
+    folder.mkdir(parents=True, exist_ok=True)
+    for illustration in shown.values():
+        figures.save(illustration.figure, folder / "figures", illustration.name)
+    (folder / "summary.md").write_text(summary(content), encoding="utf-8")
+    (folder / "index.html").write_text(_page(content, shown), encoding="utf-8")
+
+
+def summary(content: ReportContent) -> str:
+    """Warnings, verdict and comparison in Markdown."""
+    escape = tables.escape_markdown
+    return "\n\n".join(
+        [
+            f"# {escape(title(content))}",
+            "\n".join(
+                f"> **{escape(warning)}**  " for warning in [*readings.warnings(content), readings.RESEARCH_ONLY]
+            ),
+            escape(" ".join(readings.verdict(content))),
+            tables.comparison(content.ranked).markdown(),
+            f"Split: {escape(content.split['protocol'])}. {readings.leakage(content)}\n",
+        ]
+    )
+
+
+def title(content: ReportContent) -> str:
+    """The page's title, with the data set and every reservation that belongs to all of its numbers."""
+    words = [f"HEp-2 classification: {content.dataset['name']}"]
+    if content.dataset["synthetic"]:
+        words.append("synthetic data")
+    if any(model.metrics["subset"] == "validation" for model in content.models):
+        words.append("validation")
+    if any(model.metrics["selected_on_test"] for model in content.models):
+        words.append("selected on the test set")
+    return ", ".join(words)
+
+
+def illustrations(content: ReportContent) -> dict[str, Illustration]:
+    """Every figure of the report by its file name, in reading order."""
+    models = content.ranked
+    named = {model.name: model.metrics for model in models}
+    suffix = " (validation)" if any(model.metrics["subset"] == "validation" for model in models) else ""
+    shown = [
+        Illustration(
+            "scores",
+            f"Scores and their 95 % intervals{suffix}",
+            readings.scores(content),
+            figures.score_intervals(named, readings.chance(models[0].metrics)[1]),
+        ),
+        Illustration("f1", f"F1 per pattern{suffix}", readings.per_class(models), figures.per_class_f1(named)),
+    ]
+    for model, file in zip(models, _file_names(models), strict=True):
+        shown.append(
+            Illustration(
+                f"confusion-{file}",
+                f"Confusion matrix: {model.name}",
+                readings.confusion(model),
+                figures.confusion_matrix(model.metrics, model.name),
+            )
+        )
+    for model, file in zip(models, _file_names(models), strict=True):
+        if model.history:
+            shown.append(
+                Illustration(
+                    f"learning-{file}",
+                    f"Learning curves: {model.name}",
+                    readings.learning(model),
+                    figures.learning_curves(model.history, model.name),
+                )
+            )
+    shown.append(
+        Illustration(
+            "reliability", f"Calibration{suffix}", readings.calibration(models), figures.reliability_diagram(named)
+        )
+    )
+    shown.append(
+        Illustration(
+            "distribution",
+            "Cells per pattern and subset",
+            readings.distribution(content),
+            figures.class_distribution(content.split["pattern_counts"]),
+        )
+    )
+    if any(content.examples.values()):
+        bits = content.dataset["bits"]
+        shown.append(
+            Illustration(
+                "patterns",
+                "Examples of the patterns",
+                readings.examples(content),
+                figures.pattern_examples(content.examples, bits),
+            )
+        )
+        shown.append(
+            Illustration("masking", "Masking", readings.mask(content), figures.masking(content.examples, bits))
+        )
+    return {illustration.name: illustration for illustration in shown}
+
+
+def inline(svg: str, name: str) -> str:
+    """An SVG document as an element of a page: ids made unique by ``name``, the ink replaced by the text's colour."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
+    body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
+    return body.replace(figures.INK, "currentColor").replace("'DejaVu Sans', sans-serif", "inherit")
+
+
+def _file_names(models: list[ModelResult]) -> list[str]:
+    """A short, safe and unique name per model, from its recipe."""
+    slugs = [re.sub(r"[^a-z0-9]+", "-", model.metrics["recipe"].lower()).strip("-") or "model" for model in models]
+    return [slug if slugs.count(slug) == 1 else f"{slug}-{i + 1}" for i, slug in enumerate(slugs)]
+
+
+def _page(content: ReportContent, shown: dict[str, Illustration]) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    models = content.ranked
+    page = environment.get_template("page.html.j2").render(
+        title=title(content),
+        content=content,
+        models=models,
+        best=models[0],
+        percent=readings.percent,
+        interval=readings.interval,
+        warnings=readings.warnings(content),
+        research_only=readings.RESEARCH_ONLY,
+        verdict=readings.verdict(content),
+        leakage=readings.leakage(content),
+        mask=readings.mask(content),
+        intensity=readings.intensity(models),
+        specimens=readings.specimens(models),
+        comparison=tables.comparison(models),
+        per_class=tables.per_class(models),
+        by_intensity=tables.by_intensity(models),
+        by_specimen=tables.by_specimen(models),
+        mistakes=[tables.mistakes(model, content) for model in models],
+        published=tables.published(content),
+        recipes=tables.recipes(models),
+        split=tables.facts(
+            "The split", {key: value for key, value in content.split.items() if key != "pattern_counts"}
+        ),
+        dataset=tables.facts(
+            "The data set", {k: v for k, v in content.dataset.items() if k not in ("notes", "counts")}
+        ),
+        provenance=tables.facts("Where this came from", content.provenance),
+        shown=shown,
+        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704  our own file
+        script=Markup((HERE / "page.js").read_text(encoding="utf-8")),  # noqa: S704  our own file
+    )
+    return re.sub(r"(\d) %", "\\1\N{NO-BREAK SPACE}%", page)

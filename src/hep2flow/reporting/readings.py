@@ -1,0 +1,281 @@
+"""What the numbers say, in sentences: computed, never canned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hep2flow.learning.metrics import SPECIMEN_BOOTSTRAP, paired_difference
+from hep2flow.reporting.content import ModelResult, ReportContent
+from hep2flow.reporting.figures import spell
+
+RESEARCH_ONLY = "Research use only, not for clinical use."
+SUSPICIOUS_ACA = 0.85  # on the official ICPR 2012 split; published results end near 81 %
+
+
+def percent(value: float | None) -> str:
+    """A share as ``75.6 %``; a dash where it is undefined."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def interval(bounds: Sequence[float]) -> str:
+    """A 95 % interval as ``66.1 to 83.0``, in percent."""
+    return f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
+
+
+def warnings(content: ReportContent) -> list[str]:
+    """Everything a reader has to know before the first number."""
+    found = []
+    if content.dataset["synthetic"]:
+        found.append("Synthetic data: generated cells, says nothing about real ones.")
+    chosen = [model for model in content.models if model.metrics["selected_on_test"]]
+    if chosen:
+        found.append(f"{_whose(chosen, content)}elected on the test set: optimistic, not a test result.")
+    validated = [model for model in content.models if model.metrics["subset"] == "validation"]
+    if validated:
+        whose = "" if len(validated) == len(content.models) else f" of {_titles(validated)}"
+        found.append(f"Validation: the numbers{whose} are of validation cells; chosen on these cells: optimistic.")
+    laptop = [m for m in content.models if not m.metrics["paper_model"] and m.metrics["profile"] == "laptop"]
+    if laptop:
+        networks = ", ".join(dict.fromkeys(model.metrics["network"] for model in laptop))
+        found.append(f"Stand-ins, not the paper's models: small networks for a laptop ({networks}).")
+    others = [m for m in content.models if not m.metrics["paper_model"] and m.metrics["profile"] != "laptop"]
+    if others:
+        networks = ", ".join(dict.fromkeys(model.metrics["network"] for model in others))
+        found.append(f"Not one of the paper's two networks: {networks}.")
+    for model in content.models:
+        if content.comparable_with_paper(model) and model.metrics["aca"] > SUSPICIOUS_ACA:
+            found.append(
+                f"{model.name}: {percent(model.metrics['aca'])} is far above the published results on this "
+                "test set; look for a leak before believing it."
+            )
+    if content.split["shared_specimens"] != 0:
+        found.append(leakage(content))
+    return found
+
+
+def _titles(models: Sequence[ModelResult]) -> str:
+    return " and ".join(model.title for model in models)
+
+
+def _whose(models: Sequence[ModelResult], content: ReportContent) -> str:
+    return "S" if len(models) == len(content.models) else f"{_titles(models)}: s"
+
+
+def leakage(content: ReportContent) -> str:
+    """Whether cells of one specimen stand on both sides of training and validation."""
+    shared = content.split["shared_specimens"]
+    if shared is None:
+        return (
+            "Leakage: specimens are unknown, so cells of one specimen may stand in both training and validation; "
+            "validation accuracy may flatter."
+        )
+    if shared == 0:
+        return "Leakage: no specimen has cells in both training and validation."
+    return (
+        f"Leakage: {shared} {'specimen has' if shared == 1 else 'specimens have'} cells in both training and "
+        "validation; validation accuracy flatters, and so does the choice of the epoch."
+    )
+
+
+def cells_of(model: ModelResult) -> str:
+    """What a model was evaluated on, for example ``734 test cells``."""
+    return f"{model.metrics['n']:,} {model.metrics['subset']} cells"
+
+
+def chance(metrics: dict[str, Any]) -> tuple[str, float]:
+    """The most frequent pattern and its share: the ACA of always answering it."""
+    label = max(metrics["labels"], key=lambda name: metrics["per_class"][name]["support"])
+    return label, metrics["per_class"][label]["support"] / metrics["n"]
+
+
+def verdict(content: ReportContent) -> list[str]:
+    """The answer first: which model, how good, against chance, and whether it differs from the next."""
+    best = content.ranked[0]
+    metrics = best.metrics
+    sentences = [
+        f"{best.name}: {percent(metrics['aca'])} of {cells_of(best)} were classified correctly "
+        f"(ACA; 95 % interval {interval(metrics['ci95']['aca'])}, {metrics['ci95_method']})."
+    ]
+    label, share = chance(metrics)
+    above = metrics["ci95"]["aca"][0] > share
+    sentences.append(
+        f"Always answering {spell(label)}, the largest class, would give {percent(share)}: "
+        f"{'the whole interval lies above that' if above else 'that is not excluded by the interval'}."
+    )
+    if len(content.models) > 1:
+        sentences.append(difference(content, best, content.ranked[1]))
+    sentences.append(against_paper(content, best))
+    return sentences
+
+
+def difference(content: ReportContent, first: ModelResult, second: ModelResult) -> str:
+    """Whether ``first`` is better than ``second`` beyond the noise: only where even the two intervals are apart."""
+    if set(first.predictions["cell_id"]) != set(second.predictions["cell_id"]):
+        return f"{second.name} was evaluated on other cells: the two are not compared."
+    gain = first.metrics["aca"] - second.metrics["aca"]
+    low, high = first.metrics["ci95"]["aca"][0], second.metrics["ci95"]["aca"][1]
+    paired = paired_difference(first.predictions, second.predictions, content.cells)
+    judged = (
+        "exceeds the noise: the two intervals do not overlap"
+        if low > high
+        else "does not exceed the noise, judged conservatively: the two intervals overlap"
+    )
+    zero = "excludes" if paired["ci95"][0] > 0 else "includes"
+    return (
+        f"Its lead of {100 * gain:.1f} points over {second.name} ({percent(second.metrics['aca'])}, interval "
+        f"{interval(second.metrics['ci95']['aca'])}) {judged}. The paired difference has a 95 % interval of "
+        f"{interval(paired['ci95'])} points, which {zero} zero."
+    )
+
+
+def scores(content: ReportContent) -> str:
+    """How the intervals were made, and how much they rest on."""
+    model = content.ranked[0]
+    specimens = len(model.metrics["by_specimen"])
+    text = f"Intervals: {model.metrics['ci95_method']}"
+    return f"{text} over {specimens} specimens." if model.metrics["ci95_method"] == SPECIMEN_BOOTSTRAP else f"{text}."
+
+
+def against_paper(content: ReportContent, model: ModelResult) -> str:
+    """How the paper's figures may be read beside this model's."""
+    paper = "the paper reports 73.9 % (ConvNeXt-B) and 75.6 % (“custom CoAtNet”, timm's coat_mini)"
+    if not content.real_icpr2012:
+        return f"For context only, {paper}: other data, not comparable."
+    if not content.comparable_with_paper(model):
+        why = "selected on it" if model.metrics["selected_on_test"] else "measured elsewhere"
+        return f"For context only, {paper}, on the official test set; this number was {why}: not comparable."
+    low, high = model.metrics["ci95"]["aca"]
+    inside = [figure for figure in ("73.9", "75.6") if 100 * low <= float(figure) <= 100 * high]
+    held = {0: "neither lies", 1: f"only {inside[0] if inside else ''} % lies", 2: "both lie"}[len(inside)]
+    return f"On the same 734 cells {paper}; {held} inside the interval."
+
+
+def confusion(model: ModelResult) -> str:
+    """The most frequent confusion."""
+    metrics = model.metrics
+    wrong = [
+        (count, truth, called)
+        for truth, row in zip(metrics["labels"], metrics["confusion"], strict=True)
+        for called, count in zip(metrics["labels"], row, strict=True)
+        if truth != called
+    ]
+    count, truth, called = max(wrong)
+    if count == 0:
+        return "No cell was misclassified."
+    support = metrics["per_class"][truth]["support"]
+    return (
+        f"Most frequent confusion: {count} of {support} {spell(truth)} cells "
+        f"({percent(count / support)}) were called {spell(called)}."
+    )
+
+
+def learning(model: ModelResult) -> str:
+    """Which epoch was kept, and whether training should have been longer or shorter."""
+    history = model.history
+    kept = next((entry for entry in history if entry["best"]), history[-1])
+    text = (
+        f"Epoch {kept['epoch']} of {history[-1]['epoch']} was kept, "
+        f"with a validation accuracy of {percent(kept['val_accuracy'])}"
+    )
+    losses = [entry["val_loss"] for entry in history if entry["val_loss"] is not None]
+    if kept is history[-1]:
+        return f"{text}; it is the last one, so longer training may help."
+    if losses and losses[-1] > 1.1 * min(losses):
+        return f"{text}; validation loss ends {percent(losses[-1] / min(losses) - 1)} above its lowest: overfitting."
+    return f"{text}; no overfitting shows in the validation loss."
+
+
+def per_class(models: Sequence[ModelResult]) -> str:
+    """Best and worst pattern of each model."""
+    parts = []
+    for model in models:
+        scores = {label: entry["f1"] for label, entry in model.metrics["per_class"].items() if entry["f1"] is not None}
+        worst, best = min(scores, key=scores.__getitem__), max(scores, key=scores.__getitem__)
+        parts.append(
+            f"{model.name}: best on {spell(best)} ({percent(scores[best])}), "
+            f"worst on {spell(worst)} ({percent(scores[worst])})"
+        )
+    return "; ".join(parts) + "."
+
+
+def intensity(models: Sequence[ModelResult]) -> str:
+    """How much harder the dim cells are."""
+    parts = []
+    for model in models:
+        levels = model.metrics["by_intensity"]
+        if {"positive", "intermediate"} <= set(levels):
+            gap = 100 * (levels["positive"]["aca"] - levels["intermediate"]["aca"])
+            parts.append(
+                f"{model.name}: {abs(gap):.1f} points {'worse' if gap > 0 else 'better'} on intermediate cells"
+            )
+    return "; ".join(parts) + "." if parts else "Intensity levels are not known for both kinds of cells."
+
+
+def specimens(models: Sequence[ModelResult]) -> str:
+    """Specimens right by majority vote, and the hardest one."""
+    parts = []
+    for model in models:
+        rows = model.metrics["by_specimen"]
+        if not rows:
+            continue
+        hardest = min(rows, key=lambda row: row["accuracy"])
+        parts.append(
+            f"{model.name}: {sum(row['vote_correct'] for row in rows)} of {len(rows)} specimens right by majority "
+            f"vote; hardest is {hardest['specimen_id']} ({spell(hardest['pattern'])}, "
+            f"{percent(hardest['accuracy'])} of {hardest['n']} cells)"
+        )
+    if not parts:
+        return "Specimens are unknown in this data set."
+    fewest = _fewest_specimens(models[0])
+    return "; ".join(parts) + f". Some patterns rest on {fewest} specimen{'' if fewest == 1 else 's'} only."
+
+
+def _fewest_specimens(model: ModelResult) -> int:
+    patterns = [row["pattern"] for row in model.metrics["by_specimen"]]
+    return min(patterns.count(pattern) for pattern in set(patterns))
+
+
+def calibration(models: Sequence[ModelResult]) -> str:
+    """Over- or underconfident, and by how much."""
+    parts = []
+    for model in models:
+        metrics = model.metrics
+        confidence = sum(b["n"] * b["confidence"] for b in metrics["reliability"] if b["n"]) / metrics["n"]
+        direction = "overconfident" if confidence > metrics["aca"] else "underconfident"
+        parts.append(f"{model.name}: {direction}, off by {100 * metrics['ece']:.1f} points on average (ECE)")
+    return "; ".join(parts) + "."
+
+
+def distribution(content: ReportContent) -> str:
+    """How unequal the patterns are in the training cells."""
+    counts = {p: n for p, n in content.split["pattern_counts"]["train"].items() if n}
+    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    return (
+        f"Among the training cells {spell(most)} ({counts[most]}) is {counts[most] / counts[least]:.1f} times "
+        f"as frequent as {spell(least)} ({counts[least]})."
+    )
+
+
+def examples(content: ReportContent) -> str:
+    """Size of the cells."""
+    width, height = content.cells["width"], content.cells["height"]
+    return (
+        f"Cells are {width.min()} to {width.max()} pixels wide and {height.min()} to {height.max()} high "
+        f"(median {width.median():.0f} × {height.median():.0f}); brightness is shown as stored."
+    )
+
+
+def mask(content: ReportContent) -> str:
+    """What was masked, and where the masks came from."""
+    facts = content.dataset.get("mask")
+    if not facts or facts["mode"] == "none":
+        return "The images were not masked."
+    text = f"Masking ({facts['mode']}) keeps the pixels inside the mask and sets every other pixel to 0"
+    return f"{text}; masks: {facts['source']}{_derived(facts['derived'])}."
+
+
+def _derived(derived: bool | int | None) -> str:
+    if not derived:
+        return ""
+    return ", derived from the images" if derived is True else f", {derived:,} derived from the images"

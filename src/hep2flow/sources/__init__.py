@@ -1,0 +1,109 @@
+"""Data sets as people have them: ICPR 2012, I3A, or a plain folder of classes, in a folder or an archive."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal, cast
+
+from hep2flow.errors import Fault, UserError
+from hep2flow.sources import folder, i3a, icpr2012
+from hep2flow.sources.listing import LabelledSize, Labels, Listing, Subset
+from hep2flow.sources.source import ReadCell, Source
+from hep2flow.sources.tree import ARCHIVE_SUFFIXES, FileTree, open_tree
+
+__all__ = ["FORMATS", "LabelledSize", "Listing", "ReadCell", "Source", "Subset", "open_source"]
+
+Format = Literal["icpr2012", "i3a", "folder"]
+FORMATS: tuple[Format, ...] = ("icpr2012", "i3a", "folder")
+
+_LOOKED_FOR: dict[Format, str] = {
+    "icpr2012": icpr2012.LOOKED_FOR,
+    "i3a": i3a.LOOKED_FOR,
+    "folder": folder.LOOKED_FOR,
+}
+_SPLIT_ORDER = {"train": 0, "test": 1, None: 2}
+
+
+def open_source(location: str, format: str = "auto", download: Callable[[str, Path], None] | None = None) -> Source:
+    """Open a data set and read its labels; its pixels are read by :meth:`Source.cells`.
+
+    Args:
+        location: a folder, ``.zip``, ``.tar``, ``.tar.gz``, ``.tgz``, or an ``s3://`` URI of one of those
+        format:   icpr2012, i3a, folder, or auto: recognised by the files there
+        download: copies the objects of an ``s3://`` URI to a folder; needed for those only
+
+    Raises:
+        UserError: nothing there, unknown format, not an archive, an unsafe archive, or no cells in it. What is wrong
+            with single files and rows becomes ``faults`` instead, so that all of it is reported together.
+    """
+    if format not in ("auto", *FORMATS):
+        raise UserError(f"unknown format {format!r}; use one of: auto, {', '.join(FORMATS)}")
+    stack: ExitStack[None] = ExitStack()
+    with stack:
+        path = _local(location, download, stack)
+        tree = open_tree(path, stack)
+        if not tree.names:
+            raise UserError(f"{location}: holds no files; check the path")
+        recognised, labels = _read_labels(tree, location, cast(Format | Literal["auto"], format))
+        _check_masks(labels)
+        if not labels.listings and not labels.faults:
+            raise UserError(f"{location}: holds no labelled cells; looked for {_LOOKED_FOR[recognised]}")
+        return Source(
+            name=_name(location, recognised, labels),
+            format=recognised,
+            synthetic=labels.synthetic,
+            listings=sorted(labels.listings, key=lambda c: (_SPLIT_ORDER[c.official_split], c.cell_id)),
+            faults=sorted(labels.faults),
+            notes=labels.notes,
+            given_split=labels.given_split,
+            id_order_is_proxy=recognised == "i3a",
+            tree=tree,
+            resources=stack.pop_all(),
+        )
+
+
+def _local(location: str, download: Callable[[str, Path], None] | None, stack: ExitStack) -> Path:
+    if not location.startswith("s3://"):
+        return Path(location).expanduser()
+    if download is None:
+        raise ValueError("an s3:// location needs `download`")
+    path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hep2flow-")))
+    download(location, path)
+    files = [file for file in path.rglob("*") if file.is_file()]
+    return files[0] if len(files) == 1 and files[0].name.lower().endswith(ARCHIVE_SUFFIXES) else path
+
+
+def _read_labels(tree: FileTree, location: str, wanted: Format | Literal["auto"]) -> tuple[Format, Labels]:
+    if wanted in ("auto", "i3a") and (i3a_root := i3a.find_root(tree)) is not None:
+        return "i3a", i3a.read_labels(tree, i3a_root)
+    if wanted in ("auto", "icpr2012") and (icpr_root := icpr2012.find_root(tree)) is not None:
+        return "icpr2012", icpr2012.read_labels(tree, icpr_root)
+    if wanted in ("auto", "folder") and (folder_root := folder.find_root(tree)) is not None:
+        return "folder", folder.read_labels(tree, folder_root)
+    formats = FORMATS if wanted == "auto" else (wanted,)
+    looked_for = "; ".join(f"{name}: {_LOOKED_FOR[name]}" for name in formats)
+    raise UserError(f"{location}: no known data set in it; looked for {looked_for}")
+
+
+def _check_masks(labels: Labels) -> None:
+    without = [listing for listing in labels.listings if listing.mask is None]
+    if labels.listings and len(without) == len(labels.listings):
+        labels.notes.append("no masks in this source")
+    else:
+        labels.faults += [
+            Fault(listing.image, "has no mask, other cells do", "add its mask, or remove all masks")
+            for listing in without
+        ]
+
+
+def _name(location: str, format: Format, labels: Labels) -> str:
+    if format != "folder":
+        return f"{format}-synthetic" if labels.synthetic else format
+    name = location.rstrip("/").rsplit("/", 1)[-1] if location.startswith("s3://") else Path(location).resolve().name
+    for suffix in ARCHIVE_SUFFIXES:
+        name = name[: -len(suffix)] if name.lower().endswith(suffix) else name
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-") or "cells"

@@ -1,0 +1,226 @@
+"""What a data set holds, what is wrong with it, and how it compares with the published counts."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from hep2flow.cells import significant_bits
+from hep2flow.errors import Fault
+from hep2flow.sources.listing import Listing
+from hep2flow.sources.published import SPECIMENS, cells_by_pattern
+from hep2flow.sources.source import ReadCell, Source
+
+_NO_SPLIT = "no split"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Smallest, median and largest of a length in pixels."""
+
+    smallest: int
+    median: float
+    largest: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything ``check`` found. Counts of cells are of those labelled; sizes and depths of those read without fault.
+
+    counts:      (official split or "no split", pattern) -> cells
+    intensities: (split, intensity or "unknown") -> cells
+    specimens:   (split, specimen, pattern, intensity) -> cells; empty where specimens are unknown
+    depths:      for example "RGB, 8 bit" -> cells
+    bits:        significant bits of the largest pixel value, None where no cell could be read
+    differences: from the published ICPR 2012 counts; empty where they are equal, None for other data sets
+    """
+
+    name: str
+    format: str
+    synthetic: bool
+    cells: int
+    masks: int
+    counts: dict[tuple[str, str], int]
+    intensities: dict[tuple[str, str], int]
+    specimens: dict[tuple[str, str, str, str], int]
+    given_split: dict[str, int]
+    width: Spread | None
+    height: Spread | None
+    depths: dict[str, int]
+    bits: int | None
+    faults: list[Fault]
+    notes: list[str]
+    differences: list[str] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-able values."""
+        counts: dict[str, dict[str, int]] = {}
+        for (split, pattern), count in self.counts.items():
+            counts.setdefault(split, {})[pattern] = count
+        intensities: dict[str, dict[str, int]] = {}
+        for (split, intensity), count in self.intensities.items():
+            intensities.setdefault(split, {})[intensity] = count
+        return {
+            "name": self.name,
+            "format": self.format,
+            "synthetic": self.synthetic,
+            "cells": self.cells,
+            "masks": self.masks,
+            "counts": counts,
+            "intensities": intensities,
+            "specimens": [
+                {"specimen_id": specimen, "split": split, "pattern": pattern, "intensity": intensity, "cells": count}
+                for (split, specimen, pattern, intensity), count in self.specimens.items()
+            ],
+            "given_split": self.given_split,
+            "width": vars(self.width) if self.width else None,
+            "height": vars(self.height) if self.height else None,
+            "depths": self.depths,
+            "bits": self.bits,
+            "faults": [vars(fault) for fault in self.faults],
+            "notes": self.notes,
+            "published_differences": self.differences,
+        }
+
+    def render(self) -> str:
+        """The report as plain text for a monospaced font."""
+        kind = "synthetic, not real cells" if self.synthetic else "as labelled"
+        lines = [f"{self.name} ({self.format} format, {kind}): {self.cells} cells, {self.masks} with a mask", ""]
+        lines += self._pattern_table()
+        if any(intensity != "unknown" for _, intensity in self.intensities):
+            lines += ["", *_rows([("split", "intensity", "cells"), *_flat(self.intensities)])]
+        if self.specimens:
+            lines += ["", *_rows([("split", "specimen", "pattern", "intensity", "cells"), *_flat(self.specimens)])]
+        if self.given_split:
+            lines += ["", "split that came with it: " + ", ".join(f"{k} {v}" for k, v in self.given_split.items())]
+        if self.width and self.height:
+            lines += ["", *_rows([("pixels", "smallest", "median", "largest"), *self._sizes()])]
+            lines += ["pixel type: " + ", ".join(f"{kind} ({count})" for kind, count in self.depths.items())]
+            lines += [f"significant bits: {self.bits}"]
+        if self.differences is not None:
+            lines += ["", *_titled("different from the published counts", self.differences)]
+            lines += [] if self.differences else ["counts are equal to the published ones"]
+        lines += _titled("notes", self.notes, gap=True)
+        lines += _titled(f"{len(self.faults)} fault{'s' * (len(self.faults) != 1)}", map(str, self.faults), gap=True)
+        lines += [] if self.faults else ["", "no faults"]
+        return "\n".join(lines) + "\n"
+
+    def _pattern_table(self) -> list[str]:
+        splits = list(dict.fromkeys(split for split, _ in self.counts))
+        patterns = sorted({pattern for _, pattern in self.counts})
+        table = [("pattern", *splits, "total")]
+        for pattern in patterns:
+            row = [self.counts.get((split, pattern), 0) for split in splits]
+            table.append((pattern, *map(str, row), str(sum(row))))
+        totals = [sum(n for (s, _), n in self.counts.items() if s == split) for split in splits]
+        return _rows([*table, ("total", *map(str, totals), str(sum(totals)))])
+
+    def _sizes(self) -> list[tuple[str, ...]]:
+        spreads = (("width", self.width), ("height", self.height))
+        return [(name, str(s.smallest), f"{s.median:g}", str(s.largest)) for name, s in spreads if s is not None]
+
+
+def check(source: Source, progress: Callable[[int, int], None] | None = None) -> Report:
+    """Read every image of an opened data set and tell what is there and what is wrong.
+
+    Args:
+        progress: called with (cells read, cells in all)
+    """
+    faults = list(source.faults)
+    widths, heights, depths, max_value = [], [], Counter[str](), 0
+    for read in source.cells(faults, progress):
+        widths.append(read.cell.width)
+        heights.append(read.cell.height)
+        depths[_depth(read)] += 1
+        max_value = max(max_value, read.max_value)
+    listings = source.listings
+    known = [c for c in listings if c.specimen_id is not None]
+    return Report(
+        name=source.name,
+        format=source.format,
+        synthetic=source.synthetic,
+        cells=len(listings),
+        masks=sum(c.mask is not None for c in listings),
+        counts=dict(Counter((_split(c), c.pattern) for c in listings)),
+        intensities=dict(Counter((_split(c), c.intensity or "unknown") for c in listings)),
+        specimens=dict(
+            sorted(Counter((_split(c), str(c.specimen_id), c.pattern, c.intensity or "unknown") for c in known).items())
+        ),
+        given_split=dict(Counter(source.given_split.values())) if source.given_split else {},
+        width=_spread(widths),
+        height=_spread(heights),
+        depths=dict(depths),
+        bits=significant_bits(max_value) if widths else None,
+        faults=sorted(faults),
+        notes=list(source.notes),
+        differences=published_differences(listings) if source.format == "icpr2012" else None,
+    )
+
+
+def published_differences(listings: Iterable[Listing]) -> list[str]:
+    """How the cells differ from the published ICPR 2012 counts, per split and pattern, and per specimen."""
+    listings = list(listings)
+    here = Counter((c.official_split, c.pattern) for c in listings)
+    differences = [
+        f"{split} {pattern}: {here[split, pattern]} cells, published {count}"
+        for (split, pattern), count in cells_by_pattern().items()
+        if here[split, pattern] != count
+    ]
+    labels = {(c.specimen_id, c.official_split, c.pattern, c.intensity) for c in listings if c.specimen_id is not None}
+    if not labels:
+        return differences
+    counts = Counter(c.specimen_id for c in listings)
+    published = {s.specimen_id: s for s in SPECIMENS}
+    for specimen_id, specimen in published.items():
+        if counts[specimen_id] != specimen.cells:
+            differences.append(f"specimen {specimen_id}: {counts[specimen_id]} cells, published {specimen.cells}")
+    for specimen_id, split, pattern, intensity in sorted(labels, key=str):
+        known = published.get(str(specimen_id))
+        if known is None:
+            differences.append(f"specimen {specimen_id}: not among the published")
+        elif (split, pattern, intensity) != (known.split, known.pattern, known.intensity):
+            differences.append(
+                f"specimen {specimen_id}: {split} {pattern} {intensity},"
+                f" published {known.split} {known.pattern} {known.intensity}"
+            )
+    return differences
+
+
+def _split(listing: Listing) -> str:
+    return listing.official_split or _NO_SPLIT
+
+
+def _depth(read: ReadCell) -> str:
+    png = read.cell.image
+    depth, colour_type = png[24], png[25]  # PNG specification, chunk IHDR
+    return f"{'RGB' if colour_type == 2 else 'grey'}, {depth} bit"
+
+
+def _spread(lengths: list[int]) -> Spread | None:
+    return Spread(min(lengths), statistics.median(lengths), max(lengths)) if lengths else None
+
+
+def _flat(counts: dict[Any, int]) -> list[tuple[str, ...]]:
+    return [(*key, str(count)) for key, count in counts.items()]
+
+
+def _rows(table: list[tuple[str, ...]]) -> list[str]:
+    """Columns aligned: words to the left, numbers to the right."""
+    columns = list(zip(*table, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    right = [all(cell.replace(".", "").isdigit() for cell in column[1:]) for column in columns]
+    return [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in table
+    ]
+
+
+def _titled(title: str, items: Iterable[str], gap: bool = False) -> list[str]:
+    listed = [f"  {item}" for item in items]
+    return [*([""] if gap else []), f"{title}:", *listed] if listed else []

@@ -1,0 +1,93 @@
+"""Ingest: a laboratory's files, checked one by one, become a data set in the object store."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from hep2flow.cells import CellWriter
+from hep2flow.errors import DataFaults
+from hep2flow.sources import open_source
+from hep2flow.results import Progress, StageResult
+from hep2flow.store.cache import code_version, commit, lookup, stage_key
+from hep2flow.store.datasets import publish_dataset
+from hep2flow.store.s3 import Store
+from hep2flow.store.splits import Split, write_split
+
+
+def ingest(
+    store: Store, source: str, format: str = "auto", name: str | None = None, progress: Progress | None = None
+) -> StageResult:
+    """Read every cell of ``source``, check it, and publish the data set.
+
+    source: a directory, a .zip or .tar(.gz) archive, or an s3:// prefix
+    format: auto | icpr2012 | i3a | folder
+    name:   of the data set in the store; the source's own where None
+    The summary's ``given_split`` is the URI of the source's own division (``public_split.csv``), or empty.
+    Raises DataFaults with every fault found; then nothing is written.
+    """
+    fingerprint = _fingerprint(store, source)
+    key = None
+    if fingerprint is not None:
+        key = stage_key("ingest", {"source": fingerprint, "format": format, "name": name}, code_version("ingest"))
+        entry = lookup(store, "ingest", key)
+        if entry is not None:
+            return StageResult(
+                stage="ingest", key=key, uri=entry["output"]["uri"], cached=True, summary=entry["summary"]
+            )
+    with open_source(source, format, store.download) as opened, tempfile.TemporaryDirectory() as scratch:
+        faults = list(opened.faults)
+        with CellWriter(Path(scratch) / "dataset") as writer:
+            for read in opened.cells(faults, progress):
+                if not faults:
+                    writer.add(read.cell, read.max_value, read.mask_sha256)
+        if faults:
+            raise DataFaults(source, faults)
+        masked = sum(listing.mask is not None for listing in opened.listings)
+        facts = {
+            "source_format": opened.format,
+            "synthetic": opened.synthetic,
+            "notes": opened.notes,
+            "id_order_is_proxy": opened.id_order_is_proxy,
+            "parent": None,
+            "mask": {"mode": "none", "given": masked, "derived": 0},
+        }
+        uri = publish_dataset(store, name or opened.name, writer, facts)
+        given_split = ""
+        if opened.given_split is not None:
+            cells = pd.DataFrame(opened.given_split.items(), columns=["cell_id", "subset"])
+            given_split = write_split(store, Split(cells, "given", None, None, writer.digest))
+        summary = {
+            "cells": writer.count,
+            "given_split": given_split,
+            "synthetic": opened.synthetic,
+            "notes": opened.notes,
+        }
+        key = key or stage_key("ingest", {"dataset": uri}, code_version("ingest"))
+    commit(store, "ingest", key, {"output": {"uri": uri, "kind": "folder"}, "summary": summary})
+    return StageResult(stage="ingest", key=key, uri=uri, summary=summary)
+
+
+def _fingerprint(store: Store, source: str) -> str | None:
+    """Digest of the source's bytes: unchanged files are not decoded again. None where there is nothing to read."""
+    total = hashlib.sha256()
+    if source.startswith("s3://"):
+        for item in store.objects_at(source):
+            total.update(f"{item.key}\0{item.size}\0{item.modified.isoformat()}\n".encode())
+        return total.hexdigest()
+    path = Path(source)
+    if path.is_file():
+        files = [path]
+    elif path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+    else:
+        return None
+    for file in files:
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        relative = file.name if file == path else file.relative_to(path).as_posix()
+        total.update(f"{relative}\0{content}\n".encode())
+    return total.hexdigest()

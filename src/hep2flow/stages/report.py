@@ -1,0 +1,135 @@
+"""Report: what the run found, as one HTML page; to ``runs/{run_id}/report``."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hep2flow.recipe import parse_recipe
+from hep2flow.reporting.content import ModelResult, ReportContent
+from hep2flow.reporting.page import write
+from hep2flow.stages.history import read_history
+from hep2flow.results import StageResult
+from hep2flow.stages.split import shared_specimens
+from hep2flow.store import layout
+from hep2flow.store.cache import stage_key
+from hep2flow.store.datasets import Dataset, open_dataset
+from hep2flow.store.runs import show_run
+from hep2flow.store.s3 import Store
+from hep2flow.store.splits import Split, read_split
+
+EXAMPLES_PER_PATTERN = 4
+
+
+def report(store: Store, run_id: str, evaluations: list[str]) -> StageResult:
+    """Write ``index.html``, its figures and ``summary.md`` for the evaluations of one run.
+
+    evaluations: URIs, all of the same data set and split
+    A report is cheap and names its run's times: it is made anew each time, never cached.
+    """
+    manifests = [store.get_json(f"{store.key(uri)}/manifest.json") for uri in evaluations]
+    dataset, split = open_dataset(store, manifests[0]["dataset"]), read_split(store, manifests[0]["split"])
+    models = [_model(store, uri, manifest) for uri, manifest in zip(evaluations, manifests, strict=True)]
+    cells = dataset.table()
+    content = ReportContent(
+        run_id=run_id,
+        dataset=_described(dataset),
+        split=_split_facts(split, cells),
+        models=models,
+        cells=cells,
+        examples=_examples(store, dataset, split),
+        provenance=_provenance(store, run_id, manifests),
+    )
+    prefix = layout.report_prefix(run_id)
+    with tempfile.TemporaryDirectory(prefix="hep2flow-report-") as scratch:
+        folder = Path(scratch) / "report"
+        write(content, folder)
+        store.publish(folder, prefix, {"kind": "report", "run_id": run_id, "evaluations": evaluations})
+    best = max(models, key=lambda model: model.metrics["aca"])
+    summary = {
+        "best": best.name,
+        "subset": best.metrics["subset"],
+        "models": {model.title: {name: model.metrics[name] for name in ("aca", "mca", "macro_f1")} for model in models},
+    }
+    key = stage_key("report", {"run_id": run_id, "evaluations": evaluations}, "")
+    return StageResult(stage="report", key=key, uri=store.uri(prefix), summary=summary)
+
+
+def _model(store: Store, uri: str, manifest: dict[str, Any]) -> ModelResult:
+    key = store.key(uri)
+    return ModelResult(
+        title=parse_recipe(manifest["recipe"], uri).title,
+        recipe=manifest["recipe"],
+        metrics=store.get_json(f"{key}/metrics.json"),
+        history=read_history(store, manifest["training"]),
+        predictions=pd.read_parquet(io.BytesIO(store.get_bytes(f"{key}/predictions.parquet"))),
+    )
+
+
+def _described(dataset: Dataset) -> dict[str, Any]:
+    """The manifest with the source's facts beside its own."""
+    facts = dataset.manifest["facts"]
+    source = "derived" if facts["mask"]["derived"] else "given"
+    return {**dataset.manifest, **facts, "mask": {**facts["mask"], "source": source}}
+
+
+def _split_facts(split: Split, cells: pd.DataFrame) -> dict[str, Any]:
+    assignment = dict(split.cells.itertuples(index=False, name=None))
+    patterns: dict[str, Counter[str]] = {}
+    for cell_id, pattern in zip(cells["cell_id"], cells["pattern"], strict=True):
+        if cell_id in assignment:
+            patterns.setdefault(assignment[cell_id], Counter())[pattern] += 1
+    return {
+        "protocol": split.protocol,
+        "ratio": split.ratio,
+        "seed": split.seed,
+        "digest": split.digest,
+        "counts": split.counts(),
+        "shared_specimens": shared_specimens(cells, assignment),
+        "pattern_counts": {subset: dict(counts) for subset, counts in patterns.items()},
+    }
+
+
+def _examples(store: Store, dataset: Dataset, split: Split) -> dict[str, list[tuple[bytes, bytes]]]:
+    """A few training cells of each pattern, as they came and as the networks see them."""
+    training = set(split.ids("train"))
+    table = dataset.table(["cell_id", "pattern"])
+    table = table[table["cell_id"].isin(training)].sort_values("cell_id")
+    # Evenly spaced over the sorted IDs, where neighbours are often of one specimen.
+    chosen = {
+        str(group["cell_id"].iloc[round(index * (len(group) - 1) / max(EXAMPLES_PER_PATTERN - 1, 1))])
+        for _, group in table.groupby("pattern")
+        for index in range(EXAMPLES_PER_PATTERN)
+    }
+    columns = ["cell_id", "pattern", "image"]
+    masked = {row["cell_id"]: row for row in dataset.rows(keep=chosen, columns=columns)}
+    parent = dataset.manifest["facts"]["parent"]
+    original = masked
+    if parent is not None:
+        original = {row["cell_id"]: row for row in open_dataset(store, parent).rows(keep=chosen, columns=columns)}
+    examples: dict[str, list[tuple[bytes, bytes]]] = {}
+    for cell_id in sorted(masked):
+        examples.setdefault(masked[cell_id]["pattern"], []).append((original[cell_id]["image"], masked[cell_id]["image"]))
+    return examples
+
+
+def _provenance(store: Store, run_id: str, manifests: list[dict[str, Any]]) -> dict[str, Any]:
+    view = show_run(store, run_id)
+    trainings = [store.get_json(f"{store.key(manifest['training'])}/manifest.json") for manifest in manifests]
+    return {
+        "run": run_id,
+        "started": view.run.started.isoformat(),
+        "versions": view.run.versions,
+        "hardware": {training["network"]: training["hardware"] for training in trainings},
+        "keys": {name: stage.key for name, stage in _named(view) if stage.key},
+        "seconds": {name: stage.seconds for name, stage in _named(view) if stage.seconds is not None},
+    }
+
+
+def _named(view: Any) -> list[tuple[str, Any]]:
+    return [(layout.stage_name(stage.stage, stage.model), stage) for stage in view.stages]

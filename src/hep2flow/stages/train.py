@@ -1,0 +1,74 @@
+"""Train: one recipe on one split of one data set, through Ray Train, to ``trainings/{key}``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hep2flow.recipe import Recipe
+from hep2flow.results import StageResult
+from hep2flow.stages.weights import resolve_weights
+from hep2flow.store import layout
+from hep2flow.store.cache import code_version, commit, lookup, stage_key
+from hep2flow.store.datasets import open_dataset
+from hep2flow.store.s3 import Store
+from hep2flow.store.splits import read_split
+
+
+def train(
+    store: Store, recipe: Recipe, dataset: str, split: str, announce: Callable[[str], None] | None = None
+) -> StageResult:
+    """Train, or return the training that is there already.
+
+    dataset:  URI of the masked data set; split: URI of its division
+    announce: told the training's key before it starts, so that its progress can be followed in the store
+    The training holds ``best.safetensors``, ``metrics.jsonl``, ``recipe.yaml`` and ``manifest.json``.
+    Raises UserError for a network, weights or resources that cannot be had, and for a training that diverged.
+    """
+    weights, weights_sha256 = resolve_weights(store, recipe.model)
+    key = training_key(store, recipe, dataset, split, weights_sha256)
+    prefix = layout.training_prefix(key)
+    entry = lookup(store, "train", key)
+    if entry is not None:
+        return StageResult(stage="train", key=key, uri=store.uri(prefix), cached=True, summary=entry["summary"])
+
+    # torch, timm and Ray take seconds to import: not for a training that is there already.
+    from hep2flow.distributed.cluster import connected
+    from hep2flow.distributed.training import TrainingSpec, run_training
+    from hep2flow.learning.model import check_network
+
+    check_network(recipe.model)
+    if announce is not None:
+        announce(key)
+    with connected():
+        run_training(
+            TrainingSpec(
+                store=store.address, recipe=recipe, dataset=dataset, split=split, prefix=prefix, weights=weights
+            )
+        )
+    manifest = store.published(prefix)
+    assert manifest is not None, "a training that returned has published"
+    summary = {
+        "network": manifest["network"],
+        "best_epoch": manifest["best"]["epoch"],
+        "val_accuracy": manifest["best"]["val_accuracy"],
+        "updates": manifest["updates"],
+        "timing": manifest["timing"],
+    }
+    commit(store, "train", key, {"output": {"uri": store.uri(prefix), "kind": "folder"}, "summary": summary})
+    return StageResult(stage="train", key=key, uri=store.uri(prefix), summary=summary)
+
+
+def training_key(store: Store, recipe: Recipe, dataset: str, split: str, weights_sha256: str | None) -> str:
+    """Key of a training: what it learns from and every leaf of the recipe it reads; not where or on how many cores."""
+    inputs: dict[str, Any] = {
+        "dataset": open_dataset(store, dataset).ref.digest,
+        "split": read_split(store, split).digest,
+        "weights": weights_sha256,
+        "model": recipe.model.model_dump(mode="json", exclude={"weights"}),
+        "data": recipe.data.model_dump(mode="json", include={"interpolation", "mean", "std"}),
+        "train": recipe.train.model_dump(mode="json", exclude={"loader_workers"}),
+    }
+    for section in ("augment", "batch", "loss", "optim", "schedule", "select"):
+        inputs[section] = getattr(recipe, section).model_dump(mode="json")
+    return stage_key("train", inputs, code_version("train"))

@@ -1,0 +1,1 @@
+"""Object storage: where data sets, splits, trainings and runs lie."""

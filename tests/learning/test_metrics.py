@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score, classification_report, log_loss, roc_auc_score
+
+from hep2flow.learning.metrics import CELL_BOOTSTRAP, SPECIMEN_BOOTSTRAP, evaluate_predictions, paired_difference
+
+LABELS = ["a", "b", "c"]
+
+
+def frames(
+    truth: list[str],
+    predicted: list[str],
+    specimens: list[str | None] | None = None,
+    confidence: float = 0.8,
+    labels: list[str] = LABELS,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predictions that give ``confidence`` to the predicted class and share out the rest."""
+    ids = [f"cell-{i:05d}" for i in range(len(truth))]
+    rest = (1 - confidence) / (len(labels) - 1)
+    probabilities = {f"p_{label}": [confidence if p == label else rest for p in predicted] for label in labels}
+    predictions = pd.DataFrame({"cell_id": ids, "truth": truth, "predicted": predicted, **probabilities})
+    cells = pd.DataFrame(
+        {
+            "cell_id": ids,
+            "intensity": ["positive" if i % 2 else "intermediate" for i in range(len(truth))],
+            "specimen_id": specimens if specimens is not None else [None] * len(truth),
+        }
+    )
+    return predictions, cells
+
+
+def random_frames(n: int, specimens: int, seed: int, classes: int = 6) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    rng = np.random.default_rng(seed)
+    labels = [f"k{i}" for i in range(classes)]
+    specimen = rng.integers(specimens, size=n)
+    truth = specimen % classes
+    probabilities = rng.dirichlet(np.ones(classes), size=n)
+    probabilities[np.arange(n), truth] += rng.random(n)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    predictions = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in labels])
+    predictions.insert(0, "cell_id", [f"{i:06d}" for i in range(n)])
+    predictions["truth"] = [labels[k] for k in truth]
+    predictions["predicted"] = [labels[k] for k in probabilities.argmax(axis=1)]
+    cells = pd.DataFrame(
+        {
+            "cell_id": predictions["cell_id"],
+            "intensity": np.where(specimen % 2, "positive", "intermediate"),
+            "specimen_id": specimen.astype(str),
+        }
+    )
+    return predictions, cells, labels
+
+
+def test_hand_worked_numbers() -> None:
+    # a: 3 of 4 right, b: 1 of 2, c: 0 of 1 (called a).
+    predictions, cells = frames(list("aaaabbc"), list("aaabbaa"))
+    metrics = evaluate_predictions(predictions, cells, LABELS)
+    assert metrics["n"] == 7
+    assert metrics["confusion"] == [[3, 1, 0], [1, 1, 0], [1, 0, 0]]
+    assert metrics["aca"] == pytest.approx(4 / 7)
+    assert metrics["mca"] == pytest.approx((3 / 4 + 1 / 2 + 0) / 3)
+    # F1 = 2 hits / (support + called): a 6/9, b 2/4, c 0/1.
+    assert metrics["macro_f1"] == pytest.approx((6 / 9 + 1 / 2 + 0) / 3)
+    assert metrics["weighted_f1"] == pytest.approx((4 * 6 / 9 + 2 * 1 / 2 + 0) / 7)
+    assert metrics["per_class"]["a"] == pytest.approx({"precision": 3 / 5, "recall": 3 / 4, "f1": 2 / 3, "support": 4})
+    assert metrics["per_class"]["c"] == {"precision": None, "recall": 0.0, "f1": 0.0, "support": 1}
+    assert metrics["nll"] == pytest.approx(-(4 * np.log(0.8) + 3 * np.log(0.1)) / 7)
+    # One bin holds all cells: confidence .8, accuracy 4/7.
+    assert metrics["ece"] == pytest.approx(0.8 - 4 / 7)
+    assert len(metrics["reliability"]) == 15
+    assert [b["n"] for b in metrics["reliability"] if b["n"]] == [7]
+    # Even rows (a a b c) are intermediate: 2 of 4 right; odd rows (a a b): 2 of 3.
+    assert metrics["by_intensity"]["intermediate"] == pytest.approx({"n": 4, "aca": 3 / 4, "mca": 2 / 3})
+    assert metrics["by_intensity"]["positive"] == pytest.approx({"n": 3, "aca": 1 / 3, "mca": 1 / 4})
+
+
+def test_specimens_vote_and_ties_go_to_the_likelier_class() -> None:
+    predictions, cells = frames(list("aaabb"), list("aabab"), ["10", "10", "10", "9", "9"])
+    predictions.loc[3, ["p_a", "p_b", "p_c"]] = [0.5, 0.45, 0.05]
+    metrics = evaluate_predictions(predictions, cells, LABELS)
+    nine, ten = metrics["by_specimen"]
+    assert (nine["specimen_id"], nine["vote"], nine["vote_correct"], nine["accuracy"]) == ("9", "b", True, 0.5)
+    assert (ten["specimen_id"], ten["n"], ten["correct"], ten["vote"]) == ("10", 3, 2, "a")
+    assert metrics["specimen_vote_accuracy"] == 1.0
+    assert metrics["ci95_method"] == SPECIMEN_BOOTSTRAP
+
+
+def test_unknown_specimens_are_said_to_be_unknown() -> None:
+    metrics = evaluate_predictions(*frames(list("aabbc"), list("aabbc")), LABELS)
+    assert metrics["ci95_method"] == CELL_BOOTSTRAP
+    assert metrics["by_specimen"] == []
+    assert metrics["specimen_vote_accuracy"] is None
+
+
+def test_a_single_specimen_does_not_claim_certainty() -> None:
+    metrics = evaluate_predictions(*frames(["a", "b"] * 20, ["a", "a"] * 20, ["7"] * 40), LABELS)
+    low, high = metrics["ci95"]["aca"]
+    assert low < 0.5 < high
+    assert metrics["ci95_method"] == "cell bootstrap: only one specimen"
+
+
+def test_clustered_intervals_are_wider_when_specimens_differ() -> None:
+    # Ten specimens, each wholly right or wholly wrong: ten facts, not a hundred.
+    truth, predicted = ["a", "b"] * 50, (["a", "b"] * 25) + (["b", "a"] * 25)
+    known = evaluate_predictions(*frames(truth, predicted, [str(i // 10) for i in range(100)]), LABELS)["ci95"]["aca"]
+    unknown = evaluate_predictions(*frames(truth, predicted), LABELS)["ci95"]["aca"]
+    # Binomial 95 % intervals of 5 of 10 and of 50 of 100.
+    assert known == pytest.approx([0.2, 0.8], abs=0.05)
+    assert unknown == pytest.approx([0.4, 0.6], abs=0.03)
+
+
+def test_agrees_with_scikit_learn() -> None:
+    predictions, cells, labels = random_frames(500, 20, seed=3)
+    metrics = evaluate_predictions(predictions, cells, labels)
+    truth, predicted = predictions["truth"], predictions["predicted"]
+    report = classification_report(truth, predicted, labels=labels, output_dict=True)
+    for label in labels:
+        theirs = {"precision": "precision", "recall": "recall", "f1": "f1-score", "support": "support"}
+        for ours, name in theirs.items():
+            assert metrics["per_class"][label][ours] == pytest.approx(report[label][name])
+    assert metrics["macro_f1"] == pytest.approx(report["macro avg"]["f1-score"])
+    assert metrics["weighted_f1"] == pytest.approx(report["weighted avg"]["f1-score"])
+    assert metrics["mca"] == pytest.approx(balanced_accuracy_score(truth, predicted))
+    columns = predictions[[f"p_{label}" for label in labels]].to_numpy()
+    assert metrics["nll"] == pytest.approx(log_loss(truth, columns, labels=labels))
+    assert metrics["roc_auc"]["macro"] == pytest.approx(
+        roc_auc_score(truth, columns, multi_class="ovr", average="macro", labels=labels)
+    )
+
+
+def test_a_class_without_cells_is_null_and_outside_the_means() -> None:
+    metrics = evaluate_predictions(*frames(list("aabb"), list("aabb")), LABELS)
+    assert metrics["per_class"]["c"] == {"precision": None, "recall": None, "f1": None, "support": 0}
+    assert metrics["mca"] == metrics["macro_f1"] == 1.0
+    assert metrics["roc_auc"]["per_class"]["c"] is None
+    json.dumps(metrics, allow_nan=False)
+
+
+@pytest.mark.parametrize(("n", "specimens"), [(1455, 28), (11_000, 83)])
+def test_a_thousand_resamples_take_less_than_two_seconds(n: int, specimens: int) -> None:
+    predictions, cells, labels = random_frames(n, specimens, seed=1)
+    started = time.perf_counter()
+    evaluate_predictions(predictions, cells, labels)
+    assert time.perf_counter() - started < 2
+
+
+def break_labels(p: pd.DataFrame, c: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return p.assign(predicted="z"), c
+
+
+def break_probabilities(p: pd.DataFrame, c: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return p.assign(p_a=np.nan), c
+
+
+def break_cells(p: pd.DataFrame, c: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return p, c.iloc[1:]
+
+
+def break_uniqueness(p: pd.DataFrame, c: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return pd.concat([p, p]), c
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (break_labels, "'z'"),
+        (break_probabilities, "probabilities"),
+        (break_cells, "not in the cell table"),
+        (break_uniqueness, "not a one-to-one"),
+    ],
+)
+def test_a_broken_contract_is_a_value_error(broken: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate_predictions(*broken(*frames(list("abc"), list("abc"))), LABELS)
+
+
+@st.composite
+def predictions_and_cells(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.DataFrame]:
+    n = draw(st.integers(1, 40))
+    names = st.lists(st.sampled_from(LABELS), min_size=n, max_size=n)
+    specimens = draw(st.none() | st.lists(st.sampled_from(["1", "2", "3", "4"]), min_size=n, max_size=n))
+    return frames(draw(names), draw(names), specimens, draw(st.floats(0.34, 1.0)))  # type: ignore[arg-type]
+
+
+@settings(max_examples=60, deadline=None)
+@given(predictions_and_cells())
+def test_properties_of_any_predictions(pair: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    predictions, cells = pair
+    metrics = evaluate_predictions(predictions, cells, LABELS, bootstrap=100)
+    json.dumps(metrics, allow_nan=False)
+    confusion = np.array(metrics["confusion"])
+    assert metrics["aca"] == pytest.approx(np.trace(confusion) / confusion.sum())
+    assert confusion.sum() == metrics["n"] == sum(entry["n"] for entry in metrics["reliability"])
+    for name, (low, high) in metrics["ci95"].items():
+        assert 0 <= low <= metrics[name] <= high <= 1
+    assert 0 <= metrics["ece"] <= 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(predictions_and_cells(), st.randoms(use_true_random=False))
+def test_the_order_of_the_cells_changes_nothing(pair: tuple[pd.DataFrame, pd.DataFrame], random: Any) -> None:
+    predictions, cells = pair
+    order = list(range(len(predictions)))
+    random.shuffle(order)
+    shuffled = evaluate_predictions(predictions.iloc[order], cells.iloc[order[::-1]], LABELS, bootstrap=50)
+    assert shuffled == evaluate_predictions(predictions, cells, LABELS, bootstrap=50)
+
+
+def test_paired_difference_of_equal_predictions_is_nothing() -> None:
+    predictions, cells = frames(list("aabbcc"), list("abbbca"), list("112233"))
+    result = paired_difference(predictions, predictions, cells)
+    assert (result["difference"], result["ci95"]) == (0.0, [0.0, 0.0])
+
+
+@pytest.mark.parametrize("specimens", [None, [str(i % 10) for i in range(100)]])
+def test_paired_difference_is_tighter_than_two_intervals(specimens: list[str | None] | None) -> None:
+    # Both fail on the same 40 cells; the second fails on ten more.
+    truth = ["a"] * 100
+    first, cells = frames(truth, ["b"] * 40 + ["a"] * 60, specimens)
+    second, _ = frames(truth, ["b"] * 50 + ["a"] * 50, specimens)
+    result = paired_difference(first, second, cells)
+    assert result["difference"] == pytest.approx(0.1)
+    assert 0.04 <= result["ci95"][0] <= 0.1 <= result["ci95"][1] < 0.17
+
+
+def test_paired_difference_needs_the_same_cells() -> None:
+    predictions, cells = frames(list("abc"), list("abc"))
+    with pytest.raises(ValueError, match="not of the same cells"):
+        paired_difference(predictions, predictions.iloc[1:], cells)

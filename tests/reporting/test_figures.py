@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hep2flow.cells import encode_png
+from hep2flow.reporting import figures
+from hep2flow.reporting.content import ReportContent
+
+from .content import LABELS, make_content
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def content() -> ReportContent:
+    return make_content()
+
+
+def texts(svg: str) -> list[str]:
+    root = ElementTree.fromstring(svg)  # noqa: S314  our own figure
+    return ["".join(element.itertext()).strip() for element in root.iter(f"{SVG}text")]
+
+
+def test_confusion_matrix_shows_counts_and_row_percentages(content: ReportContent) -> None:
+    metrics = content.models[0].metrics
+    shown = texts(figures.svg(figures.confusion_matrix(metrics, "a model")))
+    for label, row in zip(LABELS, metrics["confusion"], strict=True):
+        assert f"{label.replace('_', ' ')} ({sum(row)})" in shown
+        for count in row:
+            if count:
+                assert str(count) in shown
+                assert f"{100 * count / sum(row):.0f} %" in shown
+    assert "a model" in shown
+
+
+def test_a_matrix_of_many_classes_and_empty_rows_is_drawn() -> None:
+    classes = 24
+    confusion = np.diag(np.arange(classes))
+    metrics = {"confusion": confusion.tolist(), "labels": [f"pattern_number_{i}" for i in range(classes)]}
+    assert "23" in texts(figures.svg(figures.confusion_matrix(metrics, "many")))
+
+
+def test_the_kept_epoch_is_marked(content: ReportContent) -> None:
+    history = content.models[0].history
+    kept = next(entry for entry in history if entry["best"])
+    shown = texts(figures.svg(figures.learning_curves(history, "a model")))
+    assert f"kept: epoch {kept['epoch']}, {100 * kept['val_accuracy']:.1f} %" in shown
+
+
+def test_learning_curves_without_validation_loss(content: ReportContent) -> None:
+    history = [entry | {"val_loss": None} for entry in content.models[0].history]
+    assert "epoch" in texts(figures.svg(figures.learning_curves(history, "a model")))
+
+
+def test_distribution_shows_every_count(content: ReportContent) -> None:
+    counts = content.split["pattern_counts"]
+    shown = texts(figures.svg(figures.class_distribution(counts)))
+    for subset in counts.values():
+        assert {str(n) for n in subset.values()} <= set(shown)
+
+
+def test_equal_figures_have_equal_svg_and_no_date(content: ReportContent, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        figures.save(figures.per_class_f1({m.name: m.metrics for m in content.models}), tmp_path / folder, "f1")
+    first, second = ((tmp_path / folder / "f1.svg").read_bytes() for folder in ("one", "two"))
+    assert first == second
+    assert b"dc:date" not in first
+    with Image.open(tmp_path / "one" / "f1.png") as png:
+        assert png.width > 500
+
+
+def test_dollars_in_labels_are_dollars(content: ReportContent) -> None:
+    counts = {"train": {"$x^2$": 3, "<b>&": 2}}
+    assert {"$x^2$", "<b>&"} <= set(texts(figures.svg(figures.class_distribution(counts))))
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_a_16_bit_image_is_shown_by_its_significant_bits(bits: int) -> None:
+    white = encode_png(np.full((40, 30), 2**bits - 1, dtype=np.uint16))
+    assert figures._thumbnail(white, bits).min() == 255
+
+
+def test_patterns_with_different_numbers_of_examples(content: ReportContent) -> None:
+    pairs = content.examples["nucleolar"]
+    shown = texts(figures.svg(figures.pattern_examples({"one": pairs[:1], "three": pairs[:3], "none": []})))
+    assert {"one", "three"} <= set(shown)
+    assert {"original", "masked"} <= set(texts(figures.svg(figures.masking({"one": pairs, "none": []}))))

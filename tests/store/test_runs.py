@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+
+import pytest
+
+from hep2flow.errors import UserError
+from hep2flow.store import runs
+from hep2flow.store.runs import RunRecord, finish_run, list_runs, running_stage, show_run, start_run
+from hep2flow.store.s3 import Store
+
+
+def test_a_run_is_told_from_start_to_end(store: Store) -> None:
+    start_run(store, RunRecord(run_id="r1", parameters={"source": "x"}, recipes={"atto": {"seed": 1}}))
+    assert show_run(store, "r1").status == "running"
+    with running_stage(store, "r1", "train", "atto") as stage:
+        stage.result = {"best": 0.5}
+        stage.key = "0" * 32
+        during = show_run(store, "r1")
+        assert during.stage_status == {"train-atto": "running"}
+        assert (during.stages[0].pid, during.stages[0].seconds) == (os.getpid(), None)
+    finish_run(store, "r1", "succeeded")
+    view = show_run(store, "r1")
+    assert (view.status, view.stage_status) == ("succeeded", {"train-atto": "succeeded"})
+    assert view.run.ended is not None
+    assert view.run.keys == {"train-atto": "0" * 32}
+    assert view.stages[0].result == {"best": 0.5}
+    assert view.stages[0].seconds is not None
+    assert view.stages[0].cpus >= 1
+    assert {"python", "hep2flow", "torch"} <= view.run.versions.keys()
+
+
+def test_a_failing_stage_leaves_one_line_and_raises(store: Store) -> None:
+    secret = os.environ["AWS_SECRET_ACCESS_KEY"]
+    start_run(store, RunRecord(run_id="r1"))
+    with pytest.raises(RuntimeError), running_stage(store, "r1", "train"):
+        raise RuntimeError(f"first line with {secret}\nsecond line")
+    with pytest.raises(UserError), running_stage(store, "r1", "mask"):
+        raise UserError("no such file; check it")
+    with pytest.raises(KeyboardInterrupt), running_stage(store, "r1", "split"):
+        raise KeyboardInterrupt
+    view = show_run(store, "r1")
+    assert view.stage_status == {"train": "failed", "mask": "failed", "split": "interrupted"}
+    errors = {stage.stage: stage.error for stage in view.stages}
+    assert errors == {
+        "train": "RuntimeError: first line with ***",
+        "mask": "no such file; check it",
+        "split": "KeyboardInterrupt",
+    }
+
+
+def test_the_heart_beats_while_the_body_works(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_run(store, RunRecord(run_id="r1"))
+    monkeypatch.setattr(runs, "HEARTBEAT_SECONDS", 0.01)
+    key, beaten = "runs/r1/stages/train.json", threading.Event()
+    with running_stage(store, "r1", "train"):
+        store.delete([key])
+        for _ in range(500):
+            if store.exists(key):
+                beaten.set()
+                break
+    assert beaten.is_set()
+    assert show_run(store, "r1").stage_status == {"train": "succeeded"}
+
+
+def test_a_beat_that_fails_does_not_end_the_stage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_run(store, RunRecord(run_id="r1"))
+    monkeypatch.setattr(runs, "HEARTBEAT_SECONDS", 0.01)
+    failed = threading.Event()
+    with running_stage(store, "r1", "train") as stage:
+        # What JSON cannot hold makes the beat fail, as an unreachable store would, but at once.
+        stage.result = {"x": object()}
+        handler = _Setting(failed)
+        runs.log.addHandler(handler)
+        assert failed.wait(10)
+        runs.log.removeHandler(handler)
+        stage.result = {}
+    assert show_run(store, "r1").stage_status == {"train": "succeeded"}
+
+
+class _Setting(logging.Handler):
+    def __init__(self, event: threading.Event) -> None:
+        super().__init__()
+        self.event = event
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.event.set()
+
+
+KILLED = """
+import os, signal
+from hep2flow.store.runs import running_stage
+from hep2flow.store.s3 import open_store
+with running_stage(open_store(), "r1", "train"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_stage_is_lost_after_three_minutes(store: Store) -> None:
+    start_run(store, RunRecord(run_id="r1"))
+    subprocess.run([sys.executable, "-c", KILLED], check=False)
+    assert show_run(store, "r1").status == "running"
+    key = "runs/r1/stages/train.json"
+    record = store.get_json(key)
+    store.put_json(key, {**record, "heartbeat": (runs.now() - timedelta(minutes=4)).isoformat()})
+    view = show_run(store, "r1")
+    assert (view.status, view.stage_status) == ("lost", {"train": "lost"})
+    assert [run.status for run in list_runs(store)] == ["lost"]
+
+
+def test_a_run_id_serves_one_run_and_its_retries(store: Store) -> None:
+    first = start_run(store, RunRecord(run_id="r1", parameters={"seed": 1}))
+    finish_run(store, "r1", "failed")
+    again = start_run(store, RunRecord(run_id="r1", parameters={"seed": 1}))
+    assert (again.status, again.ended, again.started) == ("running", None, first.started)
+    with pytest.raises(UserError, match="choose another run id"):
+        start_run(store, RunRecord(run_id="r1", parameters={"seed": 2}))
+    assert show_run(store, "r1").run.parameters == {"seed": 1}
+
+
+def test_runs_are_listed_latest_first_despite_a_damaged_one(store: Store) -> None:
+    assert list_runs(store) == []
+    for i, run_id in enumerate(("a", "b")):
+        start_run(store, RunRecord(run_id=run_id, started=runs.now() + timedelta(minutes=i)))
+    store.put_bytes("runs/c/run.json", b"{")
+    store.put_json("runs/d/run.json", {"run_id": "d", "status": "sleeping"})
+    assert [view.run.run_id for view in list_runs(store)] == ["b", "a"]
+    with pytest.raises(UserError, match="status is damaged"):
+        show_run(store, "d")
+
+
+def test_an_unknown_run_is_told(store: Store) -> None:
+    with pytest.raises(UserError, match="no such run"):
+        show_run(store, "nobody")
+    with pytest.raises(UserError, match="not allowed"):
+        show_run(store, "No Body")
