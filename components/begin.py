@@ -2,9 +2,8 @@
 
 from typing import NamedTuple
 
-from kfp import dsl
-
 from hep2flow.components import images
+from kfp import dsl
 
 
 @dsl.component(base_image=images.STEP, install_kfp_package=False)

@@ -1,8 +1,7 @@
 """Exit task of a run: its record with its true status, however the run ended."""
 
-from kfp import dsl
-
 from hep2flow.components import images
+from kfp import dsl
 
 
 @dsl.component(base_image=images.STEP, install_kfp_package=False)

@@ -1,8 +1,7 @@
 """Train as a component."""
 
-from kfp import dsl
-
 from hep2flow.components import images
+from kfp import dsl
 
 
 @dsl.component(base_image=images.RAY, install_kfp_package=False)

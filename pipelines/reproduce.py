@@ -3,8 +3,6 @@
 The same definition runs on Kubeflow and, through the local runner, on a laptop.
 """
 
-from kfp import dsl
-
 from hep2flow.components.begin import begin
 from hep2flow.components.evaluate import evaluate
 from hep2flow.components.finish import finish
@@ -13,9 +11,12 @@ from hep2flow.components.mask import mask
 from hep2flow.components.report import report
 from hep2flow.components.split import split
 from hep2flow.components.train import train
+from kfp import dsl
 
 
-@dsl.pipeline(name="compare", description="Train and evaluate every recipe on the same cells, and report on all of them.")
+@dsl.pipeline(
+    name="compare", description="Train and evaluate every recipe on the same cells, and report on all of them."
+)
 def compare(
     store: dict,  # type: ignore[type-arg]
     run_id: str,

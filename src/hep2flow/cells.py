@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +21,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+
+from hep2flow.errors import UserError
 
 OfficialSplit = Literal["train", "test"]
 Intensity = Literal["positive", "intermediate"]
@@ -155,10 +159,9 @@ class CellWriter:
         path = self.folder / f"part-{len(self.parts):05d}.parquet"
         table = pa.Table.from_pylist([vars(cell) for cell in self._rows], schema=SCHEMA)
         # The images are PNG: compressing them again costs time and gains nothing.
-        pq.write_table(table, path, compression="none", row_group_size=1024)
-        self.parts.append(
-            {"file": path.name, "rows": len(self._rows), "official_split": self._rows[0].official_split}
-        )
+        with _room_for("cells"):
+            pq.write_table(table, path, compression="none", row_group_size=1024)
+        self.parts.append({"file": path.name, "rows": len(self._rows), "official_split": self._rows[0].official_split})
         self._rows, self._bytes = [], 0
 
     @property
@@ -172,7 +175,28 @@ class CellWriter:
         return len(self._digests)
 
 
-def read_part(path: Path, keep: set[str] | None = None, columns: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A temporary folder to write cells in; UserError where this machine has no room for one."""
+    with _room_for("a folder"):
+        folder = tempfile.TemporaryDirectory(prefix="hep2flow-")
+    with folder as name:
+        yield Path(name)
+
+
+@contextmanager
+def _room_for(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"no room for {what} in the temporary folder ({error}); free some space, or set TMPDIR to another disk"
+        ) from error
+
+
+def read_part(
+    path: Path, keep: set[str] | None = None, columns: Iterable[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """Rows of one Parquet part as dictionaries, a row group at a time; only those in ``keep`` where it is given."""
     names = list(columns) if columns is not None else SCHEMA.names
     with pq.ParquetFile(path) as file:

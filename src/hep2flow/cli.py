@@ -23,8 +23,13 @@ if TYPE_CHECKING:
     from hep2flow.recipe import Recipe
     from hep2flow.results import StageResult
 
+INTERRUPTED = 130
+
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="HEp-2 cell classification as a workflow."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="HEp-2 cell classification as a workflow.",
 )
 data = typer.Typer(no_args_is_help=True, help="Make or check a data set.")
 runs = typer.Typer(no_args_is_help=True, help="What ran.")
@@ -66,8 +71,12 @@ class Pipeline(str, Enum):
 
 SourceOption = Annotated[str, typer.Option("--source", help="Folder, .zip, .tar(.gz), or s3:// prefix of cell images.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="Form of the source; recognised when not given.")]
-ProfileOption = Annotated[ProfileName, typer.Option("--profile", help="paper: the paper's values; laptop: small stand-ins.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe's leaf, for example optim.lr=2e-5.")]
+ProfileOption = Annotated[
+    ProfileName, typer.Option("--profile", help="paper: the paper's values; laptop: small stand-ins.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a recipe's leaf, for example optim.lr=2e-5.")
+]
 RecipeOption = Annotated[str, typer.Option("--recipe", help="A shipped recipe's name, or a .yaml file.")]
 DatasetOption = Annotated[str, typer.Option("--dataset", help="URI of a data set.")]
 SplitOption = Annotated[str, typer.Option("--split", help="URI of a split.")]
@@ -99,14 +108,18 @@ def run(
     ] = None,
     profile: ProfileOption = ProfileName.paper,
     set: SetOption = None,
-    run_id: Annotated[str, typer.Option("--run-id", help="Name of the run; made from date and time when not given.")] = "",
-    out: Annotated[Path | None, typer.Option("--out", help="Where the report is left; out/RUN_ID when not given.")] = None,
+    run_id: Annotated[
+        str, typer.Option("--run-id", help="Name of the run; made from date and time when not given.")
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where the report is left; out/RUN_ID when not given.")
+    ] = None,
 ) -> None:
     """Run the whole pipeline here: ingest, mask, split, train and evaluate each recipe, report."""
     from hep2flow.cluster.follow import followed
     from hep2flow.cluster.local import run_here
     from hep2flow.recipe import load_recipe
-    from hep2flow.stages.begin import shared_data
+    from hep2flow.stages.begin import begin, shared_data
     from hep2flow.store.layout import new_run_id, valid_run_id
     from hep2flow.store.pull import pull
     from hep2flow.store.runs import interrupted
@@ -124,6 +137,9 @@ def run(
     store = open_store()
     store.check()
     address = store.address
+    texts = [one.to_yaml() for one in recipes]
+    # The pipeline begins with this too; here it refuses a run id that is taken before Ray starts.
+    begin(store, name, "", {"source": source, "format": format.value}, texts, profile.value)
     print(f"run {name}: {', '.join(one.title for one in recipes)}", file=sys.stderr)
     with interrupted(store, name), followed(store, name):
         view = run_here(
@@ -131,7 +147,7 @@ def run(
             {
                 "source": source,
                 "format": format.value,
-                "recipes": [one.to_yaml() for one in recipes],
+                "recipes": texts,
                 "profile": profile.value,
                 "run_id": name,
                 "store_endpoint": address.endpoint or "",
@@ -426,7 +442,11 @@ def _section(kind: str, values: dict[str, Any]) -> Any:
     try:
         return getattr(recipe, kind).model_validate(values)
     except ValidationError as error:
-        raise UserError("; ".join(f"--{e['loc'][-1]}: {e['msg']}, not {e['input']!r}" for e in error.errors())) from error
+        faults = [(str(item["loc"][-1]), item["msg"], item["input"]) for item in error.errors()]
+        options = {"mask": "mode", "mask_source": "mask-source", "train_fraction": "train-fraction"}
+        raise UserError(
+            "; ".join(f"--{options.get(key, key)}: {what}, not {given!r}" for key, what, given in faults)
+        ) from error
 
 
 def _counter(name: str) -> Any:
@@ -454,15 +474,19 @@ def _show(result: StageResult, as_json: bool) -> None:
 def main() -> None:
     """Entry point: errors a user can mend are one message and exit code 2, never a traceback."""
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=False)
     except UserError as error:
         if os.environ.get("HEP2FLOW_DEBUG"):
             traceback.print_exc()
         print(f"hep2flow: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except typer.TyperException as error:  # an option or argument that is missing or wrong
+        if message := error.format_message():  # none where the help was shown instead
+            print(f"hep2flow: {message.rstrip('.')}; see --help", file=sys.stderr)
+        sys.exit(error.exit_code)
+    if code == INTERRUPTED:
         print("hep2flow: interrupted", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

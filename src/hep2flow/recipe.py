@@ -44,34 +44,38 @@ class Model(Section):
     weights:        ``pretrained`` (timm's hub), ``none`` (from scratch), or a path or s3:// URI of safetensors
     image_size:     side of the square input, pixels
     drop_path_rate: stochastic depth, 0 to below 1
-    layer_scale:    first value of ConvNeXt's layer scale, null for timm's own (1e-6: too small for a short training from scratch)
+    layer_scale:    first value of ConvNeXt's layer scale, null for timm's own: 1e-6, where a short training from
+                    scratch stands still
     """
 
     network: str = Field(min_length=1)
-    weights: str = Field("pretrained", min_length=1)
-    image_size: int = Field(224, ge=32, le=1024)
-    drop_path_rate: float = Field(0.0, ge=0, lt=1)
+    weights: str = Field(default="pretrained", min_length=1)
+    image_size: int = Field(default=224, ge=32, le=1024)
+    drop_path_rate: float = Field(default=0.0, ge=0, lt=1)
     layer_scale: Positive | None = None
 
 
 class Split(Section):
     """How cells are divided into train, validation and test.
 
-    protocol:       auto (given where the source has one, else stratified) | given | stratified | specimen | id-block | whole-train
+    protocol:       auto (given where the source has one, else stratified) | given | stratified | specimen | id-block |
+                    whole-train; see :func:`hep2flow.stages.split.split`
     train_fraction: share of the training cells that is trained on; the paper's 5:5 is 0.5
     seed:           of the division
     """
 
     protocol: Protocol = "auto"
     train_fraction: Fraction = 0.5
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
 
 
 class Data(Section):
     """What the network is shown.
 
-    mask:          apply (pixels outside the mask become 0, the paper's section 3.1.1) | crop (cut to the mask's box, background kept) | none
-    mask_source:   auto (the source's masks, derived by Otsu where the source has none at all) | given (refuse a source without masks)
+    mask:          apply (pixels outside the mask become 0, the paper's section 3.1.1) |
+                   crop (cut to the mask's box, background kept) | none
+    mask_source:   auto (the source's masks, derived by Otsu where the source has none at all) |
+                   given (refuse a source without masks)
     interpolation: of every resize
     mean, std:     normalisation of every channel, on pixel values in [0, 1] (paper Table 1: 0.5, 0.25)
     """
@@ -109,7 +113,7 @@ class RandomResizedCrop(Section):
 
 
 class Cutout(Section):
-    """One square hole at a random centre, its side a fraction of the image's; the paper gives no size: half is our choice."""
+    """One square hole at a random centre, its side a fraction of the image's. The paper gives no size, half is ours."""
 
     side: Fraction = 0.5
 
@@ -117,8 +121,8 @@ class Cutout(Section):
 class RandAugment(Section):
     """timm ``rand_augment_transform``; the paper gives no parameters: N=2, M=9 are our choice."""
 
-    operations: int = Field(2, ge=1, le=8)
-    magnitude: float = Field(9, ge=0, le=10)
+    operations: int = Field(default=2, ge=1, le=8)
+    magnitude: float = Field(default=9, ge=0, le=10)
 
 
 class Augment(Section):
@@ -144,7 +148,7 @@ class Batch(Section):
 
 
 class Loss(Section):
-    """soft_target_cross_entropy (timm ``SoftTargetCrossEntropy``) | binary_cross_entropy (timm ``BinaryCrossEntropy``, one against all)."""
+    """timm's ``SoftTargetCrossEntropy``, or ``BinaryCrossEntropy``: one pattern against all others."""
 
     name: Literal["soft_target_cross_entropy", "binary_cross_entropy"] = "soft_target_cross_entropy"
 
@@ -166,7 +170,7 @@ class Schedule(Section):
 
     name: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: NonNegative = 0.0
-    warmup_updates: int = Field(0, ge=0)
+    warmup_updates: int = Field(default=0, ge=0)
 
 
 class Train(Section):
@@ -176,24 +180,25 @@ class Train(Section):
     batch_size:          global batch, all workers together
     validate_every:      epochs between validations; the last epoch is always validated
     precision:           fp32, or bf16 autocast
-    ema:                 decay of an exponential moving average of the weights, null for none; validated and kept instead of the raw weights
+    ema:                 decay of an exponential moving average of the weights, validated and kept instead of the raw
+                         weights; null for none
     accumulation:        batches per update
     clipping:            largest gradient norm, null for none
     loader_workers:      processes that augment beside the training; 0 augments in place
     """
 
-    epochs: int = Field(30, ge=1)
-    max_updates: int | None = Field(None, ge=1)
-    batch_size: int = Field(32, ge=1)
-    validate_every: int = Field(1, ge=1)
+    epochs: int = Field(default=30, ge=1)
+    max_updates: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    validate_every: int = Field(default=1, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     channels_last: bool = False
     ema: Fraction | None = None
-    accumulation: int = Field(1, ge=1)
+    accumulation: int = Field(default=1, ge=1)
     clipping: Positive | None = None
-    loader_workers: int = Field(0, ge=0)
-    seed: int = Field(0, ge=0)
+    loader_workers: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0)
 
 
 class Select(Section):
@@ -207,14 +212,14 @@ class Eval(Section):
     """tta: none | dihedral (mean softmax over the 8 flips and quarter turns; the paper leaves TTA undefined)."""
 
     tta: Literal["none", "dihedral"] = "none"
-    batch_size: int = Field(128, ge=1)
+    batch_size: int = Field(default=128, ge=1)
 
 
 class Resources(Section):
     """What a training asks of the Ray cluster."""
 
-    cpus_per_worker: int = Field(1, ge=1)
-    gpus_per_worker: int = Field(0, ge=0)
+    cpus_per_worker: int = Field(default=1, ge=1)
+    gpus_per_worker: int = Field(default=0, ge=0)
 
 
 class Recipe(Section):

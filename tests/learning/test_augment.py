@@ -75,9 +75,7 @@ def test_every_cell_once_per_epoch_in_another_order_each_time() -> None:
 def test_validation_images_are_resized_and_normalised_and_nothing_else() -> None:
     recipe = load_recipe("coat-mini", "paper", ["model.image_size=64"])
     grey = np.full((40, 30), 51, dtype=np.uint8)
-    cells = CellSet(
-        [{"cell_id": "c", "pattern": "a", "image": encode_png(grey)}], ["a"], 8, recipe, training=False
-    )
+    cells = CellSet([{"cell_id": "c", "pattern": "a", "image": encode_png(grey)}], ["a"], 8, recipe, training=False)
     image, label = cells[7, 0]
     assert label == 0
     torch.testing.assert_close(image, torch.full((3, 64, 64), (51 / 255 - 0.5) / 0.25))

@@ -124,8 +124,10 @@ class _Display:
     def stage(self, name: str, record: StageRecord) -> None:
         if self.states.get(name) != record.status:
             self.states[name] = record.status
-            self._say({"stage": name, **record.model_dump(mode="json", include={"status", "seconds", "cached", "key"})},
-                      f"{name}: {describe(record)}")
+            self._say(
+                {"stage": name, **record.model_dump(mode="json", include={"status", "seconds", "cached", "key"})},
+                f"{name}: {describe(record)}",
+            )
 
     def training(self, name: str, progress: dict[str, Any] | None) -> None:
         if progress is not None and time.monotonic() - self.told.get(name, 0.0) >= PLAIN_SECONDS:

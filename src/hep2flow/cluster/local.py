@@ -38,5 +38,3 @@ def run_here(store: Store, parameters: dict[str, Any], log: Path) -> RunView:
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=root, raise_on_error=False)
         reproduce(**parameters)
     return show_run(store, parameters["run_id"])
-
-

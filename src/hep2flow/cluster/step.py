@@ -20,7 +20,9 @@ def store_of(address: dict[str, Any]) -> Store:
 
 
 @contextmanager
-def step(address: dict[str, Any], run_id: str, stage: str, model: str | None = None) -> Iterator[tuple[Store, StageRecord]]:
+def step(
+    address: dict[str, Any], run_id: str, stage: str, model: str | None = None
+) -> Iterator[tuple[Store, StageRecord]]:
     """Run a stage as a step of a run; its errors end the process, with the message last in the log."""
     with mendable():
         store = store_of(address)

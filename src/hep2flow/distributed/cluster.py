@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -69,7 +70,7 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    options = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
     address = os.environ.get("RAY_ADDRESS") or _shared_address()
     try:
         if address:
@@ -88,7 +89,7 @@ def connected() -> Iterator[None]:
         ray.shutdown()
 
 
-def local_options() -> dict[str, object]:
+def local_options() -> dict[str, Any]:
     """What a local cluster gets: loopback only, and a small object store, because cells travel through S3."""
     return {"_node_ip_address": "127.0.0.1", "object_store_memory": 256 * 2**20}
 

@@ -33,7 +33,10 @@ def to_rgb8(png: bytes, bits: int) -> torch.Tensor:
 
 def resize(image: torch.Tensor, size: int, data: Data) -> torch.Tensor:
     """uint8 (3, height, width) -> uint8 (3, size, size), aspect ratio not kept: the paper goes directly to 224 x 224."""
-    return tv.resize(image, [size, size], interpolation=INTERPOLATION[data.interpolation], antialias=True)
+    resized: torch.Tensor = tv.resize(
+        image, [size, size], interpolation=INTERPOLATION[data.interpolation], antialias=True
+    )
+    return resized
 
 
 def normalize(images: torch.Tensor, data: Data) -> torch.Tensor:
@@ -68,7 +71,7 @@ class CellSet(Dataset[tuple[torch.Tensor, int]]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:  # type: ignore[override]
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:
         epoch, index = key
         if self.augmentation is None:
             return normalize(self.images[index], self.recipe.data), int(self.labels[index])
@@ -79,7 +82,7 @@ class CellSet(Dataset[tuple[torch.Tensor, int]]):
         """Batches of float32 (b, 3, size, size) and int64 (b,), in the order of ``keys``."""
         loader = DataLoader(
             self,
-            batch_sampler=list(keys),  # type: ignore[arg-type]  # a list of lists of keys is one
+            batch_sampler=list(keys),
             num_workers=workers,
             pin_memory=torch.cuda.is_available(),
         )

@@ -104,7 +104,7 @@ def fit(
     """
     train, length = recipe.train, plan(recipe, len(training))
     layout = torch.channels_last if train.channels_last else torch.contiguous_format
-    network = network.to(device, memory_format=layout)
+    network = network.to(device).to(memory_format=layout)
     optimizer = build_optimizer(network, recipe.optim)
     rate = LearningRate(optimizer, recipe, length.updates, length.updates_per_epoch)
     loss_of, mixer = build_loss(recipe.loss), BatchMixer(recipe, len(description.labels))

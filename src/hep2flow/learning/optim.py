@@ -11,13 +11,9 @@ from hep2flow.recipe import Optim, Recipe
 
 def build_optimizer(model: torch.nn.Module, section: Optim) -> torch.optim.Optimizer:
     """timm ``create_optimizer_v2``; biases and norms are not decayed, timm's default."""
-    if section.name == "sgd":
-        optimizer: torch.optim.Optimizer = create_optimizer_v2(
-            model, opt="sgd", lr=section.lr, weight_decay=section.weight_decay, momentum=section.betas[0]
-        )
-        return optimizer
-    optimizer = create_optimizer_v2(
-        model, opt=section.name, lr=section.lr, weight_decay=section.weight_decay, betas=section.betas
+    memory = {"momentum": section.betas[0]} if section.name == "sgd" else {"betas": section.betas}
+    optimizer: torch.optim.Optimizer = create_optimizer_v2(
+        model, opt=section.name, lr=section.lr, weight_decay=section.weight_decay, **memory
     )
     return optimizer
 

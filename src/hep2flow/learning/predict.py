@@ -20,7 +20,7 @@ def predict(
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities without and with the recipe's test-time augmentation, each float32 (n, classes), rows in the cells' order.
+    """Probabilities without and with the recipe's test-time augmentation, each float32 (n, classes), in the cells' order.
 
     Without TTA in the recipe both are the same tensor.
     """

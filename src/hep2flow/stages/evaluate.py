@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from hep2flow.recipe import Recipe
-from hep2flow.stages.history import read_history
 from hep2flow.results import Progress, StageResult
+from hep2flow.stages.history import read_history
 from hep2flow.store import layout
 from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
-from hep2flow.store.splits import read_split
+from hep2flow.store.splits import Subset, read_split
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ def evaluate(
     torch.set_num_threads(recipe.resources.cpus_per_worker)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trained = store.get_json(f"{store.key(training)}/manifest.json")
-    subset = "test" if division.ids("test") else "val"
+    subset: Subset = "test" if division.ids("test") else "val"
     with tempfile.TemporaryDirectory(prefix="hep2flow-evaluate-") as scratch:
         checkpoint = Path(scratch) / "best.safetensors"
         store.get_file(f"{store.key(training)}/best.safetensors", checkpoint)
@@ -80,7 +80,9 @@ def evaluate(
         metrics = evaluate_predictions(predictions, meta, description.labels, seed=recipe.train.seed)
         tta_off = None
         if recipe.eval.tta != "none":
-            without = evaluate_predictions(_table(meta, plain, description.labels), meta, description.labels, bootstrap=1)
+            without = evaluate_predictions(
+                _table(meta, plain, description.labels), meta, description.labels, bootstrap=1
+            )
             tta_off = {name: without[name] for name in ("aca", "mca", "macro_f1")}
         selected_on_test = division.protocol == "whole-train"
         metrics |= {
@@ -112,7 +114,13 @@ def evaluate(
         store.publish(
             folder,
             prefix,
-            {"kind": "evaluation", "training": training, "dataset": dataset, "split": split, "recipe": recipe.model_dump(mode="json")},
+            {
+                "kind": "evaluation",
+                "training": training,
+                "dataset": dataset,
+                "split": split,
+                "recipe": recipe.model_dump(mode="json"),
+            },
         )
     summary = {name: metrics[name] for name in ("network", "subset", "n", "aca", "mca", "macro_f1", "selected_on_test")}
     commit(store, "evaluate", key, {"output": {"uri": store.uri(prefix), "kind": "folder"}, "summary": summary})
@@ -121,5 +129,7 @@ def evaluate(
 
 def _table(meta: pd.DataFrame, probabilities: torch.Tensor, labels: list[str]) -> pd.DataFrame:
     predicted = [labels[index] for index in probabilities.argmax(1).tolist()]
-    columns = {f"p_{label}": probabilities[:, index].double().numpy() for index, label in enumerate(labels)}
-    return pd.DataFrame({"cell_id": meta["cell_id"], "truth": meta["pattern"], "predicted": predicted, **columns})
+    table = pd.DataFrame({"cell_id": meta["cell_id"], "truth": meta["pattern"], "predicted": predicted})
+    for index, label in enumerate(labels):
+        table[f"p_{label}"] = probabilities[:, index].double().numpy()
+    return table

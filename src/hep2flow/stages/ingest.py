@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
+import os
 from pathlib import Path
 
 import pandas as pd
 
-from hep2flow.cells import CellWriter
+from hep2flow.cells import CellWriter, scratch_folder
 from hep2flow.errors import DataFaults
-from hep2flow.sources import open_source
 from hep2flow.results import Progress, StageResult
+from hep2flow.sources import open_source
+from hep2flow.sources.tree import FolderTree
 from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import publish_dataset
-from hep2flow.store.s3 import Store
+from hep2flow.store.s3 import Store, file_sha256
 from hep2flow.store.splits import Split, write_split
 
 
@@ -34,13 +35,13 @@ def ingest(
     if fingerprint is not None:
         key = stage_key("ingest", {"source": fingerprint, "format": format, "name": name}, code_version("ingest"))
         entry = lookup(store, "ingest", key)
-        if entry is not None:
+        if entry is not None and _given_split_there(store, entry["summary"]["given_split"]):
             return StageResult(
                 stage="ingest", key=key, uri=entry["output"]["uri"], cached=True, summary=entry["summary"]
             )
-    with open_source(source, format, store.download) as opened, tempfile.TemporaryDirectory() as scratch:
+    with open_source(source, format, store.download) as opened, scratch_folder() as scratch:
         faults = list(opened.faults)
-        with CellWriter(Path(scratch) / "dataset") as writer:
+        with CellWriter(scratch / "dataset") as writer:
             for read in opened.cells(faults, progress):
                 if not faults:
                     writer.add(read.cell, read.max_value, read.mask_sha256)
@@ -72,22 +73,26 @@ def ingest(
 
 
 def _fingerprint(store: Store, source: str) -> str | None:
-    """Digest of the source's bytes: unchanged files are not decoded again. None where there is nothing to read."""
+    """Digest of the source's bytes: unchanged files are not decoded again. None where they cannot be read."""
     total = hashlib.sha256()
     if source.startswith("s3://"):
         for item in store.objects_at(source):
             total.update(f"{item.key}\0{item.size}\0{item.modified.isoformat()}\n".encode())
         return total.hexdigest()
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_file():
-        files = [path]
+        files = {path.name: path}
     elif path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
+        files = {name: path / name for name in FolderTree(path).names}
     else:
         return None
-    for file in files:
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        relative = file.name if file == path else file.relative_to(path).as_posix()
-        total.update(f"{relative}\0{content}\n".encode())
+    try:
+        for name, file in files.items():
+            total.update(os.fsencode(f"{name}\0{file_sha256(file)}\n"))
+    except OSError:  # told, with all other faults, by what reads the file next
+        return None
     return total.hexdigest()
+
+
+def _given_split_there(store: Store, uri: str) -> bool:
+    return not uri or store.exists(store.key(uri))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ from skimage.filters import threshold_otsu
 from skimage.measure import label
 from skimage.morphology import convex_hull_image, disk
 
-from hep2flow.cells import Cell, CellWriter, encode_png, pixel_sha256
+from hep2flow.cells import Cell, CellWriter, encode_png, pixel_sha256, scratch_folder
 from hep2flow.errors import UserError
 from hep2flow.recipe import MaskMode, MaskSource
 from hep2flow.results import Progress, StageResult
@@ -47,11 +45,12 @@ def mask(
     else:
         if source == "given" and not facts["mask"]["given"]:
             raise UserError(
-                f"data.mask_source: {opened.manifest['name']} has no masks; set data.mask_source=auto to derive them, or data.mask=none"
+                f"data.mask_source: {opened.manifest['name']} has no masks; "
+                "set data.mask_source=auto to derive them, or data.mask=none"
             )
         derived = 0
-        with tempfile.TemporaryDirectory() as scratch:
-            with CellWriter(Path(scratch) / "dataset") as writer:
+        with scratch_folder() as scratch:
+            with CellWriter(scratch / "dataset") as writer:
                 for done, row in enumerate(opened.rows(), start=1):
                     cell, was_derived = _masked(Cell(**row), mode)
                     derived += was_derived
@@ -113,7 +112,7 @@ def derive_mask(pixels: npt.NDArray[Any]) -> Mask:
     """
     grey = pixels if pixels.ndim == 2 else pixels.max(axis=2)
     smooth = np.sqrt(gaussian_filter(grey.astype(np.float32), sigma=2.0))
-    if smooth.max() == smooth.min():
+    if np.ptp(smooth) < 512 * np.spacing(smooth.max()):  # flat: too few float32 values for Otsu's histogram
         return np.ones(grey.shape, dtype=np.bool_)
     components = label(smooth > threshold_otsu(smooth))
     largest = components == 1 + np.argmax(np.bincount(components.ravel())[1:])
@@ -121,5 +120,3 @@ def derive_mask(pixels: npt.NDArray[Any]) -> Mask:
     rim = max(1, round(0.04 * max(grey.shape)))
     result: Mask = binary_dilation(binary_fill_holes(hull), structure=disk(rim))
     return result
-
-

@@ -13,8 +13,8 @@ import pandas as pd
 from hep2flow.recipe import parse_recipe
 from hep2flow.reporting.content import ModelResult, ReportContent
 from hep2flow.reporting.page import write
-from hep2flow.stages.history import read_history
 from hep2flow.results import StageResult
+from hep2flow.stages.history import read_history
 from hep2flow.stages.split import shared_specimens
 from hep2flow.store import layout
 from hep2flow.store.cache import stage_key
@@ -114,7 +114,9 @@ def _examples(store: Store, dataset: Dataset, split: Split) -> dict[str, list[tu
         original = {row["cell_id"]: row for row in open_dataset(store, parent).rows(keep=chosen, columns=columns)}
     examples: dict[str, list[tuple[bytes, bytes]]] = {}
     for cell_id in sorted(masked):
-        examples.setdefault(masked[cell_id]["pattern"], []).append((original[cell_id]["image"], masked[cell_id]["image"]))
+        examples.setdefault(masked[cell_id]["pattern"], []).append(
+            (original[cell_id]["image"], masked[cell_id]["image"])
+        )
     return examples
 
 

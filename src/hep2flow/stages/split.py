@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pandas as pd
 
@@ -40,7 +41,7 @@ def split(store: Store, dataset: str, choice: SplitChoice, given_split: str = ""
     protocol = choice.protocol
     if protocol == "auto":
         protocol = "given" if given_split else "stratified"
-    inputs = {
+    inputs: dict[str, Any] = {
         "dataset": opened.ref.digest,
         "protocol": protocol,
         "train_fraction": choice.train_fraction if protocol not in {"given", "whole-train"} else None,
@@ -55,19 +56,26 @@ def split(store: Store, dataset: str, choice: SplitChoice, given_split: str = ""
     if protocol == "given":
         if not given_split:
             raise UserError(
-                f"data.split.protocol: {opened.manifest['name']} comes with no public_split.csv; choose stratified, specimen or id-block"
+                f"data.split.protocol: {opened.manifest['name']} comes with no public_split.csv; "
+                "choose stratified, specimen or id-block"
             )
         assignment = dict(read_split(store, given_split).cells.itertuples(index=False, name=None))
+        if strange := len(assignment.keys() ^ set(cells["cell_id"])):
+            raise UserError(
+                f"{given_split}: not a division of {dataset}, {strange} cells are in one of the two only; "
+                "give the split that this data set's ingest returned"
+            )
     elif protocol == "whole-train":
         if not (cells["official_split"] == "test").any():
-            raise UserError(f"data.split.protocol: whole-train needs an official test set, {opened.manifest['name']} has none")
-        assignment = {
-            row.cell_id: "val" if row.official_split == "test" else "train" for row in cells.itertuples()
-        }
+            raise UserError(
+                f"data.split.protocol: whole-train needs an official test set, {opened.manifest['name']} has none"
+            )
+        assignment = {row.cell_id: "val" if row.official_split == "test" else "train" for row in cells.itertuples()}
     else:
         if protocol == "id-block" and not opened.manifest["facts"]["id_order_is_proxy"]:
             raise UserError(
-                f"data.split.protocol: id-block is for data whose ID order stands for specimens (I3A), not for {opened.manifest['name']}"
+                f"data.split.protocol: id-block is for data whose ID order stands for specimens (I3A), "
+                f"not for {opened.manifest['name']}"
             )
         divide = {"stratified": stratified, "specimen": by_specimen, "id-block": by_id_block}[protocol]
         assignment = _divide(cells, divide, choice)
@@ -129,7 +137,10 @@ def stratified(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assignm
 
 
 def by_specimen(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assignment:
-    """Whole specimens, in an order drawn from the seed, each to the side whose patterns miss it most."""
+    """Whole specimens, in an order drawn from the seed, each to the side whose patterns miss it most.
+
+    A pattern's last specimen goes to the side that has none of the pattern yet.
+    """
     unknown = int(cells["specimen_id"].isna().sum())
     if unknown:
         raise UserError(
@@ -140,8 +151,12 @@ def by_specimen(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assign
 
 def by_id_block(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assignment:
     """Contiguous blocks of IDs within each pattern, as a proxy for specimens."""
-    block = cells.sort_values("cell_id").groupby("pattern")["cell_id"].transform(
-        lambda ids: [f"{index * min(BLOCKS_PER_PATTERN, len(ids)) // len(ids):02d}" for index in range(len(ids))]
+    block = (
+        cells.sort_values("cell_id")
+        .groupby("pattern")["cell_id"]
+        .transform(
+            lambda ids: [f"{index * min(BLOCKS_PER_PATTERN, len(ids)) // len(ids):02d}" for index in range(len(ids))]
+        )
     )
     return _by_group(cells, cells["pattern"] + "/" + block.reindex(cells.index), "ID block", train_fraction, seed)
 
@@ -154,10 +169,16 @@ def _by_group(cells: pd.DataFrame, groups: pd.Series, kind: str, train_fraction:
     }
     assignment: Assignment = {}
     sides: dict[str, set[str]] = defaultdict(set)
-    for _, members in sorted(cells.groupby(groups), key=lambda item: _hash(seed, str(item[0]))):
+    ordered = [members for _, members in sorted(cells.groupby(groups), key=lambda item: _hash(seed, str(item[0])))]
+    to_come = Counter(pattern for members in ordered for pattern in set(members["pattern"]))
+    for members in ordered:
         patterns = Counter(members["pattern"])
+        to_come.subtract(patterns.keys())
         need = {side: sum(n * lacking[side][p] for p, n in patterns.items()) for side in lacking}
         side = "train" if need["train"] >= need["val"] else "val"
+        without = {s for pattern in patterns if not to_come[pattern] for s in lacking if s not in sides[pattern]}
+        if len(without) == 1:
+            side = without.pop()
         for pattern, count in patterns.items():
             lacking[side][pattern] -= count
             sides[pattern].add(side)

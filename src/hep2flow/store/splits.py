@@ -30,7 +30,8 @@ class Split:
 
     cells:          columns cell_id, subset (train | val | test), sorted by cell_id
     protocol:       how it was drawn
-    ratio:          share of the training cells that is trained on (the rest validates), None where the protocol knows no ratio
+    ratio:          share of the training cells that is trained on, the rest validates; None where the protocol
+                    knows no ratio
     seed:           of the draw, None where nothing is drawn
     dataset_digest: of the data set it splits
     """

@@ -1,0 +1,55 @@
+"""The cells that bench_ingest and bench_mask work on: those of I3A Task 1, or as many drawn ones of the same form."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hep2flow.sources.synthetic import draw_cell, draw_style
+
+CELLS = 10_876
+SIDE = 78  # pixels, of the public copy of I3A
+VIEWS = 8  # of one drawn cell: four quarter turns, each also mirrored
+PATTERNS = {
+    "homogeneous": "Homogeneous",
+    "fine_speckled": "Speckled",
+    "nucleolar": "Nucleolar",
+    "centromere": "Centromere",
+    "coarse_speckled": "NuMem",
+    "cytoplasmatic": "Golgi",
+}
+
+
+def i3a_source(folder: Path) -> tuple[str, str]:
+    """Path of the archive that HEP2FLOW_I3A names, else of one drawn in ``folder``; and which of the two it is."""
+    real = os.environ.get("HEP2FLOW_I3A")
+    if real and not Path(real).is_file():
+        sys.exit(f"HEP2FLOW_I3A names {real}, which is not there; name the archive, or unset it for drawn cells")
+    if real:
+        return real, "real I3A cells"
+    path = folder / "i3a.zip"
+    _draw_archive(path)
+    return str(path), f"drawn cells, {SIDE} x {SIDE}, without masks"
+
+
+def _draw_archive(path: Path) -> None:
+    rows = ["Image ID,Image class"]
+    with zipfile.ZipFile(path, "w") as archive:
+        for first in range(0, CELLS, VIEWS):
+            rng = np.random.default_rng(first)
+            drawn, published = list(PATTERNS.items())[first // VIEWS % len(PATTERNS)]
+            pixels, _ = draw_cell(rng, drawn, draw_style(rng, "positive"))
+            cell = np.asarray(Image.fromarray(pixels).convert("L").resize((SIDE, SIDE)))
+            for view in range(min(VIEWS, CELLS - first)):
+                turned = np.rot90(cell, view)
+                file = io.BytesIO()
+                Image.fromarray(turned.T if view >= VIEWS // 2 else turned).save(file, format="PNG")
+                archive.writestr(f"{first + view + 1:05d}.png", file.getvalue())
+                rows.append(f"{first + view + 1:05d},{published}")
+        archive.writestr("gt_training.csv", "\n".join(rows) + "\n")

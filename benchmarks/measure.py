@@ -1,0 +1,125 @@
+"""What the benchmarks share: a store of their own, one command measured from outside, one JSON object as the result."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from hep2flow.store import embedded
+
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Command:
+    """One finished command of hep2flow.
+
+    seconds:     wall time from start to exit
+    cpu_seconds: user and system, of the process and of the children it waited for
+    peak_mib:    greatest resident memory of any one of those processes
+    stdout:      what it printed
+    """
+
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    stdout: str
+
+    def json(self) -> Any:
+        """What a command with ``--json`` printed."""
+        return json.loads(self.stdout)
+
+    def figures(self) -> dict[str, float]:
+        """The measured part, rounded."""
+        return {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds, "peak_mib": self.peak_mib}
+
+
+@contextmanager
+def own_store() -> Iterator[Path]:
+    """A scratch folder; inside the block, commands use a fresh embedded store there, stopped and removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="hep2flow-bench-") as folder:
+        for name in list(os.environ):
+            if name.startswith(("AWS_", "HEP2FLOW_", "RAY_")) and name != "HEP2FLOW_I3A":
+                del os.environ[name]
+        os.environ["HEP2FLOW_HOME"] = f"{folder}/home"
+        try:
+            yield Path(folder)
+        finally:
+            embedded.down()
+
+
+def hep2flow(*arguments: str) -> Command:
+    """Run ``hep2flow ARGUMENTS`` as a user does; its standard error passes through.
+
+    Ends the benchmark where the command fails: a figure of a failure is worth nothing.
+    """
+    began = time.monotonic()
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen([sys.executable, "-m", "hep2flow.cli", *arguments], stdout=output)
+        # Not Popen.wait: only wait4 tells the usage of this one child, and of what it waited for itself.
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        printed = output.read().decode()
+    if process.returncode:
+        sys.exit(f"hep2flow {' '.join(arguments)}: exit code {process.returncode}")
+    peak_bytes = usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
+    return Command(
+        round(seconds, 2), round(usage.ru_utime + usage.ru_stime, 2), round(peak_bytes / MEBIBYTE, 1), printed
+    )
+
+
+def store_peak_mib() -> float | None:
+    """Greatest resident memory of the running embedded store; None where the system does not tell (not Linux)."""
+    status = Path(f"/proc/{embedded.status()['pid']}/status")
+    if not status.exists():
+        return None
+    peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return round(int(peak.split()[1]) * 1024 / MEBIBYTE, 1)
+
+
+def machine() -> dict[str, Any]:
+    """The machine, its load at this moment (1 minute mean; a quiet one is near 0) and the time, UTC."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
+        "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _processor() -> str:
+    facts = Path("/proc/cpuinfo")
+    if facts.exists():
+        for line in facts.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def tell(
+    benchmark: str, figure: float, limit: float, within: bool, at: dict[str, Any], sentence: str, **details: Any
+) -> None:
+    """The result: one JSON object on standard output, one line for a person on standard error.
+
+    figure, limit: seconds; within: this limit and those among the details are kept
+    at:            :func:`machine`, asked before the measuring, so that its load is not our own
+    """
+    result = {"benchmark": benchmark, "figure": figure, "limit": limit, "within": within, "machine": at, **details}
+    print(f"{benchmark}: {'within' if within else 'OVER'} its limits: {sentence}", file=sys.stderr)
+    print(json.dumps(result))
