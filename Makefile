@@ -13,7 +13,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)
 	@test -f out/demo-cells/cells.csv || $(BIN)/hep2flow data synth out/demo-cells
-	$(BIN)/hep2flow run --source out/demo-cells --profile laptop --run-id demo --out out/demo $(DEMO)
+	$(BIN)/hep2flow run --source out/demo-cells --profile laptop --out out/demo $(DEMO)
 
 test: $(INSTALLED)
 	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile

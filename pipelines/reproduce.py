@@ -30,6 +30,7 @@ def compare(
     """
     with dsl.ParallelFor(recipes, name="model") as recipe:
         trained = train(store=store, run_id=run_id, recipe=recipe, profile=profile, dataset=dataset, split=split)
+        dsl.importer(artifact_uri=trained.output, artifact_class=dsl.Model)
         evaluated = evaluate(
             store=store,
             run_id=run_id,

@@ -135,7 +135,9 @@ class _Display:
             self._say({"stage": name, **progress}, f"{name}: {describe_training(progress)}")
 
     def _say(self, fields: dict[str, Any], text: str) -> None:
-        print(json.dumps(fields) if self.as_json else text, file=self.out, flush=True)
+        # Not print: the local runner replaces it while tasks run.
+        self.out.write((json.dumps(fields) if self.as_json else text) + "\n")
+        self.out.flush()
 
 
 class _Bars(_Display):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import logging
 import tempfile
@@ -36,5 +37,10 @@ def run_here(store: Store, parameters: dict[str, Any], log: Path) -> RunView:
         warnings.simplefilter("ignore", RuntimeWarning)
         logging.captureWarnings(True)
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=root, raise_on_error=False)
-        reproduce(**parameters)
+        plain_print = builtins.print
+        try:
+            reproduce(**parameters)
+        finally:
+            # The runner indents by replacing print, and with two tasks at once does not put it back.
+            builtins.print = plain_print
     return show_run(store, parameters["run_id"])

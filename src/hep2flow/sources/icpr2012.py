@@ -138,7 +138,8 @@ def _read_contest(
         by_id = index_rows((c for c in cells if c.split == split), lambda cell: cell.contest_id, labels.faults)
         for number, listing in listings.items():
             if number in by_id:
-                labels.listings.append(_with_specimen(listing, by_id[number], patterns, labels))
+                info = listing.size.where if listing.size else listing.where
+                labels.listings.append(_with_specimen(listing, info, by_id[number], patterns, labels))
             else:
                 labels.fault(
                     listing.where, f"ID {number} of {folder_name} is not in cells.csv", "add its row to cells.csv"
@@ -193,16 +194,19 @@ def _contest_listings(
     return listings, info_by_id.keys() | truth_by_id.keys()
 
 
-def _with_specimen(listing: Listing, cell: _CellRow, patterns: Vocabulary, labels: Labels) -> Listing:
+def _with_specimen(
+    listing: Listing, intensity_where: str, cell: _CellRow, patterns: Vocabulary, labels: Labels
+) -> Listing:
     """The listing with its specimen; a fault where cells.csv contradicts the split's own label files."""
     pattern = patterns.read(cell.row, "Cell_class", labels.faults)
     intensity = read_intensity(cell.row, "Intensity", labels.faults)
     size = _size(cell.row, "Cell_width", "Cell_height", labels.faults)
-    for kind, here, there in (("pattern", listing.pattern, pattern), ("intensity", listing.intensity, intensity)):
-        if there is not None and here != there:
-            labels.fault(
-                cell.row.where, f"{kind} {there} contradicts {here} in {listing.where}", "correct one of the two"
-            )
+    for kind, here, where, there in (
+        ("pattern", listing.pattern, listing.where, pattern),
+        ("intensity", listing.intensity, intensity_where, intensity),
+    ):
+        if here is not None and there is not None and here != there:
+            labels.fault(cell.row.where, f"{kind} {there} contradicts {here} in {where}", "correct one of the two")
     if size and listing.size and (size.width, size.height) != (listing.size.width, listing.size.height):
         labels.fault(
             cell.row.where,
@@ -265,7 +269,7 @@ def _read_main(tree: FileTree, root: Root, cells: list[_CellRow] | None, pattern
                 row.where,
                 _size(cell.row, "Cell_width", "Cell_height", labels.faults) if cell else None,
             )
-            labels.listings.append(_with_specimen(listing, cell, patterns, labels) if cell else listing)
+            labels.listings.append(_with_specimen(listing, row.where, cell, patterns, labels) if cell else listing)
         for number in sorted(images.keys() - by_id.keys()):
             labels.fault(images[number], "image without a label", f"add its row to {label_file}, or remove the image")
     for (specimen, number), cell in (contest or {}).items():

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import Any
 
 import pandas as pd
@@ -123,9 +124,10 @@ def stratified(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assignm
     A hash and no generator: the same cells are divided alike by every version of every library.
     """
     groups = {pattern: list(group["cell_id"]) for pattern, group in cells.groupby("pattern")}
-    exact = {pattern: train_fraction * len(ids) for pattern, ids in groups.items()}
+    fraction = Fraction(str(train_fraction))  # as written: 0.55 of 100 cells are 55, the float's are more
+    exact = {pattern: fraction * len(ids) for pattern, ids in groups.items()}
     take = {pattern: math.floor(share) for pattern, share in exact.items()}
-    missing = math.ceil(train_fraction * len(cells)) - sum(take.values())
+    missing = math.ceil(fraction * len(cells)) - sum(take.values())
     for pattern in sorted(exact, key=lambda name: (take[name] - exact[name], name))[:missing]:
         take[pattern] += 1
     assignment: Assignment = {}
