@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -19,9 +20,8 @@ from hep2flow.errors import UserError
 ADDRESS_FILE = "HEP2FLOW_RAY_ADDRESS_FILE"
 START_SECONDS = 120
 
-# Ray's own housekeeping that a library user did not ask for: usage reports, a token in the home folder, log noise.
+# Ray's own housekeeping that a library user did not ask for: usage reports, log noise.
 QUIET = {
-    "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -41,6 +41,7 @@ def shared_cluster() -> Iterator[None]:
         return
     with tempfile.TemporaryDirectory(prefix="hep2flow-ray-") as folder:
         address = Path(folder) / "address"
+        _prepare_local()
         with (Path(folder) / "head.log").open("wb") as log:
             head = subprocess.Popen(
                 [sys.executable, "-m", "hep2flow.distributed.head", str(address)],
@@ -66,10 +67,10 @@ def shared_cluster() -> Iterator[None]:
 @contextmanager
 def connected() -> Iterator[None]:
     """Connect to ``RAY_ADDRESS``, to the run's shared cluster, or start a local one that ends with the block."""
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     if ray.is_initialized():
         yield
         return
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
     address = os.environ.get("RAY_ADDRESS") or _shared_address()
     try:
@@ -77,6 +78,7 @@ def connected() -> Iterator[None]:
             options.pop("include_dashboard")
             ray.init(address=address, **options)
         else:
+            _prepare_local()
             ray.init(address="local", **local_options(), **options)
     except (ConnectionError, TimeoutError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -89,9 +91,20 @@ def connected() -> Iterator[None]:
         ray.shutdown()
 
 
+def _prepare_local() -> None:
+    """Settings of the local cluster about to start, for it and for those who connect to it.
+
+    A token, because Ray listens on all interfaces and runs the code it is sent; no watcher for preempted nodes, a
+    process of its own beside every training, because this machine is not preempted.
+    """
+    os.environ.update(
+        RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_TRAIN_ENABLE_PREEMPTION_WATCHER="0"
+    )
+
+
 def local_options() -> dict[str, Any]:
-    """What a local cluster gets: loopback only, and a small object store, because cells travel through S3."""
-    return {"_node_ip_address": "127.0.0.1", "object_store_memory": 256 * 2**20}
+    """What a local cluster gets: a small object store, because cells travel through S3."""
+    return {"object_store_memory": 256 * 2**20}
 
 
 def _shared_address() -> str | None:

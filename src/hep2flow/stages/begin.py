@@ -26,6 +26,7 @@ def begin(
     data = shared_data(read)
     record = RunRecord(
         run_id=run_id,
+        job_id=job_id,
         parameters=parameters,
         recipes={recipe.name: recipe.model_dump(mode="json") for recipe in read},
     )
@@ -34,8 +35,8 @@ def begin(
 
 
 def finish(store: Store, run_id: str, job_id: str, status: RunStatus) -> None:
-    """Close the run's record with its true status."""
-    finish_run(store, run_id_of(run_id, job_id), status)
+    """Close the run's record with its true status; another job's run of the same id is left alone."""
+    finish_run(store, run_id_of(run_id, job_id), status, job_id)
 
 
 def run_id_of(run_id: str, job_id: str) -> str:

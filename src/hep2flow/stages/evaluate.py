@@ -129,7 +129,7 @@ def evaluate(
 
 def _table(meta: pd.DataFrame, probabilities: torch.Tensor, labels: list[str]) -> pd.DataFrame:
     predicted = [labels[index] for index in probabilities.argmax(1).tolist()]
-    table = pd.DataFrame({"cell_id": meta["cell_id"], "truth": meta["pattern"], "predicted": predicted})
+    table: pd.DataFrame = pd.DataFrame({"cell_id": meta["cell_id"], "truth": meta["pattern"], "predicted": predicted})
     for index, label in enumerate(labels):
         table[f"p_{label}"] = probabilities[:, index].double().numpy()
     return table

@@ -83,6 +83,7 @@ def _fingerprint(store: Store, source: str) -> str | None:
     if path.is_file():
         files = {path.name: path}
     elif path.is_dir():
+        total.update(os.fsencode(path.resolve().name))  # a folder of classes names its data set
         files = {name: path / name for name in FolderTree(path).names}
     else:
         return None

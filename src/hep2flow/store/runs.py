@@ -49,11 +49,16 @@ def versions() -> dict[str, str]:
 
 
 class RunRecord(BaseModel):
-    """``runs/{run_id}/run.json``. ``keys`` maps ``{stage}-{model}`` to the key that stage worked under."""
+    """``runs/{run_id}/run.json``.
+
+    job_id: of the pipeline's job that works on this run now; empty before it begins
+    keys:   ``{stage}-{model}`` -> the key that stage worked under
+    """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     run_id: str
+    job_id: str = ""
     status: RunStatus = "running"
     started: datetime = Field(default_factory=now)
     ended: datetime | None = None
@@ -131,15 +136,22 @@ def start_run(store: Store, record: RunRecord) -> RunRecord:
     older = _read(store, key, RunRecord)
     if (older.parameters, older.recipes) != (record.parameters, record.recipes):
         raise UserError(f"run id {record.run_id}: belongs to a run with other parameters; choose another run id")
-    resumed = older.model_copy(update={"status": "running", "ended": None, "versions": record.versions})
+    resumed = older.model_copy(
+        update={"job_id": record.job_id, "status": "running", "ended": None, "versions": record.versions}
+    )
     store.put_json(key, _plain(resumed))
     return resumed
 
 
-def finish_run(store: Store, run_id: str, status: RunStatus) -> RunRecord:
-    """Close a run: its end, its status, and the keys its stages worked under."""
+def finish_run(store: Store, run_id: str, status: RunStatus, job_id: str | None = None) -> RunRecord:
+    """Close a run: its end, its status, and the keys its stages worked under.
+
+    job_id: a job that was refused the run id closes nothing; None closes in any case
+    """
     key = layout.run_record(run_id)
     record = _read(store, key, RunRecord)
+    if job_id is not None and record.job_id != job_id:
+        return record
     record.status, record.ended = status, now()
     record.keys = {layout.stage_name(s.stage, s.model): s.key for s in _stages(store, run_id) if s.key is not None}
     store.put_json(key, _plain(record))
