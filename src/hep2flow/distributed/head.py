@@ -10,12 +10,14 @@ from pathlib import Path
 
 import ray
 
-from hep2flow.distributed.cluster import local_options
+OBJECT_STORE_BYTES = 256 * 2**20  # small: cells travel through S3
 
 
 def main(address_file: Path) -> None:
     """Serve until the parent is gone."""
-    context = ray.init(address="local", include_dashboard=False, log_to_driver=False, **local_options())
+    context = ray.init(
+        address="local", include_dashboard=False, log_to_driver=False, object_store_memory=OBJECT_STORE_BYTES
+    )
     temporary = address_file.with_suffix(".tmp")
     temporary.write_text(context.address_info["gcs_address"])
     temporary.replace(address_file)

@@ -109,9 +109,11 @@ def _worker(config: dict[str, Any]) -> None:
 
     dataset, split = open_dataset(store, spec.dataset), read_split(store, spec.split)
     labels, bits = dataset.manifest["labels"], dataset.manifest["bits"]
+    # Where there is a test subset, its parts are not even fetched.
+    official_splits = {"train", None} if split.ids("test") else None
     sets = {}
     for subset in ("train", "val"):
-        rows = dataset.rows(keep=set(split.ids(subset)), columns=["cell_id", "pattern", "image"])
+        rows = dataset.rows(set(split.ids(subset)), ["cell_id", "pattern", "image"], official_splits)
         sets[subset] = CellSet(rows, labels, bits, recipe, training=subset == "train")
 
     torch.manual_seed(derived_seed(recipe.train.seed, "weights"))

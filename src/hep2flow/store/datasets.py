@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from hep2flow import __version__
 from hep2flow.cells import SCHEMA, CellWriter, read_part, significant_bits
 from hep2flow.errors import UserError
 from hep2flow.store import layout
-from hep2flow.store.s3 import Store
+from hep2flow.store.s3 import Store, file_sha256
 
 SCHEMA_VERSION = 1
 METADATA = tuple(name for name in SCHEMA.names if name not in ("image", "mask"))
@@ -89,17 +89,20 @@ class Dataset:
 
     @contextmanager
     def _part(self, name: str) -> Iterator[Path]:
-        key = f"{self._store.key(self.ref.uri)}/{name}"
-        if self._cache is None:
-            with tempfile.TemporaryDirectory(prefix="hep2flow-") as folder:
-                path = Path(folder) / name
-                self._store.get_file(key, path)
-                yield path
-            return
-        path = self._cache / self.ref.digest / name
-        if not path.exists() or path.stat().st_size != self.manifest["files"][name]["size"]:
-            self._store.get_file(key, path)
-        yield path
+        with ExitStack() as stack:
+            folder = self._cache
+            if folder is None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hep2flow-")))
+            path = folder / self.ref.digest / name
+            expected = self.manifest["files"][name]
+            if not path.exists() or path.stat().st_size != expected["size"]:
+                self._store.get_file(f"{self._store.key(self.ref.uri)}/{name}", path)
+                if file_sha256(path) != expected["sha256"]:
+                    path.unlink()
+                    raise UserError(
+                        f"{self.ref.uri}/{name}: damaged in the store; delete the data set and ingest again"
+                    )
+            yield path
 
 
 def publish_dataset(store: Store, name: str, writer: CellWriter, facts: dict[str, Any], bits: int | None = None) -> str:
