@@ -1,42 +1,16 @@
-"""Ray Train around the training loop: where it runs, what it reads, what it leaves in the store."""
+"""Ray Train around the training loop: start it, and tell what went wrong in it as the worker told it."""
 
 from __future__ import annotations
 
-import json
-import platform
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import ray
-from pydantic import BaseModel, ConfigDict
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from hep2flow.errors import StoreError, UserError
-from hep2flow.recipe import Recipe
-from hep2flow.store.s3 import StoreAddress, open_store
-
-PROGRESS_SECONDS = 2.0
-
-
-class TrainingSpec(BaseModel):
-    """Everything a worker needs to train, in plain values; credentials come from the worker's environment.
-
-    prefix:  where the training lies in the store, ``trainings/{key}``
-    weights: key or URI of safetensors to start from, None to start from scratch
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    store: StoreAddress
-    recipe: Recipe
-    dataset: str
-    split: str
-    prefix: str
-    weights: str | None = None
+from hep2flow.distributed.worker import TrainingSpec, work
+from hep2flow.errors import UserError
 
 
 def run_training(spec: TrainingSpec) -> None:
@@ -48,7 +22,7 @@ def run_training(spec: TrainingSpec) -> None:
     _check_cluster(resources.cpus_per_worker, resources.gpus_per_worker)
     with tempfile.TemporaryDirectory(prefix="hep2flow-train-") as scratch:
         trainer = TorchTrainer(
-            _worker,
+            work,
             train_loop_config=spec.model_dump(mode="json"),
             scaling_config=ScalingConfig(
                 num_workers=1,
@@ -88,110 +62,3 @@ def _mendable(error: BaseException) -> BaseException:
             inner = getattr(cause, "cause", None) or cause.__cause__
             cause = inner if inner is not cause else None
     return error
-
-
-def _worker(config: dict[str, Any]) -> None:
-    import torch
-
-    from hep2flow.learning.checkpoint import Description
-    from hep2flow.learning.data import CellSet
-    from hep2flow.learning.loop import Epoch, fit, plan
-    from hep2flow.learning.model import build_network, load_weights
-    from hep2flow.learning.randomness import derived_seed
-    from hep2flow.store.datasets import open_dataset
-    from hep2flow.store.splits import read_split
-
-    spec = TrainingSpec.model_validate(config)
-    recipe, store = spec.recipe, open_store(spec.store)
-    torch.set_num_threads(recipe.resources.cpus_per_worker)
-    device = ray.train.torch.get_device()
-    started = time.monotonic()
-
-    dataset, split = open_dataset(store, spec.dataset), read_split(store, spec.split)
-    labels, bits = dataset.manifest["labels"], dataset.manifest["bits"]
-    # Where there is a test subset, its parts are not even fetched.
-    official_splits = {"train", None} if split.ids("test") else None
-    sets = {}
-    for subset in ("train", "val"):
-        rows = dataset.rows(set(split.ids(subset)), ["cell_id", "pattern", "image"], official_splits)
-        sets[subset] = CellSet(rows, labels, bits, recipe, training=subset == "train")
-
-    torch.manual_seed(derived_seed(recipe.train.seed, "weights"))
-    network = build_network(recipe.model, len(labels))
-    with tempfile.TemporaryDirectory(prefix="hep2flow-training-") as scratch:
-        folder = Path(scratch) / "training"
-        folder.mkdir()
-        replaced: list[str] = []
-        if spec.weights is not None:
-            weights = Path(scratch) / "weights.safetensors"
-            store.get_file(spec.weights, weights)
-            replaced = load_weights(network, weights, recipe.model.weights)
-
-        metrics = folder / "metrics.jsonl"
-
-        def on_epoch(epoch: Epoch) -> None:
-            with metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(epoch.to_dict()) + "\n")
-            _tolerate(lambda: store.put_file(metrics, f"{spec.prefix}/live/metrics.jsonl"))
-            ray.train.report({"epoch": epoch.epoch, "val_accuracy": epoch.val_accuracy})
-
-        last = 0.0
-
-        def on_batch(progress: Any) -> None:
-            nonlocal last
-            if time.monotonic() - last >= PROGRESS_SECONDS or progress.update == progress.updates:
-                last = time.monotonic()
-                _tolerate(lambda: store.put_json(f"{spec.prefix}/live/progress.json", vars(progress)))
-
-        best = fit(
-            network,
-            recipe,
-            sets["train"],
-            sets["val"],
-            Description(recipe, labels, bits),
-            folder / "best.safetensors",
-            device=device,
-            on_epoch=on_epoch,
-            on_batch=on_batch,
-        )
-        (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-        seconds = time.monotonic() - started
-        length = plan(recipe, len(sets["train"]))
-        store.publish(
-            folder,
-            spec.prefix,
-            {
-                "kind": "training",
-                "network": recipe.model.network,
-                "weights_replaced": replaced,
-                "labels": labels,
-                "dataset": spec.dataset,
-                "split": spec.split,
-                "train_cells": len(sets["train"]),
-                "val_cells": len(sets["val"]),
-                "updates": length.updates,
-                "epochs": length.epochs,
-                "parameters": sum(parameter.numel() for parameter in network.parameters()),
-                "best": best.to_dict(),
-                "seed": recipe.train.seed,
-                "timing": {"train_seconds": seconds, "images_per_second": best.images_per_second},
-                "hardware": _hardware(device),
-            },
-        )
-        store.delete_folder(f"{spec.prefix}/live")
-
-
-def _hardware(device: Any) -> str:
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} thread(s) of {platform.machine()}"
-
-
-def _tolerate(write: Callable[[], object]) -> None:
-    """Progress is for the eye: a store that is away for a moment must not end a training."""
-    try:
-        write()
-    except StoreError:
-        return

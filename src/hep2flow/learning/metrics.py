@@ -13,14 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    f1_score,
-    log_loss,
-    precision_recall_fscore_support,
-    roc_auc_score,
-)
 
 RELIABILITY_BINS = 15
 SPECIMEN_BOOTSTRAP = "specimen-clustered bootstrap"
@@ -62,6 +54,15 @@ def evaluate_predictions(
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
 
     supported = np.unique(truth)
+    # scikit-learn takes a second to import, and the report, which reads this module too, does without.
+    from sklearn.metrics import (
+        accuracy_score,
+        confusion_matrix,
+        f1_score,
+        log_loss,
+        precision_recall_fscore_support,
+    )
+
     precision, recall, f1, support = precision_recall_fscore_support(
         truth, predicted, labels=classes, zero_division=np.nan
     )
@@ -177,6 +178,8 @@ def _number(value: float) -> float | None:
 
 def _roc_auc(truth: Integers, probabilities: Floats, labels: Sequence[str]) -> dict[str, Any]:
     """Area under the ROC curve, one class against the rest; None for a class that holds no cell or every cell."""
+    from sklearn.metrics import roc_auc_score
+
     per_class: dict[str, float | None] = {}
     for k, label in enumerate(labels):
         positive = truth == k

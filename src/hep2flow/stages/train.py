@@ -32,12 +32,11 @@ def train(
     if entry is not None:
         return StageResult(stage="train", key=key, uri=store.uri(prefix), cached=True, summary=entry["summary"])
 
-    # torch, timm and Ray take seconds to import: not for a training that is there already.
+    # Ray takes seconds to import: not for a training that is there already.
     from hep2flow.distributed.cluster import connected
-    from hep2flow.distributed.training import TrainingSpec, run_training
-    from hep2flow.learning.model import check_network
+    from hep2flow.distributed.training import run_training
+    from hep2flow.distributed.worker import TrainingSpec
 
-    check_network(recipe.model)
     if announce is not None:
         announce(key)
     with connected():

@@ -26,7 +26,7 @@ SOURCES = {
     "ingest": ("cells.py", "sources", "stages/ingest.py"),
     "mask": ("cells.py", "stages/mask.py"),
     "split": ("stages/split.py",),
-    "train": (*NETWORK, *TRAINING, "distributed/training.py", "stages/train.py"),
+    "train": (*NETWORK, *TRAINING, "distributed/worker.py", "stages/train.py"),
     "evaluate": (*NETWORK, *PREDICTION, "stages/evaluate.py", "reporting/figures.py"),
 }
 
