@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import ray
-
 from hep2flow.errors import UserError
 
 ADDRESS_FILE = "HEP2FLOW_RAY_ADDRESS_FILE"
@@ -85,6 +83,8 @@ def _wanted(address: Path) -> Path:
 @contextmanager
 def connected() -> Iterator[None]:
     """Connect to ``RAY_ADDRESS``, to the run's shared cluster, or to a local one that ends with the block."""
+    import ray
+
     if ray.is_initialized():
         yield
         return

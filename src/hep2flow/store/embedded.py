@@ -374,5 +374,5 @@ def _answers(server: EmbeddedServer, folder: Path, process: subprocess.Popen[byt
         time.sleep(POLL_SECONDS)
     raise StoreError(
         f"the embedded store (process {server.pid}) does not answer at {server.endpoint} ({last}); "
-        f"its log is {_log(folder)}"
+        f"stop it with `hep2flow storage down` and try again (its data stays); its log is {_log(folder)}"
     )
