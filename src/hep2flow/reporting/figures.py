@@ -281,22 +281,23 @@ def _thumbnail(png: bytes, bits: int) -> npt.NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write ``name.svg`` and ``name.png`` on white; equal figures give equal SVG bytes."""
+def save(figure: Figure, folder: Path, name: str, drawn: str | None = None) -> None:
+    """Write ``name.svg`` and ``name.png`` on white; equal figures give equal SVG bytes.
+
+    drawn: what :func:`svg` made of the figure, where that is known already; drawing takes longest
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.svg").write_text(_svg(figure, "white"), encoding="utf-8")
+    start = (drawn := drawn or svg(figure)).index(">", drawn.index("<svg")) + 1
+    on_white = f'{drawn[:start]}<rect width="100%" height="100%" fill="white"/>{drawn[start:]}'
+    (folder / f"{name}.svg").write_text(on_white, encoding="utf-8")
     figure.savefig(folder / f"{name}.png", dpi=150, facecolor="white")
 
 
+@matplotlib.rc_context(STYLE)
 def svg(figure: Figure) -> str:
     """The figure as an SVG document on no background, in INK."""
-    return _svg(figure, "none")
-
-
-@matplotlib.rc_context(STYLE)
-def _svg(figure: Figure, background: str) -> str:
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", facecolor=background, metadata={"Date": None, "Creator": "hep2flow"})
+    figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None, "Creator": "hep2flow"})
     return buffer.getvalue()
 
 

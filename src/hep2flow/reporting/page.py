@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -25,10 +26,15 @@ class Illustration:
     reading: str
     figure: Figure
 
+    @cached_property
+    def drawn(self) -> str:
+        """The figure as an SVG document."""
+        return figures.svg(self.figure)
+
     @property
     def svg(self) -> Markup:
         """Inline SVG in the page's text colour."""
-        return Markup(inline(figures.svg(self.figure), self.name))  # noqa: S704  matplotlib escapes its texts
+        return Markup(inline(self.drawn, self.name))  # noqa: S704  matplotlib escapes its texts
 
 
 def render(content: ReportContent) -> str:
@@ -41,7 +47,7 @@ def write(content: ReportContent, folder: Path) -> None:
     shown = illustrations(content)
     folder.mkdir(parents=True, exist_ok=True)
     for illustration in shown.values():
-        figures.save(illustration.figure, folder / "figures", illustration.name)
+        figures.save(illustration.figure, folder / "figures", illustration.name, illustration.drawn)
     (folder / "summary.md").write_text(summary(content), encoding="utf-8")
     (folder / "index.html").write_text(_page(content, shown), encoding="utf-8")
 
