@@ -12,14 +12,18 @@ def begin(
     job_id: str,
     recipes: list,  # type: ignore[type-arg]
     profile: str,
+    seeds: int,
     source: str,
     format: str,
     store_endpoint: str,
     store_region: str,
     store_bucket: str,
     store_prefix: str,
-) -> NamedTuple("Begun", [("run_id", str), ("store", dict), ("data", dict)]):  # type: ignore[valid-type]
-    """Validate the recipes and write the run's record; the store's address travels on as one value."""
+) -> NamedTuple("Begun", [("run_id", str), ("store", dict), ("data", dict), ("recipes", list)]):  # type: ignore[valid-type]
+    """Validate the recipes and write the run's record.
+
+    What travels on: the store's address as one value, and each recipe under each seed as complete YAML.
+    """
     from typing import Any, NamedTuple, cast
 
     from hep2flow.cluster.step import mendable, store_of
@@ -29,10 +33,17 @@ def begin(
         run_id: str
         store: dict[str, Any]
         data: dict[str, Any]
+        recipes: list[str]
 
     store = {"endpoint": store_endpoint, "region": store_region, "bucket": store_bucket, "prefix": store_prefix}
     with mendable():
-        begun, data = stage(
-            store_of(store), run_id, job_id, {"source": source, "format": format}, recipes, cast("Any", profile)
+        begun, read = stage(
+            store_of(store),
+            run_id,
+            job_id,
+            {"source": source, "format": format, "seeds": seeds},
+            recipes,
+            cast("Any", profile),
+            seeds,
         )
-    return Begun(begun, store, data.model_dump(mode="json"))
+    return Begun(begun, store, read[0].data.model_dump(mode="json"), [recipe.to_yaml() for recipe in read])

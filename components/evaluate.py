@@ -9,7 +9,6 @@ def evaluate(
     store: dict,  # type: ignore[type-arg]
     run_id: str,
     recipe: str,
-    profile: str,
     training: str,
     dataset: str,
     split: str,
@@ -18,13 +17,12 @@ def evaluate(
 ) -> str:
     """Evaluate one training; returns the evaluation's URI, and shows its figures in the Kubeflow page."""
     from pathlib import Path
-    from typing import Any, cast
 
     from hep2flow.cluster.step import step
-    from hep2flow.stages.begin import recipe_of
+    from hep2flow.recipe import read_recipe
     from hep2flow.stages.evaluate import evaluate as stage
 
-    read = recipe_of(recipe, cast("Any", profile))
+    read = read_recipe(recipe)
     with step(store, run_id, "evaluate", read.name) as (opened, record):
         result = stage(opened, read, training, dataset, split)
         record.take(result)

@@ -9,18 +9,15 @@ def train(
     store: dict,  # type: ignore[type-arg]
     run_id: str,
     recipe: str,
-    profile: str,
     dataset: str,
     split: str,
 ) -> str:
     """Train one recipe through Ray Train; returns the training's URI."""
-    from typing import Any, cast
-
     from hep2flow.cluster.step import step
-    from hep2flow.stages.begin import recipe_of
+    from hep2flow.recipe import read_recipe
     from hep2flow.stages.train import train as stage
 
-    read = recipe_of(recipe, cast("Any", profile))
+    read = read_recipe(recipe)
     with step(store, run_id, "train", read.name) as (opened, record):
         result = stage(opened, read, dataset, split, announce=record.announce)
         record.take(result)

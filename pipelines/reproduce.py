@@ -21,7 +21,6 @@ def compare(
     store: dict,  # type: ignore[type-arg]
     run_id: str,
     recipes: list,  # type: ignore[type-arg]
-    profile: str,
     dataset: str,
     split: str,
 ) -> None:
@@ -29,13 +28,12 @@ def compare(
     a pipeline's inputs it passes on rightly.
     """
     with dsl.ParallelFor(recipes, name="model") as recipe:
-        trained = train(store=store, run_id=run_id, recipe=recipe, profile=profile, dataset=dataset, split=split)
+        trained = train(store=store, run_id=run_id, recipe=recipe, dataset=dataset, split=split)
         dsl.importer(artifact_uri=trained.output, artifact_class=dsl.Model)
         evaluated = evaluate(
             store=store,
             run_id=run_id,
             recipe=recipe,
-            profile=profile,
             training=trained.output,
             dataset=dataset,
             split=split,
@@ -54,6 +52,7 @@ def reproduce(
     format: str = "auto",
     recipes: list = ["convnext-b", "coat-mini"],  # type: ignore[type-arg] # noqa: B006 - KFP reads it, nobody changes it
     profile: str = "paper",
+    seeds: int = 1,
     run_id: str = "",
     store_endpoint: str = "http://seaweedfs.kubeflow:9000",
     store_region: str = "us-east-1",
@@ -61,6 +60,7 @@ def reproduce(
     store_prefix: str = "hep2flow",
 ) -> None:
     """source: an s3:// prefix or a path the step can read; recipes: shipped names, or whole recipes as YAML;
+    seeds: trainings of each recipe, under successive seeds; on a cluster seeds and recipes run side by side;
     run_id: empty for one that follows from the job, so that recurring runs each get their own.
     """
     closing = finish(
@@ -78,6 +78,7 @@ def reproduce(
             job_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             recipes=recipes,
             profile=profile,
+            seeds=seeds,
             source=source,
             format=format,
             store_endpoint=store_endpoint,
@@ -101,8 +102,7 @@ def reproduce(
         compare(
             store=store,
             run_id=run,
-            recipes=recipes,
-            profile=profile,
+            recipes=begun.outputs["recipes"],
             dataset=masked.output,
             split=divided.output,
         )

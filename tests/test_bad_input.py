@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hep2flow.recipe import load_recipe
+from hep2flow.stages.preflight import preflight
 from hep2flow.store.runs import RunRecord, finish_run, show_run, start_run
 from hep2flow.store.s3 import Store
 from tests.sources import builders
@@ -338,6 +340,7 @@ def test_options_of_mask_and_split(store: Store, arguments: list[str], words: li
 
 
 def test_a_run_id_that_is_taken(store: Store, tmp_path: Path) -> None:
+    preflight(store, [load_recipe(name, "paper", ["model.weights=none"]) for name in ("convnext-b", "coat-mini")])
     start_run(store, RunRecord(run_id="mine", parameters={"source": "another"}))
     finish_run(store, "mine", "succeeded")
     arguments: list[str | Path] = [
@@ -348,6 +351,8 @@ def test_a_run_id_that_is_taken(store: Store, tmp_path: Path) -> None:
         "mine",
         "--out",
         tmp_path / "out",
+        "--set",
+        "model.weights=none",
     ]
     answer = refused(store, arguments, ["run id mine: belongs to a run with other parameters", "choose another run id"])
     assert len(answer.err.splitlines()) == 1
@@ -355,6 +360,8 @@ def test_a_run_id_that_is_taken(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_run_of_a_faulty_data_set_says_the_same(store: Store, tmp_path: Path) -> None:
+    # What timm can build is remembered in the store, whatever becomes of the run.
+    preflight(store, [load_recipe(name, "laptop") for name in ("convnext-b", "coat-mini")])
     before = listing(store)
     source = str(contest({"training/001.png": CUT})(tmp_path))
     command = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,10 +23,12 @@ Profile = Literal["paper", "laptop"]
 Protocol = Literal["auto", "given", "stratified", "specimen", "id-block", "whole-train"]
 MaskMode = Literal["apply", "crop", "none"]
 MaskSource = Literal["auto", "given"]
+Feature = Literal["radius", "area", "aspect", "intensity"]
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
+UpToOne = Annotated[float, Field(gt=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Range = Annotated[tuple[Positive, Positive], Field(description="low, high")]
 
@@ -40,12 +42,17 @@ class Section(BaseModel):
 class Model(Section):
     """The network.
 
-    network:        timm's model name, for example ``convnext_base.fb_in22k``
-    weights:        ``pretrained`` (timm's hub), ``none`` (from scratch), or a path or s3:// URI of safetensors
-    image_size:     side of the square input, pixels
-    drop_path_rate: stochastic depth, 0 to below 1
-    layer_scale:    first value of ConvNeXt's layer scale, null for timm's own: 1e-6, where a short training from
-                    scratch stands still
+    network:                timm's model name, for example ``convnext_base.fb_in22k``
+    weights:                ``pretrained`` (timm's hub), ``none`` (from scratch), or a path or s3:// URI of safetensors
+    image_size:             side of the square input, pixels
+    drop_path_rate:         stochastic depth, 0 to below 1
+    layer_scale:            first value of ConvNeXt's layer scale, null for timm's own: 1e-6, where a short training
+                            from scratch stands still
+    head_init_scale, head_init_bias: multiply the fresh head's weights, set its bias (as timm's train.py); null leaves
+                            timm's initialisation
+    gradient_checkpointing: forget activations and compute them again: less memory, more time
+    aux_features:           measurements of each cell that join the pooled features before the head, any of radius,
+                            area, aspect, intensity (see :mod:`hep2flow.learning.features`)
     """
 
     network: str = Field(min_length=1)
@@ -53,6 +60,10 @@ class Model(Section):
     image_size: int = Field(default=224, ge=32, le=1024)
     drop_path_rate: float = Field(default=0.0, ge=0, lt=1)
     layer_scale: Positive | None = None
+    head_init_scale: NonNegative | None = None
+    head_init_bias: float | None = None
+    gradient_checkpointing: bool = False
+    aux_features: tuple[Feature, ...] = ()
 
 
 class Split(Section):
@@ -154,21 +165,39 @@ class Loss(Section):
 
 
 class Optim(Section):
-    """timm ``create_optimizer_v2``."""
+    """timm ``create_optimizer_v2``, and how much each part of the network moves.
+
+    betas:           sgd takes the first as its momentum
+    layer_decay:     the rate of each layer below the head is multiplied by this once more (BEiT's layer-wise decay,
+                     timm's ``param_groups_layer_decay``); null for one rate
+    head_multiplier: times the rate, for the head alone
+    freeze:          none | backbone (all but the head) | stages:N (the stem and the first N stages; CoaT's stages are
+                     its four serial ones)
+    unfreeze_every:  gradual unfreezing: after each so many epochs the topmost frozen stage moves again, the stem last;
+                     null: frozen to the end
+    """
 
     name: Literal["adam", "adamw", "adamp", "sgd"] = "adamw"
     lr: Positive
     weight_decay: NonNegative = 0.0
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    layer_decay: UpToOne | None = None
+    head_multiplier: Positive = 1.0
+    freeze: Annotated[str, Field(pattern=r"^(none|backbone|stages:[1-9])$")] = "none"
+    unfreeze_every: Annotated[int, Field(ge=1)] | None = None
 
 
 class Schedule(Section):
-    """Learning rate per update: linear warm-up, then one cosine to 0 (timm ``CosineLRScheduler``).
+    """Learning rate per update: linear warm-up, then cosine annealing to 0 (timm ``CosineLRScheduler``), or constant.
 
-    Give the warm-up in epochs or in updates, not both.
+    warmup_epochs, warmup_updates: give one of them, not both
+    cycles:      annealings of equal length; 1 is one cosine, more are warm restarts (SGDR, Loshchilov and Hutter 2017)
+    cycle_decay: each restart begins at the rate of the one before times this
     """
 
     name: Literal["cosine", "constant"] = "cosine"
+    cycles: int = Field(default=1, ge=1)
+    cycle_decay: UpToOne = 1.0
     warmup_epochs: NonNegative = 0.0
     warmup_updates: int = Field(default=0, ge=0)
 
@@ -179,7 +208,10 @@ class Train(Section):
     epochs, max_updates: training ends at whichever comes first; max_updates null: epochs alone decide
     batch_size:          global batch, all workers together
     validate_every:      epochs between validations; the last epoch is always validated
-    precision:           fp32, or bf16 autocast
+    sampler:             none (every cell once per epoch) | balanced (as many draws, every pattern equally likely) |
+                         over (cells of the smaller patterns again, until all patterns are as large as the largest) |
+                         under (of the larger patterns each epoch another sample, as large as the smallest)
+    precision:           fp32, or autocast to bf16, or to fp16 with a loss scaler (GPU only)
     ema:                 decay of an exponential moving average of the weights, validated and kept instead of the raw
                          weights; null for none
     accumulation:        batches per update
@@ -191,7 +223,8 @@ class Train(Section):
     max_updates: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=32, ge=1)
     validate_every: int = Field(default=1, ge=1)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    sampler: Literal["none", "balanced", "over", "under"] = "none"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
     channels_last: bool = False
     ema: Fraction | None = None
@@ -222,10 +255,13 @@ class Resources(Section):
     gpus_per_worker: int = Field(default=0, ge=0)
 
 
+SEED_MARK = "-seed-"
+
+
 class Recipe(Section):
     """Every choice of an experiment. ``paper_model`` is true only for the two networks the paper itself trained."""
 
-    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?$")
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
     profile: Profile = "paper"
     paper_model: bool = False
     model: Model
@@ -242,16 +278,9 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _combinations(self) -> Recipe:
-        if self.schedule.warmup_epochs and self.schedule.warmup_updates:
-            raise ValueError("schedule: give warmup_epochs or warmup_updates, not both")
-        if self.train.accumulation > 1 and self.train.batch_size % self.train.accumulation:
-            raise ValueError(
-                f"train.accumulation: {self.train.accumulation} does not divide train.batch_size {self.train.batch_size}"
-            )
-        for key in ("random_erasing", "random_resized_crop"):
-            section = getattr(self.augment, key)
-            if section is not None and (section.scale[0] > section.scale[1] or section.ratio[0] > section.ratio[1]):
-                raise ValueError(f"augment.{key}: a range is [low, high]")
+        faults = list(impossible(self))
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
     @property
@@ -260,9 +289,82 @@ class Recipe(Section):
         stand_in = "" if self.profile == "paper" else ", laptop stand-in"
         return f"{self.model.network} @ {self.model.image_size} px ({self.name}{stand_in})"
 
+    def with_seeds(self, count: int) -> list[Recipe]:
+        """The recipe under ``count`` successive seeds, each with a name of its own; itself alone for one.
+
+        Raises UserError for fewer than one, and where a name becomes too long.
+        """
+        if count == 1:
+            return [self]
+        if count < 1:
+            raise UserError(f"seeds: at least 1, not {count}")
+        seeds = range(self.train.seed, self.train.seed + count)
+        changes = [[f"name={self.name}{SEED_MARK}{seed}", f"train.seed={seed}"] for seed in seeds]
+        return [parse_recipe(self.model_dump(mode="json"), self.name, change) for change in changes]
+
+    @property
+    def family(self) -> str:
+        """The name without its seed: recipes of one family differ in the seed only."""
+        return self.name.removesuffix(f"{SEED_MARK}{self.train.seed}")
+
     def to_yaml(self) -> str:
         """The complete recipe as YAML; reading it back gives an equal recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def impossible(recipe: Recipe) -> Iterator[str]:
+    """What cannot be done together, each as ``key: why, and what is allowed``.
+
+    Facts of the networks stand here as far as they can be told without torch, which is not everywhere that recipes are
+    read; :func:`hep2flow.learning.model.check_network` tries the rest.
+    """
+    model, augment, optim, schedule, train = recipe.model, recipe.augment, recipe.optim, recipe.schedule, recipe.train
+    if model.network.startswith(IN_STRIDES_OF_32) and model.image_size % 32:
+        below = model.image_size // 32 * 32
+        yield (
+            f"model.image_size: {model.network} takes multiples of 32, not {model.image_size}; "
+            f"next are {max(below, 32)} and {below + 32}"
+        )
+    if model.network.startswith("coat_") and model.gradient_checkpointing:
+        yield "model.gradient_checkpointing: timm's CoaT has none; allowed: false"
+    if len(set(model.aux_features)) < len(model.aux_features):
+        yield f"model.aux_features: one is named twice in {', '.join(model.aux_features)}"
+    for key in ("random_erasing", "random_resized_crop"):
+        section = getattr(augment, key)
+        if section is not None:
+            if section.scale[0] > section.scale[1] or section.ratio[0] > section.ratio[1]:
+                yield f"augment.{key}: a range is [low, high]"
+            if section.scale[1] > 1:
+                yield f"augment.{key}.scale: is a share of the image's area, at most 1, not {section.scale[1]}"
+    jitter = augment.color_jitter
+    if jitter is not None:
+        for key in ("brightness", "contrast", "saturation"):
+            value = getattr(jitter, key)
+            if isinstance(value, tuple) and value[0] > value[1]:
+                yield f"augment.color_jitter.{key}: a range is [low, high]"
+    if (recipe.batch.mixup or recipe.batch.cutmix) and train.batch_size < 2:
+        yield "train.batch_size: mixup and cutmix mix two cells, so at least 2; or batch.mixup=0 and batch.cutmix=0"
+    if train.accumulation > 1 and train.batch_size % train.accumulation:
+        yield f"train.accumulation: {train.accumulation} does not divide train.batch_size {train.batch_size}"
+    if train.precision == "fp16" and not recipe.resources.gpus_per_worker:
+        yield "train.precision: fp16 needs a GPU (resources.gpus_per_worker of 1); without one allowed: fp32, bf16"
+    if schedule.warmup_epochs and schedule.warmup_updates:
+        yield "schedule: give warmup_epochs or warmup_updates, not both"
+    if schedule.name == "constant" and schedule.cycles > 1:
+        yield "schedule.cycles: constant has no restarts; allowed with schedule.name=constant: 1"
+    if schedule.cycle_decay < 1 and schedule.cycles == 1:
+        yield "schedule.cycle_decay: one cycle has no restart; set schedule.cycles to 2 or more"
+    if optim.freeze != "none" and model.weights == "none":
+        yield (
+            f"optim.freeze: {optim.freeze} would freeze random weights (model.weights is none); "
+            "give weights, or optim.freeze=none"
+        )
+    if optim.unfreeze_every is not None and optim.freeze == "none":
+        yield "optim.unfreeze_every: nothing is frozen; set optim.freeze to backbone or stages:N, or this to null"
+
+
+# CoaT and CoAtNet halve the image five times and join maps of different depth, or attend in windows.
+IN_STRIDES_OF_32 = ("coat_", "coatnet_", "coatnext_", "maxvit_", "maxxvit_")
 
 
 def load_recipe(reference: str, profile: Profile = "paper", overrides: Iterable[str] = ()) -> Recipe:
@@ -285,11 +387,16 @@ def load_recipe(reference: str, profile: Profile = "paper", overrides: Iterable[
                 f"shipped: {', '.join(shipped_names(profile))}; or name a .yaml file"
             )
         text = shipped.read_text(encoding="utf-8")
+    return read_recipe(text, reference, overrides)
+
+
+def read_recipe(text: str, where: str = "recipe", overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe of a YAML text, with ``key=value`` overrides; UserError where it is not one."""
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{reference}: not valid YAML: {' '.join(str(error).split())}") from error
-    return parse_recipe(tree, reference, overrides)
+        raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+    return parse_recipe(tree, where, overrides)
 
 
 def shipped_names(profile: Profile) -> list[str]:

@@ -1,57 +1,63 @@
-"""Augmentation: per image, repeatable, and what the recipe says."""
+"""Augmentation: per image, repeatable, and what the paper's Table 1 says; mixing: what its Table 2 says."""
 
 from __future__ import annotations
+
+import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from timm.data.mixup import Mixup
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tv
 
-from hep2flow.cells import encode_png
-from hep2flow.learning.augment import Augmentation, BatchMixer
-from hep2flow.learning.data import CellSet, ordered_keys, to_rgb8, training_keys
+from hep2flow.learning.augment import Augmentation, BatchMixer, QuarterTurns, SquareHole, TimmRandAugment
+from hep2flow.learning.batch import Batch
 from hep2flow.learning.randomness import seeded
-from hep2flow.learning.tta import dihedral_views
-from hep2flow.recipe import Recipe, load_recipe
+from hep2flow.recipe import load_recipe
+
+from .builders import cell_set
+
+PLAIN = ["augment.random_resized_crop=null", "augment.horizontal_flip=0", "augment.vertical_flip=0"]
+BARE = [
+    *PLAIN,
+    "augment.color_jitter=null",
+    "augment.rand_augment=null",
+    "augment.random_erasing=null",
+    "augment.cutout=null",
+]
 
 
-def cell_set(recipe: Recipe, count: int = 12, *, training: bool = True) -> CellSet:
-    random = np.random.default_rng(0)
-    rows = [
-        {
-            "cell_id": f"c{index:03d}",
-            "pattern": "ab"[index % 2],
-            "image": encode_png(random.integers(0, 255, (50 + index, 60, 3), dtype=np.uint8)),
-        }
-        for index in range(count)
-    ]
-    return CellSet(rows, ["a", "b"], 8, recipe, training=training)
+def batch_of(size: int, features: int = 0) -> Batch:
+    random = torch.Generator().manual_seed(size)
+    return Batch(
+        torch.rand(size, 3, 32, 32, generator=random),
+        torch.rand(size, features, generator=random),
+        torch.arange(size) % 6,
+    )
 
 
 @pytest.mark.parametrize("name", ["convnext-b", "coat-mini"])
 def test_an_augmented_cell_depends_on_seed_epoch_and_cell_alone(name: str) -> None:
-    recipe = load_recipe(name, "paper", ["model.image_size=64"])
-    cells = cell_set(recipe)
-    first, _ = cells[1, 3]
+    cells = cell_set(load_recipe(name, "paper", ["model.image_size=64"]))
+    first, *_ = cells[1, 3, 0]
     torch.rand(7)  # whatever was drawn in between
     np.random.random(5)
-    again, _ = cells[1, 3]
-    other_epoch, _ = cells[2, 3]
+    again, *_ = cells[1, 3, 0]
     assert torch.equal(first, again)
-    assert not torch.equal(first, other_epoch)
+    assert not torch.equal(first, cells[2, 3, 0][0]), "another epoch, another draw"
+    assert not torch.equal(first, cells[1, 3, 1][0]), "shown again in the same epoch, another draw"
     assert first.shape == (3, 64, 64)
     assert first.dtype == torch.float32
 
 
-def test_loader_workers_do_not_change_a_single_pixel() -> None:
-    recipe = load_recipe("coat-mini", "paper", ["model.image_size=64"])
-    cells = cell_set(recipe)
-    keys = training_keys(len(cells), epoch=1, batch_size=5, seed=0)
-    alone = [images for images, _ in cells.batches(keys, workers=0)]
-    beside = [images for images, _ in cells.batches(keys, workers=2)]
-    assert [len(images) for images in alone] == [5, 5, 2]
-    for one, other in zip(alone, beside, strict=True):
-        assert torch.equal(one, other)
+def test_two_equal_cells_of_one_batch_are_augmented_each_for_itself() -> None:
+    cells = cell_set(load_recipe("coat-mini", "paper", ["model.image_size=64"]))
+    cells.images = [cells.images[0]] * len(cells)
+    (batch,) = cells.batches([[(1, index, 0) for index in range(len(cells))]])
+    for one, other in itertools.combinations(batch.images, 2):
+        assert not torch.equal(one, other)
 
 
 def test_drawing_leaves_the_global_generators_as_they_were() -> None:
@@ -63,35 +69,105 @@ def test_drawing_leaves_the_global_generators_as_they_were() -> None:
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_every_cell_once_per_epoch_in_another_order_each_time() -> None:
-    first, second = (
-        [index for batch in training_keys(361, epoch, 32, seed=0) for _, index in batch] for epoch in (1, 2)
+def kinds(name: str) -> list[type]:
+    return [type(step) for step in Augmentation(load_recipe(name, "paper")).transform.transforms]
+
+
+def test_the_steps_are_those_of_table_1_in_the_documented_order() -> None:
+    assert kinds("convnext-b") == [
+        v2.RandomHorizontalFlip,
+        v2.RandomVerticalFlip,
+        TimmRandAugment,
+        v2.ToDtype,
+        v2.Normalize,
+        SquareHole,
+    ]
+    assert kinds("coat-mini") == [
+        v2.RandomResizedCrop,
+        v2.RandomHorizontalFlip,
+        v2.RandomVerticalFlip,
+        v2.ColorJitter,
+        v2.ToDtype,
+        v2.Normalize,
+        v2.RandomErasing,
+    ]
+
+
+def test_the_parameters_are_those_of_table_1() -> None:
+    coat: dict[type, Any] = {
+        type(step): step for step in Augmentation(load_recipe("coat-mini", "paper")).transform.transforms
+    }
+    jitter = coat[v2.ColorJitter]
+    assert tuple(jitter.brightness) == (0.3, 1.5)
+    assert tuple(jitter.contrast) == (0.5, 1.5)
+    assert tuple(jitter.saturation) == (0.7, 1.3)
+    assert tuple(jitter.hue) == (-0.01, 0.01)
+    erasing = coat[v2.RandomErasing]
+    assert (erasing.p, tuple(erasing.scale), tuple(erasing.ratio), erasing.value) == (
+        0.5,
+        (0.02, 0.33),
+        (0.3, 3.3),
+        [0],
     )
-    assert sorted(first) == sorted(second) == list(range(361))
-    assert first != second
-    assert len(training_keys(361, 1, 32, 0)[-1]) == 9
+    crop = coat[v2.RandomResizedCrop]
+    assert (tuple(crop.size), tuple(crop.scale), tuple(crop.ratio)) == ((224, 224), (0.25, 1.0), (0.75, 1.33))
+    assert crop.interpolation is v2.InterpolationMode.BICUBIC
+    for flip in (v2.RandomHorizontalFlip, v2.RandomVerticalFlip):
+        assert coat[flip].p == 0.5
+    assert coat[v2.Normalize].mean == [0.5] * 3
+    assert coat[v2.Normalize].std == [0.25] * 3
+    convnext: dict[type, Any] = {
+        type(step): step for step in Augmentation(load_recipe("convnext-b", "paper")).transform.transforms
+    }
+    random = convnext[TimmRandAugment].transform
+    assert random.num_layers == 2
+    assert {operation.magnitude for operation in random.ops} == {9}
 
 
-def test_validation_images_are_resized_and_normalised_and_nothing_else() -> None:
-    recipe = load_recipe("coat-mini", "paper", ["model.image_size=64"])
-    grey = np.full((40, 30), 51, dtype=np.uint8)
-    cells = CellSet([{"cell_id": "c", "pattern": "a", "image": encode_png(grey)}], ["a"], 8, recipe, training=False)
-    image, label = cells[7, 0]
-    assert label == 0
-    torch.testing.assert_close(image, torch.full((3, 64, 64), (51 / 255 - 0.5) / 0.25))
-
-
-def test_a_twelve_bit_camera_reaches_white() -> None:
-    deep = np.array([[0, 4095]], dtype=np.uint16)
-    assert to_rgb8(encode_png(deep), bits=12)[:, 0].tolist() == [[0, 255]] * 3
-
-
-def test_cutout_makes_one_hole_of_half_the_side() -> None:
+def test_flips_come_half_of_the_time() -> None:
     recipe = load_recipe(
         "convnext-b",
         "paper",
-        ["model.image_size=64", "augment.horizontal_flip=0", "augment.vertical_flip=0", "augment.rand_augment=null"],
+        [*BARE, "model.image_size=32", "augment.horizontal_flip=0.5", "augment.vertical_flip=0.5"],
     )
+    augmentation = Augmentation(recipe)
+    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    image[:, 0, 0] = 255
+    corners = []
+    for seed in range(400):
+        with seeded(seed):
+            corners.append(int(augmentation(image)[0].flatten().argmax()))
+    counts = [corners.count(corner) for corner in (0, 31, 31 * 32, 32 * 32 - 1)]
+    assert sum(counts) == 400
+    # 100 each expected; 60 is 4.6 standard deviations away.
+    assert min(counts) > 60
+
+
+def test_colour_is_changed_as_on_any_picture_though_the_cells_are_green() -> None:
+    recipe = load_recipe("coat-mini", "paper", [*PLAIN, "model.image_size=32", "augment.random_erasing=null"])
+    green = torch.randint(0, 40, (3, 32, 32), dtype=torch.uint8)
+    green[1] += 150
+    for seed in range(10):
+        with seeded(seed):
+            ours = Augmentation(recipe)(green)
+        with seeded(seed):
+            jittered = v2.ColorJitter((0.3, 1.5), 0.5, 0.3, 0.01)(green)
+        torch.testing.assert_close(ours, (jittered.float() / 255 - 0.5) / 0.25)
+
+
+def test_quarter_turns_are_each_as_likely() -> None:
+    image = torch.zeros(1, 4, 4)
+    image[0, 0, 0] = 1
+    turned = []
+    for seed in range(400):
+        with seeded(seed):
+            turned.append(int(QuarterTurns()(image).flatten().argmax()))
+    assert sorted(set(turned)) == [0, 3, 12, 15]
+    assert min(turned.count(corner) for corner in set(turned)) > 60
+
+
+def test_cutout_makes_one_hole_of_half_the_side() -> None:
+    recipe = load_recipe("convnext-b", "paper", [*BARE, "model.image_size=64", "augment.cutout={}"])
     augmentation = Augmentation(recipe)
     white = torch.full((3, 64, 64), 255, dtype=torch.uint8)
     holes = []
@@ -106,42 +182,71 @@ def test_cutout_makes_one_hole_of_half_the_side() -> None:
     assert min(min(hole) for hole in holes) >= 15
 
 
-def test_an_even_batch_is_mixed_as_timm_mixes_it() -> None:
-    recipe = load_recipe("convnext-b", "paper")
-    images, labels = torch.rand(8, 3, 32, 32), torch.arange(8) % 6
-    with seeded(1):
-        ours, our_targets = BatchMixer(recipe, 6)(images.clone(), labels)
-    with seeded(1):
-        timms = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=0.5, label_smoothing=0.1, num_classes=6)
-        theirs, their_targets = timms(images.clone(), labels)
-    assert torch.equal(ours, theirs)
-    assert torch.equal(our_targets, their_targets)
+def test_rand_augment_is_timms() -> None:
+    from timm.data.auto_augment import rand_augment_transform
 
-
-@pytest.mark.parametrize("size", [1, 9])
-def test_odd_batches_are_mixed_and_their_targets_are_distributions(size: int) -> None:
-    mixer = BatchMixer(load_recipe("convnext-b", "paper"), 6)
+    recipe = load_recipe("convnext-b", "paper", [*BARE, "model.image_size=32", "augment.rand_augment={}"])
+    image = torch.randint(0, 255, (3, 32, 32), dtype=torch.uint8)
+    timms = rand_augment_transform("rand-m9-n2", {"img_mean": (128, 128, 128)})
     for seed in range(10):
         with seeded(seed):
-            images, targets = mixer(torch.rand(size, 3, 32, 32), torch.arange(size) % 6)
-        assert images.shape == (size, 3, 32, 32)
-        torch.testing.assert_close(targets.sum(1), torch.ones(size))
+            ours = Augmentation(recipe)(image)
+        with seeded(seed):
+            theirs = tv.pil_to_tensor(timms(tv.to_pil_image(image)))
+        torch.testing.assert_close(ours, (theirs.float() / 255 - 0.5) / 0.25)
+
+
+def test_an_even_batch_is_mixed_as_timm_mixes_it() -> None:
+    batch = batch_of(8)
+    for seed in range(6):
+        with seeded(seed):
+            ours = BatchMixer(load_recipe("convnext-b"), 6)(batch._replace(images=batch.images.clone()))
+        with seeded(seed):
+            timms = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=0.5, label_smoothing=0.1, num_classes=6)
+            images, targets = timms(batch.images.clone(), batch.labels)
+        assert torch.equal(ours.images, images)
+        assert torch.equal(ours.labels, targets)
+
+
+@pytest.mark.parametrize("size", [1, 2, 9, 32])
+def test_mixup_targets_are_the_shares_of_both_cells(size: int) -> None:
+    """361 cells are 11 batches of 32 and one of 9, which timm's own Mixup refuses."""
+    mixer = BatchMixer(load_recipe("convnext-b", "paper", ["batch.cutmix=0"]), 6)
+    batch = batch_of(size, features=2)
+    seen = set()
+    for seed in range(10):
+        with seeded(seed):
+            mixed = mixer(batch._replace(images=batch.images.clone()))
+        with seeded(seed):
+            np.random.rand()  # whether at all
+            share = float(np.random.beta(0.8, 0.8))
+        seen.add(share)
+        one_hot = torch.full((size, 6), 0.1 / 6)
+        one_hot[torch.arange(size), batch.labels] += 0.9
+        torch.testing.assert_close(mixed.labels, one_hot * share + one_hot.flip(0) * (1 - share))
+        torch.testing.assert_close(mixed.images, batch.images * share + batch.images.flip(0) * (1 - share))
+        torch.testing.assert_close(mixed.features, batch.features * share + batch.features.flip(0) * (1 - share))
+        torch.testing.assert_close(mixed.labels.sum(1), torch.ones(size))
+    assert len(seen) == 10
+
+
+@pytest.mark.parametrize("size", [8, 9])
+def test_cutmix_targets_are_the_shares_of_the_area(size: int) -> None:
+    mixer = BatchMixer(load_recipe("convnext-b", "paper", ["batch.mixup=0", "batch.label_smoothing=0"]), size)
+    images = torch.arange(size, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 3, 32, 32).clone()
+    for seed in range(10):
+        with seeded(seed):
+            mixed = mixer(Batch(images.clone(), torch.empty(size, 0), torch.arange(size)))
+        for index in range(size):
+            other = size - 1 - index
+            if index != other:
+                from_other = float((mixed.images[index, 0] == other).float().mean())
+                assert mixed.labels[index, other] == pytest.approx(from_other, abs=1e-6)
+                assert mixed.labels[index, index] == pytest.approx(1 - from_other, abs=1e-6)
 
 
 def test_without_mixing_the_targets_are_the_labels() -> None:
-    images = torch.rand(3, 3, 8, 8)
-    same, targets = BatchMixer(load_recipe("coat-mini", "paper"), 6)(images.clone(), torch.tensor([0, 5, 2]))
-    assert torch.equal(same, images)
-    assert targets.argmax(1).tolist() == [0, 5, 2]
-    assert targets.sum() == 3
-
-
-def test_the_eight_views_are_all_different_and_the_first_is_the_cell() -> None:
-    image = torch.rand(1, 1, 5, 5)
-    views = list(dihedral_views(image))
-    assert len({tuple(view.flatten().tolist()) for view in views}) == 8
-    assert torch.equal(views[0], image)
-
-
-def test_ordered_keys_hold_every_cell_once() -> None:
-    assert [index for batch in ordered_keys(10, 4) for _, index in batch] == list(range(10))
+    batch = batch_of(3)
+    mixed = BatchMixer(load_recipe("coat-mini", "paper"), 6)(batch)
+    assert torch.equal(mixed.images, batch.images)
+    assert torch.equal(mixed.labels, torch.eye(6)[batch.labels])

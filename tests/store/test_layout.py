@@ -24,7 +24,8 @@ def test_every_key_lies_where_the_contract_says() -> None:
     assert layout.stage_record("r1", "train", "convnext-b") == "runs/r1/stages/train-convnext-b.json"
     assert layout.stage_record("r1", "ingest") == "runs/r1/stages/ingest.json"
     assert layout.report_prefix("r1") == "runs/r1/report"
-    assert layout.weights_prefix("convnext_base.fb_in22k") == "weights/convnext_base.fb_in22k"
+    assert layout.weights_file("0123456789abcdef" * 4) == "weights/" + "0123456789abcdef" * 2 + "/model.safetensors"
+    assert layout.mirror_entry("convnext_base.fb_in22k") == "weights/hub/convnext_base.fb_in22k.json"
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "../a", "a b"])

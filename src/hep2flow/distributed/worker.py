@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from hep2flow.errors import StoreError
+from hep2flow.optimism import selection
 from hep2flow.recipe import Recipe
 from hep2flow.store.s3 import StoreAddress, open_store
 
@@ -25,8 +26,9 @@ PROGRESS_SECONDS = 2.0
 class TrainingSpec(BaseModel):
     """Everything a worker needs to train, in plain values; credentials come from the worker's environment.
 
-    prefix:  where the training lies in the store, ``trainings/{key}``
-    weights: key or URI of safetensors to start from, None to start from scratch
+    prefix:         where the training lies in the store, ``trainings/{key}``
+    weights:        key of safetensors to start from, None to start from scratch
+    weights_origin: what the manifest tells of where they are from
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -37,6 +39,7 @@ class TrainingSpec(BaseModel):
     split: str
     prefix: str
     weights: str | None = None
+    weights_origin: dict[str, Any] | None = None
 
 
 def work(config: dict[str, Any]) -> None:
@@ -49,27 +52,31 @@ def work(config: dict[str, Any]) -> None:
     import torch
 
     from hep2flow.learning.checkpoint import Description
-    from hep2flow.learning.data import CellSet
+    from hep2flow.learning.data import CellSet, columns
+    from hep2flow.learning.freezing import check_freezing
     from hep2flow.learning.loop import Epoch, fit, plan
-    from hep2flow.learning.model import build_network, check_network, load_weights
+    from hep2flow.learning.model import build_network, check_network
     from hep2flow.learning.randomness import derived_seed
+    from hep2flow.learning.weights import load_weights
     from hep2flow.store.datasets import open_dataset
     from hep2flow.store.splits import read_split
 
     spec = TrainingSpec.model_validate(config)
     recipe, store = spec.recipe, open_store(spec.store)
     check_network(recipe.model)
+    check_freezing(recipe)
     torch.set_num_threads(recipe.resources.cpus_per_worker)
     device = ray.train.torch.get_device()
     started = time.monotonic()
 
     dataset, split = open_dataset(store, spec.dataset), read_split(store, spec.split)
     labels, bits = dataset.manifest["labels"], dataset.manifest["bits"]
+    chosen_on = selection(split.protocol)
     # Where there is a test subset, its parts are not even fetched.
     official_splits = {"train", None} if split.ids("test") else None
     sets = {}
     for subset in ("train", "val"):
-        rows = dataset.rows(set(split.ids(subset)), ["cell_id", "pattern", "image"], official_splits)
+        rows = dataset.rows(set(split.ids(subset)), columns(recipe), official_splits)
         sets[subset] = CellSet(rows, labels, bits, recipe, training=subset == "train")
 
     torch.manual_seed(derived_seed(recipe.train.seed, "weights"))
@@ -81,7 +88,7 @@ def work(config: dict[str, Any]) -> None:
         if spec.weights is not None:
             weights = Path(scratch) / "weights.safetensors"
             store.get_file(spec.weights, weights)
-            replaced = load_weights(network, weights, recipe.model.weights)
+            replaced = load_weights(network, weights, recipe.model.weights, labels)
 
         metrics = folder / "metrics.jsonl"
 
@@ -104,7 +111,7 @@ def work(config: dict[str, Any]) -> None:
             recipe,
             sets["train"],
             sets["val"],
-            Description(recipe, labels, bits),
+            Description(recipe, labels, bits, chosen_on["selected_on_test"]),
             folder / "best.safetensors",
             device=device,
             on_epoch=on_epoch,
@@ -112,13 +119,14 @@ def work(config: dict[str, Any]) -> None:
         )
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
         seconds = time.monotonic() - started
-        length = plan(recipe, len(sets["train"]))
+        length = plan(recipe, sets["train"].labels)
         store.publish(
             folder,
             spec.prefix,
             {
                 "kind": "training",
                 "network": recipe.model.network,
+                "weights": spec.weights_origin,
                 "weights_replaced": replaced,
                 "labels": labels,
                 "dataset": spec.dataset,
@@ -130,6 +138,7 @@ def work(config: dict[str, Any]) -> None:
                 "parameters": sum(parameter.numel() for parameter in network.parameters()),
                 "best": best.to_dict(),
                 "seed": recipe.train.seed,
+                **chosen_on,
                 "timing": {"train_seconds": seconds, "images_per_second": best.images_per_second},
                 "hardware": _hardware(device),
             },

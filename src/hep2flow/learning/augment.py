@@ -12,6 +12,7 @@ from timm.data.mixup import Mixup, mixup_target
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
+from hep2flow.learning.batch import Batch
 from hep2flow.recipe import Cutout, RandAugment, Recipe
 
 
@@ -93,7 +94,7 @@ class SquareHole(torch.nn.Module):
 
 
 class BatchMixer:
-    """Images and labels of a batch -> mixed images and soft targets.
+    """Mixup and cutmix of a batch (paper Table 2), and the smoothing of its labels.
 
     timm's ``Mixup`` refuses odd batches; 361 cells are 11 batches of 32 and one of 9. Its own parts do not need an even
     number: a batch is mixed with its mirror image, and the middle one of an odd batch with itself.
@@ -115,7 +116,9 @@ class BatchMixer:
             else None
         )
 
-    def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """float32 (b, 3, s, s) and int64 (b,) -> the same images, mixed in place, and float32 targets (b, classes)."""
+    def __call__(self, batch: Batch) -> Batch:
+        """Images, mixed in place, features, and labels as soft targets, all three in the same shares."""
+        images, features, labels = batch
         share = 1.0 if self.mixup is None else self.mixup._mix_batch(images)
-        return images, mixup_target(labels, self.classes, share, self.smoothing)
+        features = features * share + features.flip(0) * (1.0 - share)
+        return Batch(images, features, mixup_target(labels, self.classes, share, self.smoothing))

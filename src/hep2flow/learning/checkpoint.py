@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from hep2flow.errors import UserError
 from hep2flow.learning.model import build_network
+from hep2flow.optimism import OPTIMISTIC
 from hep2flow.recipe import Recipe, parse_recipe
 
 METADATA = "hep2flow"
@@ -26,11 +27,13 @@ class Description:
 
     labels: pattern names in the order of the logits
     bits:   significant bits of the training images, 8 to 16
+    selected_on_test: the epoch was chosen on the test set (protocol whole-train)
     """
 
     recipe: Recipe
     labels: list[str]
     bits: int
+    selected_on_test: bool = False
 
 
 def save_checkpoint(path: Path, network: torch.nn.Module, description: Description) -> None:
@@ -41,6 +44,8 @@ def save_checkpoint(path: Path, network: torch.nn.Module, description: Descripti
         "recipe": description.recipe.model_dump(mode="json"),
         "labels": description.labels,
         "bits": description.bits,
+        "selected_on_test": description.selected_on_test,
+        **({"warning": OPTIMISTIC} if description.selected_on_test else {}),
     }
     # One key only: safetensors writes several in no fixed order, and equal trainings should be equal files.
     metadata = {METADATA: json.dumps(facts, sort_keys=True)}
@@ -56,7 +61,10 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[torch.nn.Module, 
             facts = json.loads((file.metadata() or {})[METADATA])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
         description = Description(
-            recipe=parse_recipe(facts["recipe"], path.name), labels=list(facts["labels"]), bits=int(facts["bits"])
+            recipe=parse_recipe(facts["recipe"], path.name),
+            labels=list(facts["labels"]),
+            bits=int(facts["bits"]),
+            selected_on_test=bool(facts["selected_on_test"]),
         )
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{path.name}: not a checkpoint of hep2flow ({error}); train again, or name another") from error

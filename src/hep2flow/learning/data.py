@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from torchvision.transforms.v2 import functional as tv
 
 from hep2flow.cells import decode_png
 from hep2flow.learning.augment import Augmentation
+from hep2flow.learning.batch import Batch
+from hep2flow.learning.features import measure
 from hep2flow.learning.randomness import seeded
+from hep2flow.learning.sampling import Key
 from hep2flow.recipe import Data, Recipe
-
-Key = tuple[int, int]  # (epoch, index): what a loader asks for, so that a draw depends on the epoch and the cell alone
 
 INTERPOLATION = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
 
@@ -44,12 +45,13 @@ def normalize(images: torch.Tensor, data: Data) -> torch.Tensor:
     return images.to(torch.float32).div_(255.0).sub_(data.mean).div_(data.std)
 
 
-class CellSet(Dataset[tuple[torch.Tensor, int]]):
+class CellSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
     """Cells of one subset with their labels.
 
-    ids:    cell_id of every cell
-    images: uint8 (3, height, width) each; resized already, except where the recipe crops at random from the full cell
-    labels: int64 (n,), index into the sorted pattern names
+    ids:      cell_id of every cell
+    images:   uint8 (3, height, width) each; resized already, except where the recipe crops at random from the full cell
+    features: float32 (n, k), see :mod:`hep2flow.learning.features`
+    labels:   int64 (n,), index into the sorted pattern names
     """
 
     def __init__(
@@ -59,47 +61,42 @@ class CellSet(Dataset[tuple[torch.Tensor, int]]):
         self.augmentation = Augmentation(recipe) if training else None
         self.ids: list[str] = []
         self.images: list[torch.Tensor] = []
+        features: list[torch.Tensor] = []
         targets: list[int] = []
         full_size = training and recipe.augment.random_resized_crop is not None
         for row in rows:
             image = to_rgb8(row["image"], bits)
+            if names := recipe.model.aux_features:
+                features.append(measure(image, row["mask"], names, row["cell_id"]))
             self.images.append(image if full_size else resize(image, recipe.model.image_size, recipe.data))
             self.ids.append(row["cell_id"])
             targets.append(labels.index(row["pattern"]))
+        self.features = torch.stack(features) if features else torch.empty(len(self.ids), 0)
         self.labels = torch.tensor(targets, dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:
-        epoch, index = key
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor, torch.Tensor, int]:
+        epoch, index, repeat = key
+        features, label = self.features[index], int(self.labels[index])
         if self.augmentation is None:
-            return normalize(self.images[index], self.recipe.data), int(self.labels[index])
-        with seeded(self.recipe.train.seed, epoch, self.ids[index]):
-            return self.augmentation(self.images[index]), int(self.labels[index])
+            return normalize(self.images[index], self.recipe.data), features, label
+        with seeded(self.recipe.train.seed, epoch, self.ids[index], repeat):
+            return self.augmentation(self.images[index]), features, label
 
-    def batches(self, keys: Iterable[list[Key]], workers: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Batches of float32 (b, 3, size, size) and int64 (b,), in the order of ``keys``."""
+    def batches(self, keys: Iterable[list[Key]], workers: int = 0) -> Iterator[Batch]:
+        """Batches in the order of ``keys``."""
         loader = DataLoader(
             self,
             batch_sampler=list(keys),
             num_workers=workers,
             pin_memory=torch.cuda.is_available(),
         )
-        yield from loader
+        for images, features, labels in loader:
+            yield Batch(images, features, labels)
 
 
-def training_keys(count: int, epoch: int, batch_size: int, seed: int) -> list[list[Key]]:
-    """Every cell once, in an order drawn from (seed, epoch), cut into batches; the last may be short."""
-    order = np.random.default_rng([seed, epoch]).permutation(count)
-    keys = [(epoch, int(index)) for index in order]
-    return [keys[start : start + batch_size] for start in range(0, count, batch_size)]
-
-
-def ordered_keys(count: int, batch_size: int) -> list[list[Key]]:
-    """Every cell once, in order."""
-    keys: list[Key] = [(0, index) for index in range(count)]
-    return [keys[start : start + batch_size] for start in range(0, count, batch_size)]
-
-
-Subset = Literal["train", "val", "test"]
+def columns(recipe: Recipe) -> list[str]:
+    """The Cell table's columns that a CellSet reads."""
+    return ["cell_id", "pattern", "image", *(["mask"] if recipe.model.aux_features else [])]

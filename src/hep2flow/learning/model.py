@@ -2,16 +2,107 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.models import is_model, list_models
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Model
+
+
+def build_network(section: Model, classes: int) -> torch.nn.Module:
+    """timm ``create_model`` with random weights: (n, 3, image_size, image_size) -> logits (n, classes).
+
+    With ``aux_features`` the network is a :class:`WithFeatures`, called with the features beside the images.
+    """
+    options: dict[str, object] = {"drop_path_rate": section.drop_path_rate} if section.drop_path_rate else {}
+    if section.layer_scale is not None:
+        options["ls_init_value"] = section.layer_scale
+    try:
+        # Networks with position-dependent attention are built for one size; purely convolutional ones know no such option.
+        model = timm.create_model(section.network, num_classes=classes, img_size=section.image_size, **options)
+    except TypeError:
+        model = timm.create_model(section.network, num_classes=classes, **options)
+    network: torch.nn.Module = WithFeatures(model, len(section.aux_features)) if section.aux_features else model
+    # As timm's train.py does it.
+    with torch.no_grad():
+        for parameter in head_parameters(model):
+            if section.head_init_scale is not None:
+                parameter.mul_(section.head_init_scale)
+            if section.head_init_bias is not None and parameter.ndim == 1:
+                parameter.fill_(section.head_init_bias)
+    return network
+
+
+class JoinedHead(torch.nn.Linear):
+    """A linear head over pooled features and standardised measurements.
+
+    feature_mean, feature_std: of the training subset; they lie in the checkpoint with the weights, so that prediction
+    standardises alike.
+    """
+
+    feature_mean: torch.Tensor
+    feature_std: torch.Tensor
+
+    def __init__(self, head: torch.nn.Linear, features: int) -> None:
+        super().__init__(head.in_features + features, head.out_features, device=head.weight.device)
+        torch.nn.init.trunc_normal_(self.weight, std=0.02)
+        with torch.no_grad():
+            self.weight[:, : head.in_features] = head.weight
+            self.bias.copy_(head.bias)
+        self.register_buffer("feature_mean", torch.zeros(features, device=head.weight.device))
+        self.register_buffer("feature_std", torch.ones(features, device=head.weight.device))
+
+    def standardise(self, measured: torch.Tensor) -> None:
+        """Take mean and standard deviation from the training subset's features, float32 (n, k)."""
+        self.feature_mean.copy_(measured.mean(0))
+        # A feature that never varies says nothing: it becomes 0, not infinite.
+        self.feature_std.copy_(measured.std(0, correction=0).clamp_min(1e-6))
+
+    def forward(self, pooled: torch.Tensor, features: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """(n, channels) and (n, k) -> logits (n, classes)."""
+        standardised = (features - self.feature_mean) / self.feature_std
+        return super().forward(torch.cat([pooled, standardised.to(pooled.dtype)], dim=1))
+
+
+class WithFeatures(torch.nn.Module):
+    """A timm network whose head also sees measurements of the cell."""
+
+    def __init__(self, backbone: torch.nn.Module, features: int) -> None:
+        super().__init__()
+        name = head_name(backbone)
+        head = backbone.get_submodule(name)
+        assert isinstance(head, torch.nn.Linear)
+        backbone.set_submodule(name, JoinedHead(head, features))
+        self.backbone = backbone
+
+    @property
+    def head(self) -> JoinedHead:
+        """The last layer, which lies inside the backbone."""
+        head = self.backbone.get_submodule(head_name(self.backbone))
+        assert isinstance(head, JoinedHead)
+        return head
+
+    def forward(self, images: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """float32 (n, 3, size, size) and (n, k) -> logits (n, classes)."""
+        pooled = self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)  # type: ignore[operator]
+        logits: torch.Tensor = self.head(pooled, features)
+        return logits
+
+
+def timm_network(network: torch.nn.Module) -> torch.nn.Module:
+    """timm's own module, which names layers and groups; it holds every parameter."""
+    return network.backbone if isinstance(network, WithFeatures) else network
+
+
+def head_name(model: torch.nn.Module) -> str:
+    """Name of a timm network's last linear layer, for example ``head.fc``."""
+    return str(model.default_cfg["classifier"])  # type: ignore[index]
+
+
+def head_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Weight and bias of a timm network's last linear layer."""
+    return list(model.get_submodule(head_name(model)).parameters())
 
 
 def check_network(section: Model) -> None:
@@ -30,62 +121,13 @@ def check_network(section: Model) -> None:
     try:
         with torch.device("meta"):
             network = build_network(section, classes=2)
-            network(torch.empty(1, 3, size, size))
-    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+            if section.gradient_checkpointing:
+                timm_network(network).set_grad_checkpointing()  # type: ignore[operator]
+            features = [torch.empty(1, len(section.aux_features))] if section.aux_features else []
+            network(torch.empty(1, 3, size, size), *features)
+    except (RuntimeError, AssertionError, ValueError, TypeError, AttributeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"model: {section.network} cannot be built for {size} pixels ({reason}); change model.image_size "
             "(multiples of 32, 224 always works) or the option named"
         ) from error
-
-
-def build_network(section: Model, classes: int) -> torch.nn.Module:
-    """timm ``create_model`` with random weights: (n, 3, image_size, image_size) -> logits (n, classes)."""
-    options: dict[str, object] = {"drop_path_rate": section.drop_path_rate} if section.drop_path_rate else {}
-    if section.layer_scale is not None:
-        options["ls_init_value"] = section.layer_scale
-    try:
-        # Networks with position-dependent attention are built for one size; purely convolutional ones know no such option.
-        network = timm.create_model(section.network, num_classes=classes, img_size=section.image_size, **options)
-    except TypeError:
-        network = timm.create_model(section.network, num_classes=classes, **options)
-    assert isinstance(network, torch.nn.Module)
-    return network
-
-
-def load_weights(network: torch.nn.Module, path: Path, origin: str) -> list[str]:
-    """Load safetensors into the network; a head of another number of classes stays as initialised.
-
-    path:   the file on this machine
-    origin: what the user named, for messages
-    Returns the names of the tensors that were not taken. Raises UserError where a body tensor is missing or misshapen.
-    """
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"model.weights: {origin} is not a readable safetensors file ({error})") from error
-    own = network.state_dict()
-    # CoaT shares tensors under several names; a file may hold only one of them.
-    by_storage = {own[name].data_ptr(): tensor for name, tensor in tensors.items() if name in own}
-    tensors |= {name: by_storage[own[name].data_ptr()] for name in own if own[name].data_ptr() in by_storage}
-    head = {name for name in own if name.startswith(_head_prefix(network))}
-    left_out = sorted(name for name in head if name not in tensors or tensors[name].shape != own[name].shape)
-    wrong = [
-        f"{name} is missing"
-        if name not in tensors
-        else f"{name} is {list(tensors[name].shape)}, not {list(own[name].shape)}"
-        for name in own
-        if name not in left_out and (name not in tensors or tensors[name].shape != own[name].shape)
-    ]
-    wrong += [f"{name} is not of this network" for name in tensors if name not in own]
-    if wrong:
-        raise UserError(
-            f"model.weights: {origin} does not fit the network: {'; '.join(wrong[:5])} ({len(wrong)} in all)"
-        )
-    network.load_state_dict({**own, **{name: tensor for name, tensor in tensors.items() if name not in left_out}})
-    return left_out
-
-
-def _head_prefix(network: torch.nn.Module) -> str:
-    classifier = network.default_cfg["classifier"]  # type: ignore[index]
-    return f"{classifier}."

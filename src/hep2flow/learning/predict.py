@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import torch
 
-from hep2flow.learning.data import CellSet, ordered_keys
+from hep2flow.learning.data import CellSet
 from hep2flow.learning.losses import probabilities
+from hep2flow.learning.sampling import ordered_keys
 from hep2flow.learning.tta import dihedral_views
 from hep2flow.recipe import Recipe
 
@@ -27,11 +28,11 @@ def predict(
     network.eval()
     plain, augmented = [], []
     done = 0
-    for images, _ in cells.batches(ordered_keys(len(cells), recipe.eval.batch_size)):
-        images = images.to(device)
-        # The first view is the cell as it is.
+    for batch in cells.batches(ordered_keys(len(cells), recipe.eval.batch_size)):
+        images, *features = batch.inputs(device)
+        # The first view is the cell as it is; its measurements do not turn with it.
         views = dihedral_views(images) if recipe.eval.tta == "dihedral" else iter([images])
-        each = torch.stack([probabilities(network(view), recipe.loss) for view in views])
+        each = torch.stack([probabilities(network(view, *features), recipe.loss) for view in views])
         plain.append(each[0].cpu())
         augmented.append(each.mean(0).cpu())
         done += len(images)

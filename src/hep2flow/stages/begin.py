@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from hep2flow.errors import UserError
-from hep2flow.recipe import Data, Profile, Recipe, load_recipe, parse_recipe
+from hep2flow.recipe import Profile, Recipe, load_recipe, read_recipe
+from hep2flow.stages.preflight import preflight
 from hep2flow.store.layout import run_id_from_job, valid_run_id
 from hep2flow.store.runs import RunRecord, RunStatus, finish_run, start_run
 from hep2flow.store.s3 import Store
 
 
 def begin(
-    store: Store, run_id: str, job_id: str, parameters: dict[str, Any], recipes: list[str], profile: Profile
-) -> tuple[str, Data]:
-    """Validate the recipes, write ``runs/{run_id}/run.json``, and return the run's id and the data section all share.
+    store: Store,
+    run_id: str,
+    job_id: str,
+    parameters: dict[str, Any],
+    recipes: list[str],
+    profile: Profile,
+    seeds: int = 1,
+) -> tuple[str, list[Recipe]]:
+    """Validate the recipes, write ``runs/{run_id}/run.json``, and return the run's id and the recipes it trains.
 
     run_id:  empty: derived from the pipeline's job id, so that recurring runs and clones each get their own
-    recipes: names of shipped recipes, or whole recipes as YAML
+    recipes: names of shipped recipes, or whole recipes as YAML; all share mask and split
+    seeds:   how many trainings of each recipe, under successive seeds
     """
     run_id = run_id_of(run_id, job_id)
-    read = [recipe_of(text, profile) for text in recipes]
-    data = shared_data(read)
+    check_shared([recipe_of(text, profile) for text in recipes])
+    read = [seeded for text in recipes for seeded in recipe_of(text, profile).with_seeds(seeds)]
+    preflight(store, read)
     record = RunRecord(
         run_id=run_id,
         job_id=job_id,
@@ -31,7 +38,7 @@ def begin(
         recipes={recipe.name: recipe.model_dump(mode="json") for recipe in read},
     )
     start_run(store, record)
-    return run_id, data
+    return run_id, read
 
 
 def finish(store: Store, run_id: str, job_id: str, status: RunStatus) -> None:
@@ -48,11 +55,11 @@ def recipe_of(text: str, profile: Profile) -> Recipe:
     """A recipe as a pipeline parameter gives it: a shipped name, or a whole recipe as YAML."""
     if "\n" not in text and ":" not in text:
         return load_recipe(text, profile)
-    return parse_recipe(yaml.safe_load(text), "recipes")
+    return read_recipe(text)
 
 
-def shared_data(recipes: list[Recipe]) -> Data:
-    """The mask and split all recipes of a run share: models are compared on the same cells or not at all."""
+def check_shared(recipes: list[Recipe]) -> None:
+    """Refuse recipes that do not share mask and split: models are compared on the same cells or not at all."""
     if not recipes:
         raise UserError("--recipe: a run needs at least one recipe")
     names = [recipe.name for recipe in recipes]
@@ -67,4 +74,3 @@ def shared_data(recipes: list[Recipe]) -> Data:
                     f"data.{key}: {first.name} and {other.name} differ; the models of one run share mask and split, "
                     "compare others in separate runs"
                 )
-    return first.data

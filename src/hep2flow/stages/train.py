@@ -25,8 +25,8 @@ def train(
     The training holds ``best.safetensors``, ``metrics.jsonl``, ``recipe.yaml`` and ``manifest.json``.
     Raises UserError for a network, weights or resources that cannot be had, and for a training that diverged.
     """
-    weights, weights_sha256 = resolve_weights(store, recipe.model)
-    key = training_key(store, recipe, dataset, split, weights_sha256)
+    weights = resolve_weights(store, recipe.model)
+    key = training_key(store, recipe, dataset, split, None if weights is None else weights.sha256)
     prefix = layout.training_prefix(key)
     entry = lookup(store, "train", key)
     if entry is not None:
@@ -42,7 +42,13 @@ def train(
     with connected():
         run_training(
             TrainingSpec(
-                store=store.address, recipe=recipe, dataset=dataset, split=split, prefix=prefix, weights=weights
+                store=store.address,
+                recipe=recipe,
+                dataset=dataset,
+                split=split,
+                prefix=prefix,
+                weights=None if weights is None else weights.key,
+                weights_origin=None if weights is None else weights.origin,
             )
         )
     manifest = store.published(prefix)

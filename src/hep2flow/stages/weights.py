@@ -2,56 +2,128 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from hep2flow.errors import UserError
-from hep2flow.recipe import Model
-from hep2flow.store import layout
-from hep2flow.store.s3 import Store, file_sha256
+from hep2flow.recipe import Model, Recipe, parse_recipe
+from hep2flow.store.mirror import Mirrored, find_mirrored, mirror_file, put_weights
+from hep2flow.store.s3 import Store
 
 FILE = "model.safetensors"
 
 
-def resolve_weights(store: Store, section: Model) -> tuple[str | None, str | None]:
-    """Key of the safetensors in the store, and their SHA-256; both None for a training from scratch.
+@dataclass(frozen=True)
+class Weights:
+    """First weights of a training.
 
-    A local file or timm's hub file is copied into the store by its SHA-256, where every worker finds it.
+    key:    of the safetensors in the store, or their s3:// URI
+    sha256: of the file
+    origin: what the training's manifest tells of them
+    """
+
+    key: str
+    sha256: str
+    origin: dict[str, Any]
+
+
+def resolve_weights(store: Store, section: Model) -> Weights | None:
+    """The weights a recipe starts from, in the store, where every worker finds them; None for one from scratch.
+
+    A local file is copied into the store by its SHA-256. ``pretrained`` prefers the store's mirror; what is not there is
+    fetched from timm's hub, and mirrored from then on.
     Raises UserError where the weights cannot be had, naming the ways out.
     """
     if section.weights == "none":
-        return None, None
+        return None
+    if section.weights == "pretrained":
+        # A name with its tag is found in the mirror without timm.
+        mirrored = find_mirrored(store, section.network) or mirror(store, section.network)
+        told = mirrored.model_dump(mode="json", include={"network", "origin", "sha256"})
+        return Weights(mirrored.key, mirrored.sha256, told)
     if section.weights.startswith("s3://"):
         key = store.key(section.weights)
         if not store.exists(key):
             raise UserError(f"model.weights: {section.weights} is not there; check the URI")
-        return key, store.sha256(key)
-    path = _from_hub(section.network) if section.weights == "pretrained" else Path(section.weights)
+        sha256 = store.sha256(key)
+        return Weights(key, sha256, {"origin": section.weights, "sha256": sha256})
+    path = Path(section.weights)
     if not path.is_file():
         raise UserError(
             f"model.weights: there is no file {section.weights}; give a path, an s3:// URI, 'pretrained' or 'none'"
         )
-    sha256 = file_sha256(path)
-    key = f"{layout.weights_prefix(sha256[:32])}/{FILE}"
-    if not store.exists(key):
-        store.put_file(path, key)
-    return key, sha256
+    key, sha256 = put_weights(store, path)
+    return Weights(key, sha256, {"origin": path.name, "sha256": sha256})
 
 
-def _from_hub(network: str) -> Path:
+def shippable(store: Store, recipe: Recipe) -> Recipe:
+    """The recipe with a local file of weights replaced by its copy in the store: other machines can train it then."""
+    if recipe.model.weights in {"none", "pretrained"} or recipe.model.weights.startswith("s3://"):
+        return recipe
+    weights = resolve_weights(store, recipe.model)
+    assert weights is not None
+    return parse_recipe(recipe.model_dump(mode="json"), recipe.name, [f"model.weights={store.uri(weights.key)}"])
+
+
+def mirror(store: Store, network: str, file: Path | None = None) -> Mirrored:
+    """Copy a network's pre-trained weights into the store, from timm's hub or from a file fetched elsewhere.
+
+    network: timm's name; without a tag, timm's default weights of it
+    Raises UserError for a network timm does not know, a file that does not fit it, and a hub that does not answer.
+    """
+    name, repository = _full_name(network)
+    mirrored = find_mirrored(store, name)
+    if file is not None:
+        _check_fit(file, name)
+        return mirror_file(store, file, name, file.name)
+    if mirrored is not None:
+        return mirrored
+    path = _from_hub(name, repository)
+    # The hub's cache names the folder of a file by its revision.
+    return mirror_file(store, path, name, f"{repository}@{path.parent.name}")
+
+
+def _full_name(network: str) -> tuple[str, str]:
+    """timm's name with its tag, and the hub's repository."""
+    from timm.models import get_pretrained_cfg, is_model
+
+    config = get_pretrained_cfg(network) if is_model(network) else None
+    if config is None or not config.hf_hub_id:
+        raise UserError(
+            f"model.weights: timm has no pre-trained weights for {network}; give a path or s3:// URI, or 'none'"
+        )
+    name = f"{config.architecture}.{config.tag}" if config.tag else str(config.architecture)
+    # timm writes "timm/" for "timm/{its full name}".
+    return name, config.hf_hub_id + name if config.hf_hub_id.endswith("/") else str(config.hf_hub_id)
+
+
+def _check_fit(file: Path, network: str) -> None:
+    # Not at the top: it imports torch, which the mirror's readers do without.
+    import torch
+
+    from hep2flow.learning.model import build_network
+    from hep2flow.learning.weights import load_weights
+
+    if not file.is_file():
+        raise UserError(f"--file {file}: there is no such file")
+    with torch.device("meta"):
+        size = import_module("timm.models").get_pretrained_cfg(network).input_size[-1]
+        built = build_network(Model(network=network, image_size=size), classes=2)
+    load_weights(built, file, str(file), labels=[])
+
+
+def _from_hub(network: str, repository: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-    from timm.models import get_pretrained_cfg
 
-    config = get_pretrained_cfg(network)
-    repository = config.hf_hub_id if config is not None else None
-    if not repository:
-        raise UserError(f"model.weights: timm has no pre-trained weights for {network}; give a path or 'none'")
-    # timm writes "timm/" for "timm/{architecture}.{tag}".
-    repository = repository + f"{config.architecture}.{config.tag}" if repository.endswith("/") else repository
     try:
         return Path(hf_hub_download(repository, FILE))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise UserError(
-            f"model.weights: {repository} cannot be fetched from timm's hub ({type(error).__name__}); copy its {FILE} "
-            "here and --set model.weights=PATH, or train from scratch with --set model.weights=none"
+            f"model.weights: {repository} cannot be fetched from timm's hub ({type(error).__name__}), and the object store "
+            f"has no mirror of it. Either, on a machine with internet and the same store: "
+            f"`hep2flow weights mirror {network}` (or copy its {FILE} here and add --file PATH); or train from others: "
+            "--set model.weights=PATH, s3://… or none"
         ) from error

@@ -18,15 +18,19 @@ from hep2flow.store.s3 import Store
 # What a stage's result depends on: a change there, and only there, makes the stage run again.
 NETWORK = (
     "cells.py",
-    *(f"learning/{name}.py" for name in ("augment", "checkpoint", "data", "losses", "model", "randomness")),
+    *(
+        f"learning/{name}.py"
+        for name in ("augment", "batch", "checkpoint", "data", "features", "losses", "model", "randomness", "sampling")
+    ),
 )
-TRAINING = ("learning/loop.py", "learning/optim.py")
+TRAINING = tuple(f"learning/{name}.py" for name in ("freezing", "loop", "optim", "step", "weights"))
 PREDICTION = ("learning/metrics.py", "learning/predict.py", "learning/tta.py")
 SOURCES = {
     "ingest": ("cells.py", "sources", "stages/ingest.py"),
     "mask": ("cells.py", "stages/mask.py"),
     "split": ("stages/split.py",),
     "train": (*NETWORK, *TRAINING, "distributed/worker.py", "stages/train.py"),
+    "network": ("learning/model.py", "learning/freezing.py"),
     "evaluate": (*NETWORK, *PREDICTION, "stages/evaluate.py", "reporting/figures.py"),
 }
 
@@ -62,11 +66,16 @@ def code_version(stage: str) -> str:
 
 
 def lookup(store: Store, stage: str, key: str) -> dict[str, Any] | None:
-    """The entry of a stage's key, where it is there and its output is whole; else None, and the stage has to run."""
+    """The entry of a stage's key, where it is there and its output is whole; else None, and the stage has to run.
+
+    A stage that only finds out something has no output.
+    """
     try:
         entry: dict[str, Any] = store.get_json(layout.cache_key(stage, key))
     except NotThereError:
         return None
+    if entry["output"] is None:
+        return entry
     try:
         output = store.key(entry["output"]["uri"])
     except UserError:  # the entry was copied here from another store, its output was not
@@ -78,9 +87,10 @@ def lookup(store: Store, stage: str, key: str) -> dict[str, Any] | None:
 def commit(store: Store, stage: str, key: str, entry: dict[str, Any]) -> None:
     """Write a stage's entry; to be called last, once its output is whole.
 
-    entry: ``output`` = {"uri": s3://…, "kind": "folder" | "object"}, and whatever else the stage returns
+    entry: ``output`` = {"uri": s3://…, "kind": "folder" | "object"} or None, and whatever else the stage returns
     """
-    if entry["output"]["kind"] not in ("folder", "object"):
-        raise ValueError(f"an output is a folder or an object, not {entry['output']['kind']!r}")
-    store.key(entry["output"]["uri"])
+    if entry["output"] is not None:
+        if entry["output"]["kind"] not in ("folder", "object"):
+            raise ValueError(f"an output is a folder or an object, not {entry['output']['kind']!r}")
+        store.key(entry["output"]["uri"])
     store.put_json(layout.cache_key(stage, key), entry)

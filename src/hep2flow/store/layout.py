@@ -12,6 +12,7 @@ from hep2flow.errors import UserError
 RUN_ID_LENGTH = 40
 RUNS = "runs"
 WEIGHTS = "weights"
+MIRRORS = f"{WEIGHTS}/hub"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _STAGE = re.compile(r"[a-z]+")  # no hyphen: `{stage}-{model}` has one reading only
@@ -97,9 +98,14 @@ def report_prefix(run_id: str) -> str:
     return f"{run_prefix(run_id)}/report"
 
 
-def weights_prefix(name: str) -> str:
-    """``weights/{name}``: mirrored pre-trained weights of a timm model."""
-    return f"{WEIGHTS}/{_name(name)}"
+def weights_file(sha256: str) -> str:
+    """``weights/{digest}/model.safetensors``: first weights by the start of their SHA-256."""
+    return f"{WEIGHTS}/{_digest(sha256[:32])}/model.safetensors"
+
+
+def mirror_entry(network: str) -> str:
+    """``weights/hub/{network}.json``: which file holds the pre-trained weights of a timm network, by its full name."""
+    return f"{MIRRORS}/{_name(network)}.json"
 
 
 def valid_run_id(text: str) -> str:

@@ -1,0 +1,5 @@
+"""``python -m hep2flow.cli``."""
+
+from hep2flow.cli.main import main
+
+main()

@@ -1,0 +1,29 @@
+"""``hep2flow compile``."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+class Pipeline(str, Enum):
+    """Pipelines."""
+
+    reproduce = "reproduce"
+
+
+@app.command("compile")
+def compile_pipeline(
+    pipeline: Annotated[Pipeline, typer.Argument()],
+    output: Annotated[Path, typer.Option("-o", "--output", help="YAML file to write.")],
+) -> None:
+    """Write a pipeline's Kubeflow IR YAML."""
+    from hep2flow.cluster.compiling import compile_to
+
+    compile_to(pipeline.value, output)
+    print(output)

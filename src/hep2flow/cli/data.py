@@ -1,0 +1,51 @@
+"""``hep2flow data``: make or check a data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hep2flow.cli.options import Format, FormatOption, JsonOption
+
+app = typer.Typer(no_args_is_help=True, help="Make or check a data set.")
+
+
+@app.command()
+def synth(
+    folder: Annotated[Path, typer.Argument(help="Folder to make; must not exist, or be empty.")],
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    specimens: Annotated[int | None, typer.Option("--specimens", help="Keep this many of the 28.")] = None,
+) -> None:
+    """Generate a synthetic twin of ICPR 2012: same layout, same counts, drawn cells."""
+    from hep2flow.sources.synthetic import write_twin
+
+    write_twin(folder, seed, specimens)
+    print(f"{folder}: synthetic cells in the ICPR 2012 layout (seed {seed}); they say nothing about real ones")
+
+
+@app.command()
+def check(
+    path: Annotated[str, typer.Argument(help="Folder, archive or s3:// prefix.")],
+    format: FormatOption = Format.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Count cells, compare with published counts, and list every fault."""
+    from hep2flow.sources import open_source
+    from hep2flow.sources.check import check as check_source
+
+    with open_source(path, format.value, _downloader(path)) as source:
+        report = check_source(source)
+    print(json.dumps(report.to_dict(), indent=2) if as_json else report.render())
+    if report.faults:
+        raise typer.Exit(2)
+
+
+def _downloader(location: str) -> Any:
+    if not location.startswith("s3://"):
+        return None
+    from hep2flow.store.s3 import open_store
+
+    return open_store().download

@@ -1,0 +1,65 @@
+"""The program: its commands, its options for all of them, and how it ends.
+
+Heavy packages are imported by the command that needs them, so that ``--help`` answers at once.
+Exit codes: 0 done; 2 the user can mend it; 1 a defect of ours; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from hep2flow import __version__
+from hep2flow.cli import ablate, compiling, data, pulling, recipes, run, runs, stages, storage, weights
+from hep2flow.errors import UserError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="HEp-2 cell classification as a workflow.",
+)
+for commands in (run, ablate, stages, pulling, compiling):
+    app.add_typer(commands.app)
+for name, group in (("data", data), ("recipe", recipes), ("weights", weights), ("runs", runs), ("storage", storage)):
+    app.add_typer(group.app, name=name)
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    if version:
+        print(f"hep2flow {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit
+    if debug:
+        os.environ["HEP2FLOW_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Entry point: errors a user can mend are one message and exit code 2, never a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        if os.environ.get("HEP2FLOW_DEBUG"):
+            traceback.print_exc()
+        print(f"hep2flow: {error}", file=sys.stderr)
+        sys.exit(2)
+    except typer.TyperException as error:  # an option or argument that is missing or wrong
+        if message := error.format_message():  # none where the help was shown instead
+            print(f"hep2flow: {message.rstrip('.')}; see --help", file=sys.stderr)
+        sys.exit(error.exit_code)
+    if code == INTERRUPTED:
+        print("hep2flow: interrupted", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,45 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+
+class Format(str, Enum):
+    """Data set forms."""
+
+    auto = "auto"
+    icpr2012 = "icpr2012"
+    i3a = "i3a"
+    folder = "folder"
+
+
+class ProfileName(str, Enum):
+    """Recipe profiles."""
+
+    paper = "paper"
+    laptop = "laptop"
+
+
+SourceOption = Annotated[str, typer.Option("--source", help="Folder, .zip, .tar(.gz), or s3:// prefix of cell images.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="Form of the source; recognised when not given.")]
+ProfileOption = Annotated[
+    ProfileName, typer.Option("--profile", help="paper: the paper's values; laptop: small stand-ins.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a recipe's leaf, for example optim.lr=2e-5.")
+]
+SeedsOption = Annotated[
+    int,
+    typer.Option(
+        "--seeds", min=1, help="Trainings of each recipe under successive seeds; mean and deviation are told."
+    ),
+]
+RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe's name, or a .yaml file.")]
+RecipeOption = Annotated[str, typer.Option("--recipe", help="A shipped recipe's name, or a .yaml file.")]
+DatasetOption = Annotated[str, typer.Option("--dataset", help="URI of a data set.")]
+SplitOption = Annotated[str, typer.Option("--split", help="URI of a split.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]

@@ -1,0 +1,53 @@
+"""``hep2flow storage``: the embedded object store on this machine."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from hep2flow.cli.options import JsonOption
+
+app = typer.Typer(no_args_is_help=True, help="The embedded object store on this machine.")
+
+
+@app.command()
+def up() -> None:
+    """Start the embedded store, or find it running."""
+    from hep2flow.store import embedded
+
+    embedded.ensure()
+    _storage_status()
+
+
+@app.command()
+def down() -> None:
+    """Stop the embedded store; its data stays."""
+    from hep2flow.store import embedded
+
+    print("stopped" if embedded.down() else "was not running")
+
+
+@app.command()
+def status(as_json: JsonOption = False) -> None:
+    """Whether the embedded store runs, where, and how much it holds."""
+    _storage_status(as_json)
+
+
+@app.command()
+def path() -> None:
+    """The folder the embedded store keeps its data in."""
+    from hep2flow.store import embedded
+
+    print(embedded.status()["data"])
+
+
+def _storage_status(as_json: bool = False) -> None:
+    from hep2flow.store import embedded
+
+    facts = embedded.status()
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        print(f"{name:<10} {value}")

@@ -1,0 +1,42 @@
+"""``hep2flow weights``: pre-trained weights in the object store, for machines without internet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hep2flow.cli.common import connect
+from hep2flow.cli.options import JsonOption
+
+app = typer.Typer(no_args_is_help=True, help="Pre-trained weights in the object store.")
+
+
+@app.command()
+def mirror(
+    network: Annotated[str, typer.Argument(help="timm's name, for example convnext_base.fb_in22k.")],
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Its model.safetensors, fetched elsewhere; timm's hub when not given.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a network's pre-trained weights into the object store, where every training finds them."""
+    from hep2flow.stages.weights import mirror as stage
+
+    mirrored = stage(connect(), network, file)
+    print(mirrored.model_dump_json(indent=2) if as_json else f"{mirrored.network}: {mirrored.key}  {mirrored.sha256}")
+
+
+@app.command("list")
+def list_all(as_json: JsonOption = False) -> None:
+    """The mirrored weights."""
+    from hep2flow.store.mirror import list_mirrored
+
+    mirrored = list_mirrored(connect())
+    if as_json:
+        print(json.dumps([one.model_dump(mode="json") for one in mirrored], indent=2))
+        return
+    for one in mirrored:
+        print(f"{one.network:<40} {one.bytes / 2**20:8.1f} MiB  {one.sha256[:12]}  {one.origin}")

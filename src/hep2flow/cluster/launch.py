@@ -1,0 +1,83 @@
+"""One run on this machine from its request to its results: refuse early, show it as it happens, leave the results."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hep2flow.cluster.follow import followed
+from hep2flow.cluster.local import run_here
+from hep2flow.errors import UserError
+from hep2flow.recipe import Profile, Recipe
+from hep2flow.stages.begin import begin
+from hep2flow.stages.weights import shippable
+from hep2flow.store.pull import pull
+from hep2flow.store.runs import RunView, interrupted
+from hep2flow.store.s3 import Store
+
+
+class RunFailedError(Exception):
+    """A run ended by a defect of ours; the message says where its whole story is."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked to do.
+
+    source:  folder or archive on this machine, or an s3:// prefix
+    recipes: complete; all share mask and split
+    seeds:   trainings of each recipe, under successive seeds
+    """
+
+    source: str
+    recipes: list[Recipe]
+    format: str = "auto"
+    profile: Profile = "paper"
+    seeds: int = field(default=1)
+
+
+def launch(store: Store, run_id: str, request: Request, folder: Path) -> RunView:
+    """Run the pipeline here and leave report, metrics and checkpoints in ``folder``.
+
+    Raises UserError for what the user can mend, as the failed stage told it, and RunFailedError for what is our defect.
+    """
+    source = request.source
+    if not source.startswith("s3://"):
+        if not Path(source).exists():
+            raise UserError(f"--source {source}: there is no such file or folder")
+        source = str(Path(source).resolve())
+    texts = [shippable(store, recipe).to_yaml() for recipe in request.recipes]
+    parameters = {"source": source, "format": request.format, "seeds": request.seeds}
+    # The pipeline begins with this too; here it refuses a run id that is taken, and all else, before Ray starts.
+    _, recipes = begin(store, run_id, "", parameters, texts, request.profile, request.seeds)
+    print(f"run {run_id}: {', '.join(recipe.title for recipe in recipes)}", file=sys.stderr)
+    address, log = store.address, folder / "log.txt"
+    with interrupted(store, run_id), followed(store, run_id):
+        view = run_here(
+            store,
+            {
+                **parameters,
+                "recipes": texts,
+                "profile": request.profile,
+                "run_id": run_id,
+                "store_endpoint": address.endpoint or "",
+                "store_region": address.region,
+                "store_bucket": address.bucket,
+                "store_prefix": address.prefix,
+            },
+            log,
+        )
+    if view.status != "succeeded":
+        raise _failure(view, log)
+    pull(store, run_id, folder)
+    return view
+
+
+def _failure(view: RunView, log: Path) -> Exception:
+    failed = [record for record in view.stages if record.status == "failed"]
+    for record in failed:
+        if record.mendable:
+            return UserError(str(record.error))
+    what = f"{failed[0].stage}: {failed[0].error}" if failed else f"status {view.status}"
+    return RunFailedError(f"run {view.run.run_id} failed, {what}; the whole story is in {log}")

@@ -1,0 +1,51 @@
+"""Measurements of a cell that join the network's pooled features before its head (the paper's last suggestion).
+
+They are made once, on the cell as it came, in its own pixels: resizing to the network's square loses a cell's size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from skimage.measure import regionprops
+
+from hep2flow.cells import decode_png
+from hep2flow.errors import UserError
+from hep2flow.recipe import Feature
+
+
+def measure(image: torch.Tensor, mask: bytes | None, names: Sequence[Feature], cell_id: str) -> torch.Tensor:
+    """float32 (len(names),) of one cell.
+
+    image: uint8 (3, height, width)
+    mask:  PNG, the cell is where it is not 0
+
+    radius:    of the disc of the mask's area, pixels
+    area:      of the mask, pixels
+    aspect:    minor over major axis of the ellipse with the mask's second moments, (0, 1]
+    intensity: mean of the brightest channel inside the mask, [0, 1]
+
+    Raises UserError for a cell without a mask.
+    """
+    if not names:
+        return torch.empty(0)
+    if mask is None:
+        raise UserError(
+            f"model.aux_features: cell {cell_id} has no mask to measure; set data.mask=apply or crop, which derive masks "
+            "where a source has none, or model.aux_features=[]"
+        )
+    inside = decode_png(mask) > 0
+    (region,) = regionprops(inside.astype(np.uint8))
+    major, minor = float(region.axis_major_length), float(region.axis_minor_length)
+    area = float(region.area)
+    values = {
+        "radius": math.sqrt(area / math.pi),
+        "area": area,
+        # One pixel, or a line of them, has no ellipse.
+        "aspect": minor / major if minor > 0 else 1.0 / max(area, 1.0),
+        "intensity": float(image.amax(0).numpy()[inside].mean()) / 255.0,
+    }
+    return torch.tensor([values[name] for name in names], dtype=torch.float32)

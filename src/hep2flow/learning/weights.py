@@ -1,0 +1,78 @@
+"""First weights of a network, from safetensors: strict about the body, plain about the head."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from hep2flow.errors import UserError
+from hep2flow.learning.checkpoint import METADATA
+from hep2flow.learning.model import head_name, timm_network
+
+OF_A_WRAPPED_NETWORK = "backbone."
+
+
+def load_weights(network: torch.nn.Module, path: Path, origin: str, labels: list[str]) -> list[str]:
+    """Load safetensors into the network; returns the names of the head's tensors where they stay fresh.
+
+    path:   the file on this machine
+    origin: what the user named, for messages
+    labels: pattern names in the order of the logits. The file's head is taken only where the file is a checkpoint of ours
+            with these very labels: six logits of other patterns fit in shape, and mean something else
+
+    Raises UserError where a tensor of the body is missing, misshapen or of another network.
+    """
+    model = timm_network(network)
+    tensors, labelled = _read(path, origin)
+    if labelled is None:
+        # What timm itself does to a file from its hub: CoaT's holds norms that its network has no more.
+        adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+        tensors = tensors if adapt is None else adapt(tensors, model)
+    own = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    own = {name: tensor for name, tensor in own.items() if name in model.state_dict()}
+    # CoaT shares tensors under several names; a file may hold only one of them.
+    shared = {id(own[name]): tensor for name, tensor in tensors.items() if name in own}
+    tensors = {name: shared[id(own[name])] for name in own if id(own[name]) in shared} | {
+        name: tensor for name, tensor in tensors.items() if name not in own
+    }
+    head = head_name(model) + "."
+
+    def fault(name: str) -> str | None:
+        if name not in tensors:
+            return f"{name} is missing"
+        given, wanted = list(tensors[name].shape), list(own[name].shape)
+        return None if given == wanted else f"{name} is {given}, not {wanted}"
+
+    in_head = [name for name in own if name.startswith(head)]
+    fresh = [] if labelled == labels and not any(map(fault, in_head)) else in_head
+    wrong = [found for name in own if name not in in_head and (found := fault(name))]
+    wrong += [f"{name} is not of this network" for name in tensors if name not in own and not name.startswith(head)]
+    if wrong:
+        raise UserError(
+            f"model.weights: {origin} does not fit the network: {'; '.join(wrong[:5])} ({len(wrong)} in all); "
+            "give weights of the network that model.network names"
+        )
+    taken = {name: tensor for name, tensor in tensors.items() if name in own and name not in fresh}
+    model.load_state_dict({**model.state_dict(), **taken})
+    return fresh
+
+
+def _read(path: Path, origin: str) -> tuple[dict[str, torch.Tensor], list[str] | None]:
+    """The tensors, and the labels of a checkpoint of ours; None for any other file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = (file.metadata() or {}).get(METADATA)
+            labels = None if facts is None else [str(label) for label in json.loads(facts)["labels"]]
+            tensors = {
+                name.removeprefix(OF_A_WRAPPED_NETWORK) if labels is not None else name: file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118 - not a dictionary
+            }
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"model.weights: {origin} is not a readable safetensors file ({error}); give another, or model.weights=none"
+        ) from error
+    return tensors, labels

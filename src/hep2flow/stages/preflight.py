@@ -1,0 +1,39 @@
+"""Preflight: what a recipe needs and can be known before any data is read."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from importlib.util import find_spec
+
+from hep2flow.recipe import Recipe
+from hep2flow.stages.weights import resolve_weights
+from hep2flow.store.cache import code_version, commit, lookup, stage_key
+from hep2flow.store.mirror import find_mirrored
+from hep2flow.store.s3 import Store
+
+
+def preflight(store: Store, recipes: list[Recipe]) -> None:
+    """Refuse a network or image size that timm refuses, and weights that cannot be had.
+
+    Where timm is not installed (a pipeline's step without torch) the training finds out what could not be told here.
+    """
+    timm = find_spec("timm") is not None
+    for recipe in recipes:
+        model = recipe.model
+        if timm:
+            inputs = {
+                "model": model.model_dump(mode="json", exclude={"weights"}),
+                "freeze": recipe.optim.freeze,
+                "timm": metadata.version("timm"),
+            }
+            key = stage_key("network", inputs, code_version("network"))
+            # Remembered, because timm takes seconds to import.
+            if lookup(store, "network", key) is None:
+                from hep2flow.learning.freezing import check_freezing
+                from hep2flow.learning.model import check_network
+
+                check_network(model)
+                check_freezing(recipe)
+                commit(store, "network", key, {"output": None})
+        if timm or model.weights != "pretrained" or find_mirrored(store, model.network) is not None:
+            resolve_weights(store, model)

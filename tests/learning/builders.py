@@ -1,0 +1,65 @@
+"""Cells, recipes and trainings that the tests of learning share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hep2flow.cells import encode_png
+from hep2flow.learning.checkpoint import Description
+from hep2flow.learning.data import CellSet
+from hep2flow.learning.loop import Epoch, Progress, fit
+from hep2flow.learning.model import build_network
+from hep2flow.recipe import Recipe, load_recipe
+
+CPU = torch.device("cpu")
+PATTERNS = ["a", "b"]
+
+
+def cell_set(recipe: Recipe, count: int = 12, *, training: bool = True) -> CellSet:
+    """Noise in colour, each cell of another size and with a mask; patterns by turns."""
+    random = np.random.default_rng(0)
+    rows = []
+    for index in range(count):
+        mask = np.zeros((50 + index, 60), bool)
+        mask[5 : 15 + index, 10 : 30 + 2 * index] = True
+        rows.append(
+            {
+                "cell_id": f"c{index:03d}",
+                "pattern": PATTERNS[index % 2],
+                "image": encode_png(random.integers(0, 255, (50 + index, 60, 3), dtype=np.uint8)),
+                "mask": encode_png(mask),
+            }
+        )
+    return CellSet(rows, PATTERNS, 8, recipe, training=training)
+
+
+def tiny(*overrides: str) -> Recipe:
+    """A small network, three epochs of 5 + 5 + 2 cells."""
+    return load_recipe(
+        "convnext-b", "laptop", ["model.network=test_convnext", "train.batch_size=5", "train.epochs=3", *overrides]
+    )
+
+
+def trained(recipe: Recipe, folder: Path) -> tuple[list[Epoch], list[Progress], Path]:
+    """Train on twelve cells, validate on seven; what was told, and the checkpoint."""
+    torch.manual_seed(0)
+    network = build_network(recipe.model, 2)
+    epochs: list[Epoch] = []
+    batches: list[Progress] = []
+    folder.mkdir(exist_ok=True)
+    checkpoint = folder / "best.safetensors"
+    fit(
+        network,
+        recipe,
+        cell_set(recipe),
+        cell_set(recipe, 7, training=False),
+        Description(recipe, PATTERNS, 8),
+        checkpoint,
+        device=CPU,
+        on_epoch=epochs.append,
+        on_batch=batches.append,
+    )
+    return epochs, batches, checkpoint

@@ -1,0 +1,53 @@
+"""Cells in memory: what a network is shown, and that loader workers change nothing of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hep2flow.cells import encode_png
+from hep2flow.learning.data import CellSet, columns, to_rgb8
+from hep2flow.learning.sampling import training_keys
+from hep2flow.recipe import load_recipe
+
+from .builders import cell_set, tiny
+
+
+@pytest.mark.parametrize("name", ["convnext-b", "coat-mini"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_loader_workers_do_not_change_a_single_pixel(name: str, workers: int) -> None:
+    cells = cell_set(load_recipe(name, "paper", ["model.image_size=64", "model.aux_features=[radius]"]))
+    keys = training_keys(cells.labels, epoch=1, batch_size=5, seed=0, sampler="none")
+    alone, beside = list(cells.batches(keys, workers=0)), list(cells.batches(keys, workers=workers))
+    assert [len(batch.images) for batch in alone] == [5, 5, 2]
+    for one, other in zip(alone, beside, strict=True):
+        for ours, theirs in zip(one, other, strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_validation_images_are_resized_and_normalised_and_nothing_else() -> None:
+    recipe = load_recipe("coat-mini", "paper", ["model.image_size=64"])
+    grey = np.full((40, 30), 51, dtype=np.uint8)
+    cells = CellSet([{"cell_id": "c", "pattern": "a", "image": encode_png(grey)}], ["a"], 8, recipe, training=False)
+    image, features, label = cells[7, 0, 0]
+    assert label == 0
+    assert features.shape == (0,)
+    torch.testing.assert_close(image, torch.full((3, 64, 64), (51 / 255 - 0.5) / 0.25))
+
+
+def test_grey_becomes_three_equal_channels() -> None:
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    image = to_rgb8(encode_png(grey), bits=8)
+    assert image.shape == (3, 3, 4)
+    assert all(np.array_equal(channel, grey) for channel in image.numpy())
+
+
+def test_a_twelve_bit_camera_reaches_white() -> None:
+    deep = np.array([[0, 4095]], dtype=np.uint16)
+    assert to_rgb8(encode_png(deep), bits=12)[:, 0].tolist() == [[0, 255]] * 3
+
+
+def test_masks_are_read_only_where_they_are_measured() -> None:
+    assert "mask" not in columns(tiny())
+    assert "mask" in columns(tiny("model.aux_features=[area]"))
