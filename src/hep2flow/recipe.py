@@ -419,6 +419,19 @@ def parse_recipe(tree: Any, where: str, overrides: Iterable[str] = ()) -> Recipe
         raise UserError(f"{where}: " + "; ".join(_explain(item) for item in error.errors())) from error
 
 
+def changed_values(change: str) -> tuple[str, list[str]]:
+    """``key=value,value`` as the key and its values as YAML text; UserError for fewer than two different ones."""
+    key, separator, text = change.partition("=")
+    try:
+        values = yaml.safe_load(f"[{text}]") if separator and key else None
+    except yaml.YAMLError:
+        values = None
+    written = [yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip() for value in values or []]
+    if len(written) < 2 or len(set(written)) < len(written):
+        raise UserError(f"{change}: write key=value,value with two different values or more, e.g. data.mask=none,apply")
+    return key, written
+
+
 def _override(tree: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:

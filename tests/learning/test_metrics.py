@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, classification_report, log_loss, roc_auc_score
 
-from hep2flow.learning.metrics import CELL_BOOTSTRAP, SPECIMEN_BOOTSTRAP, evaluate_predictions, paired_difference
+from hep2flow.learning.metrics import (
+    CELL_BOOTSTRAP,
+    SPECIMEN_BOOTSTRAP,
+    evaluate_predictions,
+    intervals_over_seeds,
+    paired_difference,
+)
 
 LABELS = ["a", "b", "c"]
 
@@ -217,7 +223,7 @@ def test_the_order_of_the_cells_changes_nothing(pair: tuple[pd.DataFrame, pd.Dat
 
 def test_paired_difference_of_equal_predictions_is_nothing() -> None:
     predictions, cells = frames(list("aabbcc"), list("abbbca"), list("112233"))
-    result = paired_difference(predictions, predictions, cells)
+    result = paired_difference([predictions], [predictions], cells)
     assert (result["difference"], result["ci95"]) == (0.0, [0.0, 0.0])
 
 
@@ -227,12 +233,106 @@ def test_paired_difference_is_tighter_than_two_intervals(specimens: list[str | N
     truth = ["a"] * 100
     first, cells = frames(truth, ["b"] * 40 + ["a"] * 60, specimens)
     second, _ = frames(truth, ["b"] * 50 + ["a"] * 50, specimens)
-    result = paired_difference(first, second, cells)
+    result = paired_difference([first], [second], cells)
     assert result["difference"] == pytest.approx(0.1)
     assert 0.04 <= result["ci95"][0] <= 0.1 <= result["ci95"][1] < 0.17
 
 
 def test_paired_difference_needs_the_same_cells() -> None:
     predictions, cells = frames(list("abc"), list("abc"))
-    with pytest.raises(ValueError, match="not of the same cells"):
-        paired_difference(predictions, predictions.iloc[1:], cells)
+    with pytest.raises(ValueError, match="not all of the same cells"):
+        paired_difference([predictions], [predictions.iloc[1:]], cells)
+
+
+def test_paired_difference_over_seeds_by_hand() -> None:
+    # First: 3, 1 and 2 of 4 right, so 6/12; second: 1 of 4 right with its only seed.
+    truth = list("aabb")
+    first = [frames(truth, list(predicted))[0] for predicted in ("aaba", "abaa", "aaaa")]
+    second, cells = frames(truth, list("bbba"))
+    result = paired_difference(first, [second], cells)
+    assert result["difference"] == pytest.approx(1 / 4)
+    assert (result["first"], result["second"]) == (1 / 2, 1 / 4)
+    assert result["seeds"] == [3, 1]
+    # Seeds at 3/4, 1/4 and 2/4: deviations 1/4, -1/4 and 0 from their mean, over n - 1 = 2.
+    assert result["seed_sd"] == [pytest.approx(1 / 4), None]
+    assert result["ci95_method"] == CELL_BOOTSTRAP
+    # The gains of the cells are 1, 2/3, -2/3 and 0: no resample leaves their range.
+    assert -2 / 3 <= result["ci95"][0] < 1 / 4 < result["ci95"][1] <= 1
+    json.dumps(result, allow_nan=False)
+
+
+def test_paired_difference_over_seeds_draws_specimens() -> None:
+    # Two specimens; the first gains half a cell in each of two cells of one, loses one of two in the other.
+    truth = list("aaaa")
+    first = [frames(truth, list(predicted))[0] for predicted in ("abba", "baba")]
+    second, cells = frames(truth, list("bbaa"), list("1122"))
+    result = paired_difference(first, [second], cells)
+    assert result["ci95_method"] == SPECIMEN_BOOTSTRAP
+    assert (result["difference"], result["ci95"]) == (0.0, [-0.5, 0.5])
+
+
+@st.composite
+def two_sides(draw: st.DrawFn) -> tuple[list[pd.DataFrame], list[pd.DataFrame], pd.DataFrame]:
+    n = draw(st.integers(1, 20))
+    names = st.lists(st.sampled_from(LABELS), min_size=n, max_size=n)
+    truth, specimens = draw(names), draw(st.none() | st.lists(st.sampled_from("1234"), min_size=n, max_size=n))
+    cells = frames(truth, truth, specimens)[1]  # type: ignore[arg-type]
+    first, second = ([frames(truth, draw(names))[0] for _ in range(draw(st.integers(1, 4)))] for _ in range(2))
+    return first, second, cells
+
+
+@settings(max_examples=50, deadline=None)
+@given(two_sides(), st.randoms(use_true_random=False))
+def test_neither_the_order_of_cells_nor_of_seeds_changes_a_paired_difference(sides: Any, random: Any) -> None:
+    first, second, cells = sides
+
+    def shuffled(tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
+        tables = [table.sample(frac=1, random_state=random.randrange(2**32)) for table in tables]
+        random.shuffle(tables)
+        return tables
+
+    expected = paired_difference(first, second, cells, bootstrap=50)
+    again = paired_difference(shuffled(first), shuffled(second), shuffled([cells])[0], bootstrap=50)
+    assert again["ci95"] == pytest.approx(expected["ci95"])
+    assert again["difference"] == pytest.approx(expected["difference"])
+    assert (again["first"], again["second"]) == pytest.approx((expected["first"], expected["second"]))
+    for ours, theirs in zip(again["seed_sd"], expected["seed_sd"], strict=True):
+        assert ours == (None if theirs is None else pytest.approx(theirs))
+
+
+@settings(max_examples=50, deadline=None)
+@given(two_sides())
+def test_a_paired_difference_turns_round_with_its_sides(sides: Any) -> None:
+    first, second, cells = sides
+    there = paired_difference(first, second, cells, bootstrap=50)
+    back = paired_difference(second, first, cells, bootstrap=50)
+    assert back["difference"] == pytest.approx(-there["difference"])
+    assert (back["first"], back["second"]) == (there["second"], there["first"])
+    assert back["ci95"] == pytest.approx([-bound for bound in reversed(there["ci95"])])
+    for name in ("seeds", "seed_sd"):
+        assert back[name] == there[name][::-1]
+    assert there["difference"] == pytest.approx(there["first"] - there["second"])
+
+
+@pytest.mark.parametrize("specimens", [None, [str(i // 10) for i in range(100)]])
+def test_intervals_over_equal_seeds_are_those_of_one(specimens: list[str | None] | None) -> None:
+    predictions, cells = frames(["a", "b"] * 50, (["a", "b"] * 25) + (["b", "a"] * 25), specimens)
+    one = evaluate_predictions(predictions, cells, LABELS)
+    several = intervals_over_seeds([predictions] * 3, cells, LABELS)
+    assert several["ci95_method"] == one["ci95_method"]
+    for name, bounds in several["ci95"].items():
+        assert bounds == pytest.approx(one["ci95"][name])
+
+
+def test_intervals_over_seeds_hold_the_means_and_are_of_the_same_cells() -> None:
+    # One seed right on the one half of the specimens, one on the other: their mean is 1/2 whatever is drawn.
+    truth, right = ["a", "b"] * 50, [True] * 50 + [False] * 50
+    wrong = {"a": "b", "b": "a"}
+    seeds = [
+        frames(truth, [t if hit == chosen else wrong[t] for t, hit in zip(truth, right, strict=True)])[0]
+        for chosen in (True, False)
+    ]
+    cells = frames(truth, truth, [str(i // 10) for i in range(100)])[1]
+    assert intervals_over_seeds(seeds, cells, LABELS)["ci95"]["aca"] == pytest.approx([0.5, 0.5])
+    with pytest.raises(ValueError, match="not all of the same cells"):
+        intervals_over_seeds([seeds[0], seeds[1].iloc[1:]], cells, LABELS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,10 +58,10 @@ def make_cells(labels: list[str] = LABELS) -> pd.DataFrame:
 
 
 def make_model(
-    cells: pd.DataFrame, labels: list[str], recipe: str, network: str, skill: float, seed: int, **metrics: Any
+    cells: pd.DataFrame, labels: list[str], recipe: str, network: str, skill: float, draw: int, **metrics: Any
 ) -> ModelResult:
     """A model that is right more often the greater its skill, and shifted by a difficulty of each specimen."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(draw)
     subset = metrics.get("subset", "test")
     table = (
         cells[cells["official_split"] == "test"] if subset == "test" else cells[cells["official_split"] == "train"][::2]
@@ -92,7 +93,7 @@ def make_model(
         "profile": "laptop",
         "paper_model": False,
     }
-    if recipe != "convnext-b":
+    if not recipe.startswith("convnext"):
         result |= {"tta_off": None}
     result |= metrics
     epochs = 30
@@ -114,18 +115,30 @@ def make_model(
     max(history, key=lambda entry: entry["val_accuracy"])["best"] = True
     size = 64 if result["profile"] == "laptop" else 224
     title = f"{network} @ {size} px" + (" (laptop stand-in)" if result["profile"] == "laptop" else "")
-    tree = {
+    tree: dict[str, Any] = {
+        "name": recipe,
         "model": {
             "name": network,
             "weights": "none" if result["profile"] == "laptop" else "pretrained",
             "image_size": size,
         },
-        "augment": {"horizontal_flip": 0.5, "vertical_flip": 0.5, "cutout": recipe == "convnext-b"},
-        "loss": {"name": "soft_target_cross_entropy" if recipe == "convnext-b" else "binary_cross_entropy"},
-        "optim": {"name": "adam" if recipe == "convnext-b" else "adamp", "lr": 4e-6, "betas": [0.9, 0.999]},
-        "train": {"epochs": epochs, "batch_size": 32, "ema": None},
+        "augment": {"horizontal_flip": 0.5, "vertical_flip": 0.5, "cutout": recipe.startswith("convnext")},
+        "loss": {"name": "soft_target_cross_entropy" if recipe.startswith("convnext") else "binary_cross_entropy"},
+        "optim": {"name": "adam" if recipe.startswith("convnext") else "adamp", "lr": 4e-6, "betas": [0.9, 0.999]},
+        "train": {"epochs": epochs, "batch_size": 32, "ema": None, "seed": result["seed"]},
     }
-    return ModelResult(title=title, recipe=tree, metrics=result, history=history, predictions=predictions)
+    training = {"weights": {"origin": f"timm/{network}@abc", "sha256": "5e" * 32}, "weights_replaced": ["head.weight"]}
+    if result["profile"] == "laptop":
+        training = {"weights": None, "weights_replaced": []}
+    return ModelResult(
+        title=title,
+        family=recipe.removesuffix(f"-seed-{result['seed']}"),
+        recipe=tree,
+        training=training | {"hardware": {"cpus": 2}},
+        metrics=result,
+        history=history,
+        predictions=predictions,
+    )
 
 
 def make_examples(labels: list[str] = LABELS) -> dict[str, list[tuple[bytes, bytes]]]:
@@ -194,3 +207,25 @@ def make_content(
             "keys": {"train-convnext-b": "91ab" * 8, "train-coat-mini": "77cd" * 8},
         },
     )
+
+
+def make_content_of_seeds(seeds: int, **metrics: Any) -> ReportContent:
+    """As :func:`make_content`, each model trained under so many seeds."""
+    content = make_content(**metrics)
+    models = [
+        make_model(
+            content.cells,
+            LABELS,
+            f"{name}-seed-{seed}",
+            network,
+            skill,
+            10 * number + seed,
+            seed=seed,
+            **metrics,
+        )
+        for number, (name, network, skill) in enumerate(
+            [("convnext-b", "convnext_atto", 2.9), ("coat-mini", "coat_lite_tiny", 3.1)]
+        )
+        for seed in range(seeds)
+    ]
+    return replace(content, models=models)

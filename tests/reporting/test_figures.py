@@ -90,3 +90,15 @@ def test_patterns_with_different_numbers_of_examples(content: ReportContent) -> 
     shown = texts(figures.svg(figures.pattern_examples({"one": pairs[:1], "three": pairs[:3], "none": []})))
     assert {"one", "three"} <= set(shown)
     assert {"original", "masked"} <= set(texts(figures.svg(figures.masking({"one": pairs, "none": []}))))
+
+
+def test_scores_show_each_seed_as_a_point(content: ReportContent) -> None:
+    scores = {model.name: model.metrics for model in content.models}
+    each = {
+        content.models[0].name: [{"aca": 0.5, "mca": 0.6, "macro_f1": 0.7}, {"aca": 0.8, "mca": 0.9, "macro_f1": 0.4}]
+    }
+    axes = figures.score_intervals(scores, 0.2, each).axes[0]
+    points = [list(line.get_xdata()) for line in axes.lines if line.get_marker() == "." and len(line.get_xdata())]
+    assert points == [pytest.approx([50, 80]), pytest.approx([60, 90]), pytest.approx([70, 40])]
+    assert "each seed" in axes.get_xlabel()
+    assert "each seed" not in figures.score_intervals(scores, 0.2).axes[0].get_xlabel()

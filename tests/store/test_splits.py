@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 import random
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +16,9 @@ from hep2flow.store.splits import SUBSETS, Split, read_split, write_split
 ROWS = st.dictionaries(st.text(min_size=1, max_size=8), st.sampled_from(SUBSETS), max_size=12)
 
 
-def make(rows: dict[str, str], seed: int | None = 0) -> Split:
+def make(rows: dict[str, str], seed: int | None = 0, protocol: str = "official") -> Split:
     cells = pd.DataFrame({"cell_id": list(rows), "subset": list(rows.values())}, dtype=str)
-    return Split(cells, protocol="official", ratio=0.2, seed=seed, dataset_digest="0" * 32)
+    return Split(cells, protocol=protocol, ratio=0.2, seed=seed, dataset_digest="0" * 32)
 
 
 def test_a_split_comes_back_as_written(store: Store) -> None:
@@ -31,6 +33,15 @@ def test_a_split_comes_back_as_written(store: Store) -> None:
     assert again.cells["cell_id"].tolist() == ["a", "b", "c", "ü"]
     nothing_drawn = make({"a": "train"}, seed=None)
     assert read_split(store, write_split(store, nothing_drawn)).seed is None
+
+
+def test_the_file_says_whether_it_selects_on_the_test_set(store: Store) -> None:
+    for protocol, told in (("whole-train", b"true"), ("stratified", b"false")):
+        uri = write_split(store, make({"a": "train", "b": "val"}, protocol=protocol))
+        metadata = pq.read_schema(io.BytesIO(store.get_bytes(store.key(uri)))).metadata
+        assert metadata[b"selected_on_test"] == told
+        assert (b"optimistic, not a test result" in metadata.get(b"warning", b"")) is (protocol == "whole-train")
+        assert read_split(store, uri).protocol == protocol
 
 
 @given(ROWS, st.randoms(use_true_random=False))

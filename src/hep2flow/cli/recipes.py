@@ -24,3 +24,11 @@ def list_all() -> None:
 def show(recipe: RecipeArgument, profile: ProfileOption = ProfileName.paper, set: SetOption = None) -> None:
     """One recipe, complete, as YAML that --recipe takes."""
     print(read_recipe(recipe, profile, set).to_yaml(), end="")
+
+
+@app.command()
+def table() -> None:
+    """The paper's words beside what its two recipes make of them, in Markdown."""
+    from hep2flow.reporting.recipe_table import render
+
+    print(render(), end="")

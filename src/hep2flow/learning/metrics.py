@@ -18,6 +18,7 @@ RELIABILITY_BINS = 15
 SPECIMEN_BOOTSTRAP = "specimen-clustered bootstrap"
 CELL_BOOTSTRAP = "cell bootstrap: specimens unknown"
 ONE_SPECIMEN_BOOTSTRAP = "cell bootstrap: only one specimen"
+OTHER_CELLS = "the predictions are not all of the same cells"
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -67,7 +68,7 @@ def evaluate_predictions(
         truth, predicted, labels=classes, zero_division=np.nan
     )
     by_specimen = _by_specimen(table, labels)
-    intervals, method = _intervals(table, truth, predicted, len(labels), bootstrap, seed)
+    intervals, method = _intervals(truth, predicted[None], table["specimen_id"], len(labels), bootstrap, seed)
     point = {
         "aca": float(accuracy_score(truth, predicted)),
         "mca": float(recall[supported].mean()),
@@ -98,47 +99,98 @@ def evaluate_predictions(
             if table["specimen_id"].isna().any()
             else float(np.mean([specimen["vote_correct"] for specimen in by_specimen]))
         ),
-        # A skewed bootstrap distribution may leave the point estimate outside its percentiles: widen to hold it.
+        # scikit-learn rounds the last digit its own way.
         "ci95": {name: [min(low, point[name]), max(high, point[name])] for name, (low, high) in intervals.items()},
         "ci95_method": method,
     }
 
 
+def intervals_over_seeds(
+    predictions: Sequence[pd.DataFrame],
+    cells: pd.DataFrame,
+    labels: list[str],
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """95 % intervals of the means over several trainings that differ in the seed only.
+
+    predictions: one table for each seed, all of the same cells; columns as in :func:`evaluate_predictions`
+    cells, labels, bootstrap, seed: as there
+
+    Returns ``ci95`` {aca, mca, macro_f1: [low, high]} and ``ci95_method``. A resample draws specimens, or cells where
+    specimens are unknown, once for all seeds; it never draws seeds.
+
+    Raises ValueError where the frames break this contract.
+    """
+    tables = [_joined(table, cells, labels) for table in predictions]
+    first = tables[0]
+    for table in tables[1:]:
+        if not table[["cell_id", "truth"]].equals(first[["cell_id", "truth"]]):
+            raise ValueError(OTHER_CELLS)
+    predicted = np.stack([_codes(table["predicted"], labels) for table in tables])
+    intervals, method = _intervals(
+        _codes(first["truth"], labels), predicted, first["specimen_id"], len(labels), bootstrap, seed
+    )
+    return {"ci95": {name: list(bounds) for name, bounds in intervals.items()}, "ci95_method": method}
+
+
 def paired_difference(
-    first: pd.DataFrame, second: pd.DataFrame, cells: pd.DataFrame, *, bootstrap: int = 1000, seed: int = 0
+    first: Sequence[pd.DataFrame],
+    second: Sequence[pd.DataFrame],
+    cells: pd.DataFrame,
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """ACA of ``first`` minus ACA of ``second`` on the same cells, with a paired bootstrap interval.
 
-    first, second: predictions with cell_id, truth, predicted, of the same cells
+    first, second: predictions with cell_id, truth, predicted, all of the same cells; one table per seed, at least one
     cells:         cell_id, specimen_id (nullable)
 
-    Returns ``difference`` and ``ci95`` [low, high], both in [-1, 1], and ``ci95_method``. Specimens, or cells where
-    specimens are unknown, are drawn once for both models, so that what is hard for both cancels out.
+    Returns ``difference`` and ``ci95`` [low, high], both in [-1, 1], ``ci95_method``, ``first`` and ``second`` (mean ACA
+    over the side's seeds), and for both sides ``seeds`` (how many) and ``seed_sd`` (standard deviation of ACA over them,
+    None for one).
+    Specimens, or cells where specimens are unknown, are drawn once for all predictions, so that what is hard for all
+    cancels out. Seeds are averaged, not drawn: the interval tells of other cells, ``seed_sd`` of other seeds.
 
-    Raises ValueError where the two do not hold the same cells.
+    Raises ValueError where they do not hold the same cells.
     """
-    columns = ["cell_id", "truth", "predicted"]
-    both = first[columns].merge(second[columns], on="cell_id", how="outer", validate="one_to_one", indicator=True)
-    if not (both["_merge"] == "both").all() or not (both["truth_x"] == both["truth_y"]).all():
-        raise ValueError("the two sets of predictions are not of the same cells")
-    both = both.merge(cells[["cell_id", "specimen_id"]], on="cell_id", how="left", validate="one_to_one")
-    gain = (both["predicted_x"] == both["truth_x"]).astype(int) - (both["predicted_y"] == both["truth_y"]).astype(int)
-    groups, method = _clusters(both["specimen_id"])
+    both = [pd.DataFrame([_correct(table) for table in side]) for side in (first, second)]
+    truths = [table.set_index("cell_id")["truth"].sort_index() for table in (*first, *second)]
+    if not all(truth.equals(truths[0]) for truth in truths):
+        raise ValueError(OTHER_CELLS)
+    gain = both[0].mean() - both[1].mean()
+    specimens = cells.set_index("cell_id")["specimen_id"].reindex(gain.index)
+    groups, method = _clusters(specimens)
     # Per unit of the bootstrap: cells the first gains, cells in all.
     if groups is None:
-        counts = np.array([(gain == value).sum() for value in (-1, 0, 1)])
-        units = np.array([[-1.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
+        # Kinds by first appearance, not by size: with the sides swapped the same cells are drawn.
+        kinds, values = pd.factorize(gain.to_numpy())
+        units, counts = np.stack([values, np.ones(len(values))], axis=1), np.bincount(kinds)
     else:
         units = np.stack([np.bincount(groups, weights=gain), np.bincount(groups).astype(float)], axis=1)
         counts = np.ones(len(units), dtype=np.int64)
     drawn = _resample(units, counts, bootstrap, seed)
     difference = float(gain.mean())
     low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5])
+    each = [side.mean(axis=1) for side in both]
     return {
         "difference": difference,
         "ci95": [min(float(low), difference), max(float(high), difference)],
         "ci95_method": method,
+        "first": float(each[0].mean()),
+        "second": float(each[1].mean()),
+        "seeds": [len(accuracies) for accuracies in each],
+        "seed_sd": [float(accuracies.std()) if len(accuracies) > 1 else None for accuracies in each],
     }
+
+
+def _correct(table: pd.DataFrame) -> pd.Series[float]:
+    """1 for each cell predicted right, 0 for the others, by cell_id in order."""
+    indexed = table.set_index("cell_id").sort_index()
+    right: pd.Series[float] = (indexed["truth"] == indexed["predicted"]).astype(float)
+    return right
 
 
 def _joined(predictions: pd.DataFrame, cells: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
@@ -266,35 +318,49 @@ def _resample(units: Floats, counts: Integers, bootstrap: int, seed: int) -> Flo
 
 
 def _intervals(
-    table: pd.DataFrame, truth: Integers, predicted: Integers, classes: int, bootstrap: int, seed: int
+    truth: Integers, predicted: Integers, specimens: pd.Series[str], classes: int, bootstrap: int, seed: int
 ) -> tuple[dict[str, tuple[float, float]], str]:
-    """95 % percentile intervals of ACA, MCA and macro F1, and the method's name.
+    """95 % percentile intervals of ACA, MCA and macro F1, each the mean over seeds, and the method's name.
+
+    truth:     class of every cell, (cells,)
+    predicted: (seeds, cells)
 
     ACA, MCA and F1 follow from the confusion matrix alone, so a resample is a sum of the specimens' confusion matrices.
-    A class whose specimens were not drawn is left out of that resample's means.
+    A class whose specimens were not drawn is left out of that resample's means. A skewed bootstrap distribution may
+    leave the point estimate outside its percentiles: the interval is widened to hold it.
     """
-    groups, method = _clusters(table["specimen_id"])
-    entry = truth * classes + predicted
+    groups, method = _clusters(specimens)
+    entries = (truth * classes + predicted).T
     if groups is None:
-        units, counts = np.eye(classes**2), np.bincount(entry, minlength=classes**2)
+        entries, counts = np.unique(entries, axis=0, return_counts=True)
+        groups = np.arange(len(entries))
     else:
-        specimens = int(groups.max()) + 1
-        units = np.zeros((specimens, classes**2))
-        np.add.at(units, (groups, entry), 1)
-        counts = np.ones(specimens, dtype=np.int64)
-    confusions = _resample(units, counts, bootstrap, seed).reshape(-1, classes, classes)
-    hits = np.diagonal(confusions, axis1=1, axis2=2)
-    support, called = confusions.sum(axis=2), confusions.sum(axis=1)
+        counts = np.ones(int(groups.max()) + 1, dtype=np.int64)
+    seeds = len(predicted)
+    confusions = np.zeros((len(counts), seeds, classes**2))
+    np.add.at(confusions, (groups[:, None], np.arange(seeds), entries), 1)
+    units = confusions.reshape(len(counts), -1)
+    drawn = _resample(units, counts, bootstrap, seed)
+    whole = counts.astype(np.float64) @ units
+    samples, points = (_scores(sums.reshape(-1, seeds, classes, classes)) for sums in (drawn, whole))
+    intervals = {}
+    for name, values in samples.items():
+        low, high = np.percentile(values, [2.5, 97.5])
+        point = points[name].item()
+        intervals[name] = (min(float(low), point), max(float(high), point))
+    return intervals, method
+
+
+def _scores(confusions: Floats) -> dict[str, Floats]:
+    """ACA, MCA and macro F1, each the mean over seeds: (n, seeds, classes, classes) -> (n,)."""
+    hits = np.diagonal(confusions, axis1=2, axis2=3)
+    support, called = confusions.sum(axis=3), confusions.sum(axis=2)
     present = np.where(support > 0, 1.0, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         recalls = hits / support * present
         f1 = 2 * hits / (support + called) * present
-    samples = {
-        "aca": hits.sum(axis=1) / support.sum(axis=1),
-        "mca": np.nanmean(recalls, axis=1),
-        "macro_f1": np.nanmean(f1, axis=1),
-    }
     return {
-        name: (float(np.percentile(values, 2.5)), float(np.percentile(values, 97.5)))
-        for name, values in samples.items()
-    }, method
+        "aca": (hits.sum(axis=2) / support.sum(axis=2)).mean(axis=1),
+        "mca": np.nanmean(recalls, axis=2).mean(axis=1),
+        "macro_f1": np.nanmean(f1, axis=2).mean(axis=1),
+    }

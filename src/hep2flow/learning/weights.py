@@ -19,6 +19,19 @@ OF_A_WRAPPED_NETWORK = "backbone."
 def load_weights(network: torch.nn.Module, path: Path, origin: str, labels: list[str]) -> list[str]:
     """Load safetensors into the network; returns the names of the head's tensors where they stay fresh.
 
+    Arguments and errors as :func:`fitting_weights`; nothing is loaded where the body does not fit.
+    """
+    model = timm_network(network)
+    taken, fresh = fitting_weights(network, path, origin, labels)
+    model.load_state_dict({**model.state_dict(), **taken})
+    return fresh
+
+
+def fitting_weights(
+    network: torch.nn.Module, path: Path, origin: str, labels: list[str]
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """The tensors of a safetensors file that a network takes, and the names of the head's where those stay fresh.
+
     path:   the file on this machine
     origin: what the user named, for messages
     labels: pattern names in the order of the logits. The file's head is taken only where the file is a checkpoint of ours
@@ -56,9 +69,7 @@ def load_weights(network: torch.nn.Module, path: Path, origin: str, labels: list
             f"model.weights: {origin} does not fit the network: {'; '.join(wrong[:5])} ({len(wrong)} in all); "
             "give weights of the network that model.network names"
         )
-    taken = {name: tensor for name, tensor in tensors.items() if name in own and name not in fresh}
-    model.load_state_dict({**model.state_dict(), **taken})
-    return fresh
+    return {name: tensor for name, tensor in tensors.items() if name in own and name not in fresh}, fresh
 
 
 def _read(path: Path, origin: str) -> tuple[dict[str, torch.Tensor], list[str] | None]:

@@ -10,6 +10,7 @@ import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib
@@ -75,10 +76,20 @@ def spell(label: str, width: int = 22) -> str:
 
 
 @matplotlib.rc_context(STYLE)
-def score_intervals(models: Mapping[str, Mapping[str, Any]], chance: float) -> Figure:
-    """ACA, MCA and macro F1 of each model with their 95 % intervals; ``chance`` is the largest class's share."""
+def score_intervals(
+    models: Mapping[str, Mapping[str, Any]],
+    chance: float,
+    seeds: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
+    title: str = "",
+) -> Figure:
+    """ACA, MCA and macro F1 of each model with their 95 % intervals.
+
+    models: name -> aca, mca, macro_f1 and their ci95; means over seeds where there are several
+    chance: the largest class's share
+    seeds:  name -> aca, mca, macro_f1 of each seed, drawn as small points
+    """
     rows = [("ACA", "aca"), ("MCA", "mca"), ("macro F1", "macro_f1")]
-    figure, axes = _figure(height=1.25 + 0.28 * len(rows) * len(models) + 0.17 * len(models))
+    figure, axes = _figure(title, height=1.25 + 0.28 * len(rows) * len(models) + 0.17 * len(models))
     for i, (name, metrics) in enumerate(models.items()):
         for j, (_, key) in enumerate(rows):
             y = j + (i - (len(models) - 1) / 2) * 0.8 / max(len(models), 2)
@@ -93,6 +104,8 @@ def score_intervals(models: Mapping[str, Mapping[str, Any]], chance: float) -> F
                 capsize=3,
                 label=_wrapped(name) if j == 0 else None,
             )
+            each = [100 * scores[key] for scores in seeds.get(name, [])]
+            axes.plot(each, [y] * len(each), ".", color=INK, markersize=3, alpha=0.7, zorder=3)
             axes.annotate(
                 f"{100 * value:.1f}", (100 * value, y), xytext=(0, 4), textcoords="offset points", ha="center", size=8
             )
@@ -103,7 +116,7 @@ def score_intervals(models: Mapping[str, Mapping[str, Any]], chance: float) -> F
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 100)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("%, with 95 % interval")
+    axes.set_xlabel(f"%, with 95 % interval{'; small points: each seed' if seeds else ''}")
     _legend_below(figure)
     return figure
 
@@ -173,14 +186,14 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def class_distribution(pattern_counts: Mapping[str, Mapping[str, int]]) -> Figure:
+def class_distribution(pattern_counts: Mapping[str, Mapping[str, int]], title: str = "") -> Figure:
     """Cells per pattern in each subset of the split (the paper's Figure 2).
 
     pattern_counts: subset (train, val, test) -> pattern -> cells
     """
     patterns = sorted({pattern for counts in pattern_counts.values() for pattern in counts})
     subsets = [subset for subset in SUBSETS if sum(pattern_counts.get(subset, {}).values())]
-    figure, axes = _figure(height=1.3 + 0.22 * len(patterns) * (len(subsets) + 0.6))
+    figure, axes = _figure(title, height=1.3 + 0.22 * len(patterns) * (len(subsets) + 0.6))
     thickness = 0.84 / max(len(subsets), 1)
     for i, subset in enumerate(subsets):
         counts = [pattern_counts[subset].get(pattern, 0) for pattern in patterns]
@@ -194,10 +207,10 @@ def class_distribution(pattern_counts: Mapping[str, Mapping[str, int]]) -> Figur
 
 
 @matplotlib.rc_context(STYLE)
-def per_class_f1(models: Mapping[str, Mapping[str, Any]]) -> Figure:
+def per_class_f1(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
     """F1 per pattern, one bar per model; a pattern without an F1 has no bar."""
     labels = list(next(iter(models.values()))["labels"])
-    figure, axes = _figure(height=1.2 + 0.22 * len(labels) * (len(models) + 0.6) + 0.17 * len(models))
+    figure, axes = _figure(title, height=1.2 + 0.22 * len(labels) * (len(models) + 0.6) + 0.17 * len(models))
     thickness = 0.84 / len(models)
     for i, (name, metrics) in enumerate(models.items()):
         values = [metrics["per_class"].get(label, {}).get("f1") for label in labels]
@@ -214,9 +227,9 @@ def per_class_f1(models: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def reliability_diagram(models: Mapping[str, Mapping[str, Any]]) -> Figure:
+def reliability_diagram(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
     """Accuracy against predicted probability, in the bins of the expected calibration error; area shows cells."""
-    figure, axes = _figure(height=4.4)
+    figure, axes = _figure(title, height=4.4)
     axes.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1.2, label="perfectly calibrated")
     for i, (name, metrics) in enumerate(models.items()):
         bins = [entry for entry in metrics["reliability"] if entry["n"]]
@@ -238,28 +251,29 @@ def reliability_diagram(models: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def pattern_examples(examples: Mapping[str, Sequence[tuple[bytes, bytes]]], bits: int = 8) -> Figure:
+def pattern_examples(examples: Mapping[str, Sequence[tuple[bytes, bytes]]], bits: int = 8, title: str = "") -> Figure:
     """A few cells of each pattern as they came (the paper's Figure 1).
 
     examples: pattern -> (original PNG, masked PNG)
     bits:     significant bits of a pixel: white is 2**bits - 1
     """
     rows = {pattern: [original for original, _ in pairs] for pattern, pairs in examples.items()}
-    return _gallery(rows, bits, headings=[])
+    return _gallery(rows, bits, title, headings=[])
 
 
 @matplotlib.rc_context(STYLE)
-def masking(examples: Mapping[str, Sequence[tuple[bytes, bytes]]], bits: int = 8) -> Figure:
+def masking(examples: Mapping[str, Sequence[tuple[bytes, bytes]]], bits: int = 8, title: str = "") -> Figure:
     """One cell of each pattern before and after masking (the paper's Figure 5); arguments as in pattern_examples."""
     rows = {pattern: list(pairs[0]) for pattern, pairs in examples.items() if pairs}
-    return _gallery(rows, bits, headings=["original", "masked"])
+    return _gallery(rows, bits, title, headings=["original", "masked"])
 
 
-def _gallery(rows: Mapping[str, Sequence[bytes]], bits: int, headings: Sequence[str]) -> Figure:
+def _gallery(rows: Mapping[str, Sequence[bytes]], bits: int, title: str, headings: Sequence[str]) -> Figure:
     columns = max(len(images) for images in rows.values())
     side = min(0.85, (WIDTH - 1.4) / columns)
     figure = Figure(figsize=(1.4 + side * columns, side * len(rows) + 0.25), layout="constrained", facecolor="none")
     grid = figure.subplots(len(rows), columns, squeeze=False)
+    _name(figure, title)
     for line, (pattern, images) in zip(grid, rows.items(), strict=True):
         for axes in line:
             axes.set_axis_off()
@@ -302,7 +316,8 @@ def svg(figure: Figure) -> str:
 
 
 def _figure(title: str = "", *, width: float = WIDTH, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+    lines = len(_wrapped(title, width).splitlines())
+    figure = Figure(figsize=(width, height + 0.17 * lines), layout="constrained", facecolor="none")
     axes = figure.subplots()
     _name(figure, title)
     return figure, axes
@@ -310,11 +325,12 @@ def _figure(title: str = "", *, width: float = WIDTH, height: float) -> tuple[Fi
 
 def _name(figure: Figure, title: str) -> None:
     if title:
-        figure.suptitle(_wrapped(title), x=0.02, ha="left", size=9.5)
+        figure.suptitle(_wrapped(title, figure.get_figwidth()), x=0.02, ha="left", size=9.5)
 
 
-def _wrapped(text: str) -> str:
-    return "\n".join(textwrap.wrap(text, 54))
+def _wrapped(text: str, width: float = WIDTH) -> str:
+    """Text broken into lines of at most ``width`` inches."""
+    return "\n".join(textwrap.wrap(text, int(54 * width / WIDTH)))
 
 
 def _fill(index: int) -> dict[str, Any]:

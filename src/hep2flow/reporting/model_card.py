@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hep2flow.reporting import readings, tables
-from hep2flow.reporting.content import ModelResult, ReportContent
+from hep2flow.reporting.content import Family, ModelResult, ReportContent
 
 
-def model_card(content: ReportContent, model: ModelResult) -> str:
-    """The card of one model of the report, Markdown."""
+def model_card(content: ReportContent, family: Family) -> str:
+    """The card of one model of the report, Markdown; of all its seeds where there are several."""
+    model = family.shown
     metrics = model.metrics
     dataset = content.dataset
     escape = tables.escape_markdown
-    only = ReportContent(
-        run_id=content.run_id,
-        dataset=dataset,
-        split=content.split,
-        models=[model],
-        cells=content.cells,
-        examples={},
-        provenance=content.provenance,
-    )
+    only = replace(content, models=family.models, examples={})
     counts = content.split["counts"]
     limits = [*readings.warnings(only), readings.per_class([model]), readings.confusion(model)]
     if metrics["by_intensity"]:
         limits.append(readings.intensity([model]))
     limits.append(readings.calibration([model]))
-    return f"""# {escape(model.name)}
+    seeds = f"\n{tables.seeds([family]).markdown()}\n" if len(family.models) > 1 else ""
+    per_class = tables.per_class([model])
+    return f"""# {escape(family.models[0].full_name)}
 
 **{readings.RESEARCH_ONLY}**
 
@@ -39,12 +36,17 @@ For research on methods. Not for slides, not for patients, not for other stains 
 {escape(readings.mask(only))}
 {escape(readings.leakage(only))}
 
+## Training
+{tables.trainings(family.models).markdown()}
+
 ## Metrics
-{tables.comparison([model]).markdown()}
+{tables.comparison([family]).markdown()}
+{seeds}
+{escape(readings.scores(only))}
 
-Intervals: {metrics["ci95_method"]}.
+{escape(per_class.caption)}:
 
-{tables.per_class([model]).markdown()}
+{per_class.markdown()}
 
 ## Limits
 {chr(10).join(f"- {escape(limit)}" for limit in limits)}

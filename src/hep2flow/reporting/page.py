@@ -11,8 +11,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from hep2flow.optimism import OPTIMISTIC
 from hep2flow.reporting import figures, readings, tables
-from hep2flow.reporting.content import ModelResult, ReportContent
+from hep2flow.reporting.content import ReportContent
+from hep2flow.reporting.model_card import model_card
 
 HERE = Path(__file__).parent
 
@@ -43,12 +45,14 @@ def render(content: ReportContent) -> str:
 
 
 def write(content: ReportContent, folder: Path) -> None:
-    """Write ``index.html``, ``figures/*.svg``, ``figures/*.png`` and ``summary.md`` into ``folder``."""
+    """Write ``index.html``, ``figures/*.svg``, ``figures/*.png``, ``summary.md`` and ``model-card-*.md`` into ``folder``."""
     shown = illustrations(content)
     folder.mkdir(parents=True, exist_ok=True)
     for illustration in shown.values():
         figures.save(illustration.figure, folder / "figures", illustration.name, illustration.drawn)
     (folder / "summary.md").write_text(summary(content), encoding="utf-8")
+    for family, file in zip(content.families, _file_names([family.file for family in content.families]), strict=True):
+        (folder / f"model-card-{file}.md").write_text(model_card(content, family), encoding="utf-8")
     (folder / "index.html").write_text(_page(content, shown), encoding="utf-8")
 
 
@@ -62,7 +66,8 @@ def summary(content: ReportContent) -> str:
                 f"> **{escape(warning)}**  " for warning in [*readings.warnings(content), readings.RESEARCH_ONLY]
             ),
             escape(" ".join(readings.verdict(content))),
-            tables.comparison(content.ranked).markdown(),
+            tables.comparison(content.families).markdown(),
+            *([tables.seeds(content.families).markdown()] if content.several_seeds else []),
             f"Split: {escape(content.split['protocol'])}. {readings.leakage(content)}\n",
         ]
     )
@@ -75,47 +80,57 @@ def title(content: ReportContent) -> str:
         words.append("synthetic data")
     if any(model.metrics["subset"] == "validation" for model in content.models):
         words.append("validation")
-    if any(model.metrics["selected_on_test"] for model in content.models):
-        words.append("selected on the test set")
+    if content.selected_on_test:
+        words.append(OPTIMISTIC)
     return ", ".join(words)
 
 
 def illustrations(content: ReportContent) -> dict[str, Illustration]:
     """Every figure of the report by its file name, in reading order."""
-    models = content.ranked
+    models, families = content.ranked, content.families
     named = {model.name: model.metrics for model in models}
+    title = OPTIMISTIC if content.selected_on_test else ""
+    files = _file_names([model.metrics["recipe"] for model in models])
     suffix = " (validation)" if any(model.metrics["subset"] == "validation" for model in models) else ""
     shown = [
         Illustration(
             "scores",
             f"Scores and their 95 % intervals{suffix}",
             readings.scores(content),
-            figures.score_intervals(named, readings.chance(models[0].metrics)[1]),
+            figures.score_intervals(
+                {family.name: family.scores for family in families},
+                readings.chance(models[0].metrics)[1],
+                {family.name: [m.metrics for m in family.models] for family in families if len(family.models) > 1},
+                title,
+            ),
         ),
-        Illustration("f1", f"F1 per pattern{suffix}", readings.per_class(models), figures.per_class_f1(named)),
+        Illustration("f1", f"F1 per pattern{suffix}", readings.per_class(models), figures.per_class_f1(named, title)),
     ]
-    for model, file in zip(models, _file_names(models), strict=True):
+    for model, file in zip(models, files, strict=True):
         shown.append(
             Illustration(
                 f"confusion-{file}",
                 f"Confusion matrix: {model.name}",
                 readings.confusion(model),
-                figures.confusion_matrix(model.metrics, model.name),
+                figures.confusion_matrix(model.metrics, model.full_name),
             )
         )
-    for model, file in zip(models, _file_names(models), strict=True):
+    for model, file in zip(models, files, strict=True):
         if model.history:
             shown.append(
                 Illustration(
                     f"learning-{file}",
                     f"Learning curves: {model.name}",
                     readings.learning(model),
-                    figures.learning_curves(model.history, model.name),
+                    figures.learning_curves(model.history, model.full_name),
                 )
             )
     shown.append(
         Illustration(
-            "reliability", f"Calibration{suffix}", readings.calibration(models), figures.reliability_diagram(named)
+            "reliability",
+            f"Calibration{suffix}",
+            readings.calibration(models),
+            figures.reliability_diagram(named, title),
         )
     )
     shown.append(
@@ -123,7 +138,7 @@ def illustrations(content: ReportContent) -> dict[str, Illustration]:
             "distribution",
             "Cells per pattern and subset",
             readings.distribution(content),
-            figures.class_distribution(content.split["pattern_counts"]),
+            figures.class_distribution(content.split["pattern_counts"], title),
         )
     )
     if any(content.examples.values()):
@@ -133,11 +148,11 @@ def illustrations(content: ReportContent) -> dict[str, Illustration]:
                 "patterns",
                 "Examples of the patterns",
                 readings.examples(content),
-                figures.pattern_examples(content.examples, bits),
+                figures.pattern_examples(content.examples, bits, title),
             )
         )
         shown.append(
-            Illustration("masking", "Masking", readings.mask(content), figures.masking(content.examples, bits))
+            Illustration("masking", "Masking", readings.mask(content), figures.masking(content.examples, bits, title))
         )
     return {illustration.name: illustration for illustration in shown}
 
@@ -152,9 +167,9 @@ def inline(svg: str, name: str) -> str:
     return body.replace(figures.INK, "currentColor").replace("'DejaVu Sans', sans-serif", "inherit")
 
 
-def _file_names(models: list[ModelResult]) -> list[str]:
-    """A short, safe and unique name per model, from its recipe."""
-    slugs = [re.sub(r"[^a-z0-9]+", "-", model.metrics["recipe"].lower()).strip("-") or "model" for model in models]
+def _file_names(recipes: list[str]) -> list[str]:
+    """A short, safe and unique name for each recipe's name."""
+    slugs = [re.sub(r"[^a-z0-9]+", "-", recipe.lower()).strip("-") or "model" for recipe in recipes]
     return [slug if slugs.count(slug) == 1 else f"{slug}-{i + 1}" for i, slug in enumerate(slugs)]
 
 
@@ -162,12 +177,13 @@ def _page(content: ReportContent, shown: dict[str, Illustration]) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    models = content.ranked
+    models, families = content.ranked, content.families
     page = environment.get_template("page.html.j2").render(
         title=title(content),
         content=content,
         models=models,
-        best=models[0],
+        best=families[0],
+        over_seeds=readings.over_seeds,
         percent=readings.percent,
         interval=readings.interval,
         warnings=readings.warnings(content),
@@ -177,19 +193,21 @@ def _page(content: ReportContent, shown: dict[str, Illustration]) -> str:
         mask=readings.mask(content),
         intensity=readings.intensity(models),
         specimens=readings.specimens(models),
-        comparison=tables.comparison(models),
+        comparison=tables.comparison(families),
+        seeds=tables.seeds(families),
         per_class=tables.per_class(models),
         by_intensity=tables.by_intensity(models),
         by_specimen=tables.by_specimen(models),
         mistakes=[tables.mistakes(model, content) for model in models],
         published=tables.published(content),
-        recipes=tables.recipes(models),
+        recipes=tables.recipes(families),
         split=tables.facts(
             "The split", {key: value for key, value in content.split.items() if key != "pattern_counts"}
         ),
         dataset=tables.facts(
             "The data set", {k: v for k, v in content.dataset.items() if k not in ("notes", "counts")}
         ),
+        trainings=tables.trainings(content.models),
         provenance=tables.facts("Where this came from", content.provenance),
         shown=shown,
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704  our own file

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hep2flow.learning.metrics import SPECIMEN_BOOTSTRAP, paired_difference
-from hep2flow.reporting.content import ModelResult, ReportContent
+from hep2flow.reporting.content import Family, ModelResult, ReportContent
 from hep2flow.reporting.figures import spell
 
 RESEARCH_ONLY = "Research use only, not for clinical use."
@@ -26,27 +26,28 @@ def interval(bounds: Sequence[float]) -> str:
 def warnings(content: ReportContent) -> list[str]:
     """Everything a reader has to know before the first number."""
     found = []
+    models = content.models
     if content.dataset["synthetic"]:
         found.append("Synthetic data: generated cells, says nothing about real ones.")
-    chosen = [model for model in content.models if model.metrics["selected_on_test"]]
+    chosen = [model for model in models if model.metrics["selected_on_test"]]
     if chosen:
-        found.append(f"{_whose(chosen, content)}elected on the test set: optimistic, not a test result.")
-    validated = [model for model in content.models if model.metrics["subset"] == "validation"]
+        found.append(f"{_whose(chosen, models)}elected on the test set: optimistic, not a test result.")
+    validated = [model for model in models if model.metrics["subset"] == "validation"]
     if validated:
-        whose = "" if len(validated) == len(content.models) else f" of {_titles(validated)}"
+        whose = "" if len(validated) == len(models) else f" of {_titles(validated)}"
         found.append(f"Validation: the numbers{whose} are of validation cells; chosen on these cells: optimistic.")
-    laptop = [m for m in content.models if not m.metrics["paper_model"] and m.metrics["profile"] == "laptop"]
+    laptop = [m for m in models if not m.metrics["paper_model"] and m.metrics["profile"] == "laptop"]
     if laptop:
         networks = ", ".join(dict.fromkeys(model.metrics["network"] for model in laptop))
         found.append(f"Stand-ins, not the paper's models: small networks for a laptop ({networks}).")
-    others = [m for m in content.models if not m.metrics["paper_model"] and m.metrics["profile"] != "laptop"]
+    others = [m for m in models if not m.metrics["paper_model"] and m.metrics["profile"] != "laptop"]
     if others:
         networks = ", ".join(dict.fromkeys(model.metrics["network"] for model in others))
         found.append(f"Not one of the paper's two networks: {networks}.")
-    for model in content.models:
-        if content.comparable_with_paper(model) and model.metrics["aca"] > SUSPICIOUS_ACA:
+    for family in content.families:
+        if content.comparable_with_paper(family.shown) and family.scores["aca"] > SUSPICIOUS_ACA:
             found.append(
-                f"{model.name}: {percent(model.metrics['aca'])} is far above the published results on this "
+                f"{family.name}: {percent(family.scores['aca'])} is far above the published results on this "
                 "test set; look for a leak before believing it."
             )
     if content.split["shared_specimens"] != 0:
@@ -55,11 +56,11 @@ def warnings(content: ReportContent) -> list[str]:
 
 
 def _titles(models: Sequence[ModelResult]) -> str:
-    return " and ".join(model.title for model in models)
+    return " and ".join(dict.fromkeys(model.title for model in models))
 
 
-def _whose(models: Sequence[ModelResult], content: ReportContent) -> str:
-    return "S" if len(models) == len(content.models) else f"{_titles(models)}: s"
+def _whose(chosen: Sequence[ModelResult], models: Sequence[ModelResult]) -> str:
+    return "S" if len(chosen) == len(models) else f"{_titles(chosen)}: s"
 
 
 def leakage(content: ReportContent) -> str:
@@ -91,61 +92,85 @@ def chance(metrics: dict[str, Any]) -> tuple[str, float]:
 
 def verdict(content: ReportContent) -> list[str]:
     """The answer first: which model, how good, against chance, and whether it differs from the next."""
-    best = content.ranked[0]
-    metrics = best.metrics
+    best = content.families[0]
+    scores = best.scores
     sentences = [
-        f"{best.name}: {percent(metrics['aca'])} of {cells_of(best)} were classified correctly "
-        f"(ACA; 95 % interval {interval(metrics['ci95']['aca'])}, {metrics['ci95_method']})."
+        f"{best.name}: {percent(scores['aca'])} of {cells_of(best.shown)} were classified correctly "
+        f"(ACA{over_seeds(best)}; 95 % interval {interval(scores['ci95']['aca'])}, {scores['ci95_method']})."
     ]
-    label, share = chance(metrics)
-    above = metrics["ci95"]["aca"][0] > share
+    label, share = chance(best.shown.metrics)
+    above = scores["ci95"]["aca"][0] > share
     sentences.append(
         f"Always answering {spell(label)}, the largest class, would give {percent(share)}: "
         f"{'the whole interval lies above that' if above else 'that is not excluded by the interval'}."
     )
-    if len(content.models) > 1:
-        sentences.append(difference(content, best, content.ranked[1]))
+    if len(content.families) > 1:
+        sentences.append(difference(content, best, content.families[1]))
     sentences.append(against_paper(content, best))
     return sentences
 
 
-def difference(content: ReportContent, first: ModelResult, second: ModelResult) -> str:
-    """Whether ``first`` is better than ``second`` beyond the noise: only where even the two intervals are apart."""
-    if set(first.predictions["cell_id"]) != set(second.predictions["cell_id"]):
+def over_seeds(family: Family, key: str = "aca") -> str:
+    """Of how many seeds a family's number is the mean, and how far they scatter; nothing for one seed."""
+    deviation = family.deviation(key)
+    if deviation is None:
+        return ""
+    return f", mean of {len(family.models)} seeds with a standard deviation of {100 * deviation:.1f} points"
+
+
+def difference(content: ReportContent, first: Family, second: Family) -> str:
+    """Whether ``first`` is better than ``second`` beyond the noise.
+
+    One seed each: only where even the two intervals are apart. Several: where the interval of the paired difference of
+    their means excludes zero.
+    """
+    ours, theirs = ([model.predictions for model in family.models] for family in (first, second))
+    if len({frozenset(table["cell_id"]) for table in (*ours, *theirs)}) > 1:
         return f"{second.name} was evaluated on other cells: the two are not compared."
-    gain = first.metrics["aca"] - second.metrics["aca"]
-    low, high = first.metrics["ci95"]["aca"][0], second.metrics["ci95"]["aca"][1]
-    paired = paired_difference(first.predictions, second.predictions, content.cells)
+    paired = paired_difference(ours, theirs, content.cells)
+    low, high = first.scores["ci95"]["aca"][0], second.scores["ci95"]["aca"][1]
+    zero = "excludes" if paired["ci95"][0] > 0 else "includes"
+    lead = (
+        f"Its lead of {100 * paired['difference']:.1f} points over {second.name} ({percent(second.scores['aca'])}"
+        f"{over_seeds(second)}, interval {interval(second.scores['ci95']['aca'])})"
+    )
+    if paired["seeds"] != [1, 1]:
+        judged = "exceeds" if zero == "excludes" else "does not exceed"
+        return (
+            f"{lead} {judged} the noise: the paired difference of the means over seeds has a 95 % interval of "
+            f"{interval(paired['ci95'])} points, which {zero} zero ({paired['ci95_method']}; seeds are not drawn)."
+        )
     judged = (
         "exceeds the noise: the two intervals do not overlap"
         if low > high
         else "does not exceed the noise, judged conservatively: the two intervals overlap"
     )
-    zero = "excludes" if paired["ci95"][0] > 0 else "includes"
     return (
-        f"Its lead of {100 * gain:.1f} points over {second.name} ({percent(second.metrics['aca'])}, interval "
-        f"{interval(second.metrics['ci95']['aca'])}) {judged}. The paired difference has a 95 % interval of "
-        f"{interval(paired['ci95'])} points, which {zero} zero."
+        f"{lead} {judged}. The paired difference has a 95 % interval of {interval(paired['ci95'])} points, "
+        f"which {zero} zero."
     )
 
 
 def scores(content: ReportContent) -> str:
     """How the intervals were made, and how much they rest on."""
-    model = content.ranked[0]
-    specimens = len(model.metrics["by_specimen"])
-    text = f"Intervals: {model.metrics['ci95_method']}"
-    return f"{text} over {specimens} specimens." if model.metrics["ci95_method"] == SPECIMEN_BOOTSTRAP else f"{text}."
+    best = content.families[0]
+    method, specimens = best.scores["ci95_method"], len(best.shown.metrics["by_specimen"])
+    text = (
+        f"Intervals: {method} over {specimens} specimens." if method == SPECIMEN_BOOTSTRAP else f"Intervals: {method}."
+    )
+    return f"{text} Means over seeds; seeds themselves are not drawn." if content.several_seeds else text
 
 
-def against_paper(content: ReportContent, model: ModelResult) -> str:
+def against_paper(content: ReportContent, family: Family) -> str:
     """How the paper's figures may be read beside this model's."""
+    model = family.shown
     paper = "the paper reports 73.9 % (ConvNeXt-B) and 75.6 % (“custom CoAtNet”, timm's coat_mini)"
     if not content.real_icpr2012:
         return f"For context only, {paper}: other data, not comparable."
     if not content.comparable_with_paper(model):
         why = "selected on it" if model.metrics["selected_on_test"] else "measured elsewhere"
         return f"For context only, {paper}, on the official test set; this number was {why}: not comparable."
-    low, high = model.metrics["ci95"]["aca"]
+    low, high = family.scores["ci95"]["aca"]
     inside = [figure for figure in ("73.9", "75.6") if 100 * low <= float(figure) <= 100 * high]
     held = {0: "neither lies", 1: f"only {inside[0] if inside else ''} % lies", 2: "both lie"}[len(inside)]
     return f"On the same 734 cells {paper}; {held} inside the interval."

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hep2flow.reporting.content import ModelResult, ReportContent
+from hep2flow.reporting.content import Family, ModelResult, ReportContent
 from hep2flow.reporting.figures import spell
 from hep2flow.reporting.readings import cells_of, interval, percent
 
@@ -96,33 +96,97 @@ def share(value: float | None, *, bar: bool = False) -> Entry:
     return Entry("–") if value is None else Entry(f"{100 * value:.1f}", value, value if bar else None)
 
 
-def comparison(models: Sequence[ModelResult]) -> Table:
-    """Quantities down, models across: reads on a phone."""
+def comparison(families: Sequence[Family]) -> Table:
+    """Quantities down, models across: reads on a phone. Where there are several seeds, their mean and deviation."""
+    several = any(len(family.models) > 1 for family in families)
+    over = "mean ± standard deviation over seeds; " if several else ""
 
-    def row(name: str, show: Any) -> list[Entry]:
-        return [Entry(name), *(Entry(show(model.metrics)) for model in models)]
+    def row(name: str, show: Callable[[Family], str]) -> list[Entry]:
+        return [Entry(name), *(Entry(show(family)) for family in families)]
 
-    def scored(key: str) -> Any:
-        return lambda m: f"{percent(m[key])} ({interval(m['ci95'][key])})"
+    def same(show: Callable[[dict[str, Any]], str]) -> Callable[[Family], str]:
+        return lambda family: ", ".join(dict.fromkeys(show(model.metrics) for model in family.models))
+
+    def averaged(*path: str) -> Callable[[Family], str]:
+        return lambda family: _spread(family.mean(*path), family.deviation(*path))
+
+    def scored(key: str) -> Callable[[Family], str]:
+        return lambda family: f"{averaged(key)(family)} ({interval(family.scores['ci95'][key])})"
 
     rows = [
-        row("Network trained", lambda m: m["network"]),
-        row("Recipe, profile", lambda m: f"{m['recipe']}, {m['profile']}"),
-        row("Evaluated on", lambda m: f"{m['n']:,} {m['subset']} cells{_reservation(m)}"),
-        row("ACA, correct / total (95 % interval)", scored("aca")),
-        row("MCA, mean of the recalls (95 % interval)", scored("mca")),
-        row("Macro F1 (95 % interval)", scored("macro_f1")),
-        row("Weighted F1", lambda m: percent(m["weighted_f1"])),
-        row("ROC AUC, macro", lambda m: percent(m["roc_auc"]["macro"])),
-        row("Specimens right by majority vote", lambda m: percent(m["specimen_vote_accuracy"])),
-        row("Calibration error (ECE)", lambda m: percent(m["ece"])),
-        row("Negative log-likelihood, nats", lambda m: f"{m['nll']:.3f}"),
-        row("Test-time augmentation", lambda m: _tta(m)),
-        row("Updates", lambda m: f"{m['updates']:,}"),
-        row("Seed", lambda m: str(m["seed"])),
-        row("Training", lambda m: _timing(m["timing"])),
+        row("Network trained", same(lambda m: m["network"])),
+        row("Recipe, profile", lambda family: f"{family.file}, {family.models[0].metrics['profile']}"),
+        row("Evaluated on", same(lambda m: f"{m['n']:,} {m['subset']} cells{_reservation(m)}")),
+        row(f"ACA, correct / total ({over}95 % interval)", scored("aca")),
+        row(f"MCA, mean of the recalls ({over}95 % interval)", scored("mca")),
+        row(f"Macro F1 ({over}95 % interval)", scored("macro_f1")),
+        row("Weighted F1", averaged("weighted_f1")),
+        row("ROC AUC, macro", averaged("roc_auc", "macro")),
+        row("Specimens right by majority vote", averaged("specimen_vote_accuracy")),
+        row("Calibration error (ECE)", averaged("ece")),
+        row("Negative log-likelihood, nats", lambda family: _nats(family.mean("nll"), family.deviation("nll"))),
+        row("Test-time augmentation", _tta),
+        row("Updates", same(lambda m: f"{m['updates']:,}")),
+        row("Seeds" if several else "Seed", same(lambda m: str(m["seed"]))),
+        row("Training", _timing),
     ]
-    return Table("The models side by side", ["", *(model.name for model in models)], rows, sortable=False)
+    return Table("The models side by side", ["", *(family.name for family in families)], rows, sortable=False)
+
+
+def _spread(value: float | None, deviation: float | None) -> str:
+    return percent(value) + ("" if deviation is None else f" ± {100 * deviation:.1f}")
+
+
+def _nats(value: float | None, deviation: float | None) -> str:
+    return f"{value:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
+
+
+def seeds(families: Sequence[Family]) -> Table:
+    """Every training of the models that were trained under several seeds."""
+    rows = []
+    for family in families:
+        if len(family.models) == 1:
+            continue
+        for model in family.models:
+            metrics = model.metrics
+            rows.append(
+                [
+                    Entry(f"{model.name}, seed {metrics['seed']}"),
+                    share(metrics["aca"], bar=True),
+                    Entry(interval(metrics["ci95"]["aca"])),
+                    share(metrics["mca"]),
+                    share(metrics["macro_f1"]),
+                    number(metrics["nll"], f"{metrics['nll']:.3f}"),
+                    number(metrics["updates"]),
+                ]
+            )
+    header = ["Training", "ACA, %", "95 % interval of ACA", "MCA, %", "Macro F1, %", "NLL, nats", "Updates"]
+    caption = (
+        "Every seed. Figures and tables of one training are of the seed of median ACA; the others' lie in the store"
+    )
+    return Table(caption, header, rows)
+
+
+def trainings(models: Sequence[ModelResult]) -> Table:
+    """What each training began with."""
+    rows = [
+        [
+            Entry(f"{model.metrics['recipe']} ({model.metrics['network']})"),
+            number(model.metrics["seed"]),
+            Entry(model.metrics["protocol"]),
+            Entry(first_weights(model)),
+            Entry(_text(model.training["weights_replaced"])),
+        ]
+        for model in models
+    ]
+    header = ["Training", "Seed", "Split", "First weights", "Tensors that did not fit and were made anew"]
+    return Table("What each training began with", header, rows)
+
+
+def first_weights(model: ModelResult) -> str:
+    """Where a training's first weights are from."""
+    weights = model.training["weights"]
+    return "random, trained from scratch" if weights is None else str(weights["origin"])
 
 
 def _reservation(metrics: Mapping[str, Any]) -> str:
@@ -131,16 +195,21 @@ def _reservation(metrics: Mapping[str, Any]) -> str:
     return ", chosen on these cells: optimistic" if metrics["subset"] == "validation" else ""
 
 
-def _tta(metrics: Mapping[str, Any]) -> str:
-    off = metrics["tta_off"]
+def _tta(family: Family) -> str:
+    metrics = family.models[0].metrics
     if not metrics["tta"]:
         return "off"
-    return "on" if off is None else f"on (without it: ACA {percent(off['aca'])})"
+    if metrics["tta_off"] is None:
+        return "on"
+    return f"on (without it: ACA {_spread(family.mean('tta_off', 'aca'), family.deviation('tta_off', 'aca'))})"
 
 
-def _timing(timing: Mapping[str, Any]) -> str:
-    seconds, speed = timing["train_seconds"], timing["images_per_second"]
-    return "–" if seconds is None else f"{_duration(seconds)}, {speed:,.0f} images/s"
+def _timing(family: Family) -> str:
+    seconds, speed = family.mean("timing", "train_seconds"), family.mean("timing", "images_per_second")
+    if seconds is None:
+        return "–"
+    each = " each" if len(family.models) > 1 else ""
+    return f"{_duration(seconds)}{each}, {speed:,.0f} images/s"
 
 
 def _duration(seconds: float) -> str:
@@ -233,11 +302,12 @@ def published(content: ReportContent) -> Table:
         rows += [_published(entry, "official test set, 734 cells") for entry in ICPR2012_PUBLISHED]
     else:
         rows += [_published(entry, "other data, not comparable") for entry in PAPER]
-    for model in content.models:
-        aca = model.metrics["aca"]
-        cells = f"{cells_of(model)} of {content.dataset['name']}{_reservation(model.metrics)}"
+    for family in content.families:
+        aca = family.scores["aca"]
+        cells = f"{cells_of(family.shown)} of {content.dataset['name']}{_reservation(family.shown.metrics)}"
+        measured = "measured" if len(family.models) == 1 else f"measured, mean of {len(family.models)} seeds"
         rows.append(
-            [Entry(f"this run: {model.name}"), number(100 * aca, f"{100 * aca:.1f}"), Entry(cells), Entry("measured")]
+            [Entry(f"this run: {family.name}"), number(100 * aca, f"{100 * aca:.1f}"), Entry(cells), Entry(measured)]
         )
     rows.sort(key=lambda row: row[1].value or 0)
     return Table(
@@ -249,12 +319,18 @@ def _published(entry: Published, cells: str) -> list[Entry]:
     return [Entry(entry.method), number(entry.accuracy, f"{entry.accuracy}"), Entry(cells), Entry(entry.basis)]
 
 
-def recipes(models: Sequence[ModelResult]) -> Table:
+def recipes(families: Sequence[Family]) -> Table:
     """Every leaf of every recipe."""
-    flat = [flatten(model.recipe) for model in models]
+    flat = [flatten(_of_all_seeds(family)) for family in families]
     keys = dict.fromkeys(key for recipe in flat for key in recipe)
     rows = [[Entry(key), *(Entry(recipe.get(key, "–")) for recipe in flat)] for key in keys]
-    return Table("The complete recipes", ["Choice", *(model.name for model in models)], rows, sortable=False)
+    return Table("The complete recipes", ["Choice", *(family.name for family in families)], rows, sortable=False)
+
+
+def _of_all_seeds(family: Family) -> dict[str, Any]:
+    """The recipe that the trainings share, with the seeds of all."""
+    recipe = family.models[0].recipe
+    return {**recipe, "name": family.file, "train": {**recipe["train"], "seed": family.seeds}}
 
 
 def facts(caption: str, nested: Mapping[str, Any]) -> Table:

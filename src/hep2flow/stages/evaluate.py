@@ -6,10 +6,13 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from hep2flow.optimism import OPTIMISTIC, selection
 from hep2flow.recipe import Recipe
 from hep2flow.results import Progress, StageResult
 from hep2flow.stages.history import read_history
@@ -22,8 +25,6 @@ from hep2flow.store.splits import Subset, read_split
 if TYPE_CHECKING:
     import torch
 
-OPTIMISTIC = "selected on the test set: optimistic, not a test result"
-
 
 def evaluate(
     store: Store, recipe: Recipe, training: str, dataset: str, split: str, progress: Progress | None = None
@@ -31,7 +32,8 @@ def evaluate(
     """Write ``metrics.json``, ``predictions.parquet`` and figures of the evaluation contract.
 
     training: URI of the training; dataset, split: what it was trained on
-    Evaluated are the test cells; where the split has none, the validation cells, and ``subset`` says so.
+    Evaluated are the test cells; where the split has none, the validation cells, and ``subset`` says so. Manifest,
+    metrics, figures and the Parquet file's metadata say too whether the epoch was chosen on the test set.
     """
     opened, division = open_dataset(store, dataset), read_split(store, split)
     inputs = {
@@ -84,7 +86,7 @@ def evaluate(
                 _table(meta, plain, description.labels), meta, description.labels, bootstrap=1
             )
             tta_off = {name: without[name] for name in ("aca", "mca", "macro_f1")}
-        selected_on_test = division.protocol == "whole-train"
+        chosen_on = selection(division.protocol)
         metrics |= {
             "recipe": recipe.name,
             "profile": recipe.profile,
@@ -93,23 +95,22 @@ def evaluate(
             "image_size": description.recipe.model.image_size,
             "protocol": division.protocol,
             "subset": "test" if subset == "test" else "validation",
-            "selected_on_test": selected_on_test,
+            **chosen_on,
             "tta": recipe.eval.tta != "none",
             "tta_off": tta_off,
             "synthetic": opened.manifest["facts"]["synthetic"],
             "seed": trained["seed"],
             "updates": trained["updates"],
-            **({"warning": OPTIMISTIC} if selected_on_test else {}),
             "timing": {**trained["timing"], "evaluate_seconds": time.monotonic() - started},
         }
         folder = Path(scratch) / "evaluation"
         folder.mkdir()
         text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
-        predictions.to_parquet(folder / "predictions.parquet", index=False)
+        _write(predictions, chosen_on, folder / "predictions.parquet")
         history = read_history(store, training)
-        title = f"{viewed.title}, {metrics['subset']}" + (f"; {OPTIMISTIC}" if selected_on_test else "")
-        save(confusion_matrix(metrics, title), folder, "confusion_matrix")
+        reservation = f"; {OPTIMISTIC}" if chosen_on["selected_on_test"] else ""
+        save(confusion_matrix(metrics, f"{viewed.title}, {metrics['subset']}{reservation}"), folder, "confusion_matrix")
         save(learning_curves(history, viewed.title), folder, "learning_curves")
         store.publish(
             folder,
@@ -120,6 +121,7 @@ def evaluate(
                 "dataset": dataset,
                 "split": split,
                 "recipe": recipe.model_dump(mode="json"),
+                **chosen_on,
             },
         )
     summary = {name: metrics[name] for name in ("network", "subset", "n", "aca", "mca", "macro_f1", "selected_on_test")}
@@ -133,3 +135,9 @@ def _table(meta: pd.DataFrame, probabilities: torch.Tensor, labels: list[str]) -
     for index, label in enumerate(labels):
         table[f"p_{label}"] = probabilities[:, index].double().numpy()
     return table
+
+
+def _write(predictions: pd.DataFrame, chosen_on: dict[str, Any], path: Path) -> None:
+    table = pa.Table.from_pandas(predictions, preserve_index=False)
+    told = {name: json.dumps(value) for name, value in chosen_on.items()}
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, **told}), path)

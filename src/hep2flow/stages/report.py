@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from hep2flow.optimism import selection
 from hep2flow.recipe import parse_recipe
-from hep2flow.reporting.content import ModelResult, ReportContent
+from hep2flow.reporting.content import Family, ModelResult, ReportContent
 from hep2flow.reporting.page import write
 from hep2flow.results import StageResult
 from hep2flow.stages.history import read_history
@@ -27,9 +28,9 @@ EXAMPLES_PER_PATTERN = 4
 
 
 def report(store: Store, run_id: str, evaluations: list[str]) -> StageResult:
-    """Write ``index.html``, its figures and ``summary.md`` for the evaluations of one run.
+    """Write ``index.html``, its figures, ``summary.md`` and the model cards for the evaluations of one run.
 
-    evaluations: URIs, all of the same data set and split
+    evaluations: URIs, all of the same data set and split; those of one recipe under several seeds are shown together
     A report is cheap and names its run's times: it is made anew each time, never cached.
     """
     manifests = [store.get_json(f"{store.key(uri)}/manifest.json") for uri in evaluations]
@@ -43,28 +44,40 @@ def report(store: Store, run_id: str, evaluations: list[str]) -> StageResult:
         models=models,
         cells=cells,
         examples=_examples(store, dataset, split),
-        provenance=_provenance(store, run_id, manifests),
+        provenance=_provenance(store, run_id, models),
     )
     prefix = layout.report_prefix(run_id)
     with tempfile.TemporaryDirectory(prefix="hep2flow-report-") as scratch:
         folder = Path(scratch) / "report"
         write(content, folder)
-        store.publish(folder, prefix, {"kind": "report", "run_id": run_id, "evaluations": evaluations})
-    best = max(models, key=lambda model: model.metrics["aca"])
+        manifest = {"kind": "report", "run_id": run_id, "evaluations": evaluations, **selection(split.protocol)}
+        store.publish(folder, prefix, manifest)
+    best = content.families[0]
     summary = {
         "best": best.name,
-        "subset": best.metrics["subset"],
-        "models": {model.title: {name: model.metrics[name] for name in ("aca", "mca", "macro_f1")} for model in models},
+        "subset": best.shown.metrics["subset"],
+        "models": {family.models[0].title: _scores(family) for family in content.families},
+        "selected_on_test": content.selected_on_test,
     }
     key = stage_key("report", {"run_id": run_id, "evaluations": evaluations}, "")
     return StageResult(stage="report", key=key, uri=store.uri(prefix), summary=summary)
 
 
+def _scores(family: Family) -> dict[str, Any]:
+    """Means over the seeds, and the standard deviation of ACA where there are several."""
+    scores = {name: family.scores[name] for name in ("aca", "mca", "macro_f1")}
+    if len(family.models) > 1:
+        scores |= {"seeds": len(family.models), "aca_sd": family.deviation("aca")}
+    return scores
+
+
 def _model(store: Store, uri: str, manifest: dict[str, Any]) -> ModelResult:
-    key = store.key(uri)
+    key, recipe = store.key(uri), parse_recipe(manifest["recipe"], uri)
     return ModelResult(
-        title=parse_recipe(manifest["recipe"], uri).title,
+        title=recipe.model_copy(update={"name": recipe.family}).title,
+        family=recipe.family,
         recipe=manifest["recipe"],
+        training=store.get_json(f"{store.key(manifest['training'])}/manifest.json"),
         metrics=store.get_json(f"{key}/metrics.json"),
         history=read_history(store, manifest["training"]),
         predictions=pd.read_parquet(io.BytesIO(store.get_bytes(f"{key}/predictions.parquet"))),
@@ -120,14 +133,14 @@ def _examples(store: Store, dataset: Dataset, split: Split) -> dict[str, list[tu
     return examples
 
 
-def _provenance(store: Store, run_id: str, manifests: list[dict[str, Any]]) -> dict[str, Any]:
+def _provenance(store: Store, run_id: str, models: list[ModelResult]) -> dict[str, Any]:
     view = show_run(store, run_id)
-    trainings = [store.get_json(f"{store.key(manifest['training'])}/manifest.json") for manifest in manifests]
     return {
         "run": run_id,
         "started": view.run.started.isoformat(),
         "versions": view.run.versions,
-        "hardware": {training["network"]: training["hardware"] for training in trainings},
+        "hardware": {model.metrics["recipe"]: model.training["hardware"] for model in models},
+        "weights": {model.metrics["recipe"]: model.training["weights"] for model in models},
         "keys": {name: stage.key for name, stage in _named(view) if stage.key},
         "seconds": {name: stage.seconds for name, stage in _named(view) if stage.seconds is not None},
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -102,16 +101,16 @@ def _full_name(network: str) -> tuple[str, str]:
 def _check_fit(file: Path, network: str) -> None:
     # Not at the top: it imports torch, which the mirror's readers do without.
     import torch
+    from timm.models import get_pretrained_cfg
 
     from hep2flow.learning.model import build_network
-    from hep2flow.learning.weights import load_weights
+    from hep2flow.learning.weights import fitting_weights
 
     if not file.is_file():
         raise UserError(f"--file {file}: there is no such file")
     with torch.device("meta"):
-        size = import_module("timm.models").get_pretrained_cfg(network).input_size[-1]
-        built = build_network(Model(network=network, image_size=size), classes=2)
-    load_weights(built, file, str(file), labels=[])
+        built = build_network(Model(network=network, image_size=get_pretrained_cfg(network).input_size[-1]), classes=2)
+    fitting_weights(built, file, str(file), labels=[])
 
 
 def _from_hub(network: str, repository: str) -> Path:

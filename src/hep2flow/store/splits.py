@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from hep2flow.cells import DIGEST_LENGTH
 from hep2flow.errors import UserError
+from hep2flow.optimism import selection
 from hep2flow.store import layout
 from hep2flow.store.faults import NotThereError
 from hep2flow.store.s3 import Store
@@ -70,8 +71,12 @@ class Split:
 
 
 def write_split(store: Store, split: Split) -> str:
-    """Write a split, unless it is there already; returns its URI."""
-    metadata = {name: json.dumps(value) for name, value in split._metadata().items()}
+    """Write a split, unless it is there already; returns its URI.
+
+    The Parquet metadata tell, as JSON, how it was drawn, and whether it selects on the test set.
+    """
+    told = {**split._metadata(), **selection(split.protocol)}
+    metadata = {name: json.dumps(value) for name, value in told.items()}
     table = pa.table({name: split.cells[name].tolist() for name in SCHEMA.names}, schema=SCHEMA)
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(metadata), buffer)

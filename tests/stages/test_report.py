@@ -1,0 +1,108 @@
+"""The report stage on evaluations that the test writes: no training, a real store."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import pytest
+
+from hep2flow.recipe import Recipe, load_recipe
+from hep2flow.sources.synthetic import write_twin
+from hep2flow.stages.ingest import ingest
+from hep2flow.stages.report import report
+from hep2flow.stages.split import split
+from hep2flow.store.datasets import open_dataset
+from hep2flow.store.runs import RunRecord, start_run
+from hep2flow.store.s3 import Store
+from tests.reporting.content import make_model
+
+WEIGHTS = {"origin": "timm/convnext_atto.d2_in1k@abc123", "sha256": "5e" * 32, "network": "convnext_atto.d2_in1k"}
+
+
+def published(store: Store, folder: Path, prefix: str, files: dict[str, bytes], facts: dict[str, Any]) -> str:
+    """A folder of files in the store with its manifest; returns its URI."""
+    for name, data in files.items():
+        (folder / prefix / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / prefix / name).write_bytes(data)
+    store.publish(folder / prefix, prefix, facts)
+    return store.uri(prefix)
+
+
+def evaluated(store: Store, folder: Path, recipe: Recipe, weights: dict[str, Any] | None, **inputs: str) -> str:
+    """URI of an evaluation of invented predictions, as the evaluate stage leaves it."""
+    seed = recipe.train.seed
+    opened = open_dataset(store, inputs["dataset"])
+    labels = opened.manifest["labels"]
+    made = make_model(
+        opened.table(), labels, recipe.name, recipe.model.network, 2.9, seed, seed=seed, protocol="stratified"
+    )
+    history = "\n".join(json.dumps(epoch) for epoch in made.history).encode()
+    replaced = [] if weights is None else ["head.fc.weight", "head.fc.bias"]
+    training = published(
+        store,
+        folder,
+        f"trainings/{recipe.name}",
+        {"metrics.jsonl": history},
+        {"kind": "training", "weights": weights, "weights_replaced": replaced, "hardware": {"cpus": 2}},
+    )
+    buffer = io.BytesIO()
+    made.predictions.to_parquet(buffer, index=False)
+    files = {"metrics.json": json.dumps(made.metrics).encode(), "predictions.parquet": buffer.getvalue()}
+    facts = {"kind": "evaluation", "training": training, "recipe": recipe.model_dump(mode="json"), **inputs}
+    return published(store, folder, f"evaluations/{recipe.name}", files, facts)
+
+
+def test_seeds_of_one_recipe_are_reported_together_and_each_by_its_beginning(store: Store, tmp_path: Path) -> None:
+    recipes = [
+        *load_recipe("convnext-b", "laptop").with_seeds(3),
+        *load_recipe("coat-mini", "laptop").with_seeds(1),
+    ]
+    write_twin(tmp_path / "twin", seed=0, specimens=12)
+    dataset = ingest(store, str(tmp_path / "twin")).uri
+    division = split(store, dataset, recipes[0].data.split).uri
+    start_run(
+        store, RunRecord(run_id="seeds", recipes={recipe.name: recipe.model_dump(mode="json") for recipe in recipes})
+    )
+    evaluations = [
+        evaluated(
+            store,
+            tmp_path,
+            recipe,
+            WEIGHTS if recipe.name == "convnext-b-seed-1" else None,
+            dataset=dataset,
+            split=division,
+        )
+        for recipe in recipes
+    ]
+
+    made = report(store, "seeds", evaluations)
+    metrics = [store.get_json(f"{store.key(uri)}/metrics.json") for uri in evaluations]
+    first, second = (recipes[index].model_copy(update={"name": recipes[index].family}).title for index in (0, 3))
+    assert set(made.summary["models"]) == {first, second}
+    assert "seed" not in first
+    aca = [found["aca"] for found in metrics[:3]]
+    assert made.summary["models"][first]["aca"] == pytest.approx(mean(aca))
+    assert made.summary["models"][first]["aca_sd"] == pytest.approx(stdev(aca))
+    assert made.summary["models"][first]["seeds"] == 3
+    assert made.summary["models"][second] == {name: metrics[3][name] for name in ("aca", "mca", "macro_f1")}
+
+    prefix = store.key(made.uri)
+    manifest = store.get_json(f"{prefix}/manifest.json")
+    assert manifest["evaluations"] == evaluations
+    assert manifest["selected_on_test"] is False
+    assert {"model-card-convnext-b.md", "model-card-coat-mini.md", "summary.md", "index.html"} <= set(manifest["files"])
+    page = store.get_bytes(f"{prefix}/index.html").decode()
+    provenance = page[page.index('<section id="provenance">') :]
+    for words in (
+        "convnext-b-seed-0 (",
+        "random, trained from scratch",
+        "timm/convnext_atto.d2_in1k@abc123",
+        "head.fc.weight, head.fc.bias",
+        "5e" * 32,
+        "stratified",
+    ):
+        assert words in provenance
