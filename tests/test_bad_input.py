@@ -306,7 +306,7 @@ def test_options_of_ingest(store: Store, tmp_path: Path, arguments: list[str], w
     [
         (
             ["--recipe", "resnet"],
-            ["--recipe resnet: no such recipe in profile paper", "shipped: coat-mini, convnext-b"],
+            ["--recipe resnet: no such recipe in profile paper", "shipped: coat-mini, coatnet-0, convnext-b"],
         ),
         (["--recipe", "no.yaml"], ["no.yaml: cannot read the recipe", "name a readable YAML file"]),
         (["--set", "optim.lrr=1"], ["optim.lrr: unknown key, did you mean lr?"]),

@@ -191,6 +191,26 @@ def test_the_store_comes_up_and_goes_down(tmp_path: Path) -> None:
     assert hep2flow("storage", "down").out == "was not running\n"
 
 
+def test_recipes_are_listed_and_shown_whole(tmp_path: Path) -> None:
+    everything = [line.split()[:3] for line in hep2flow("recipe", "list").out.splitlines()]
+    assert ["paper", "convnext-b", "convnext_base.fb_in22k"] in everything
+    laptop = [line.split()[:3] for line in hep2flow("recipe", "list", "--profile", "laptop").out.splitlines()]
+    assert laptop == [row for row in everything if row[0] == "laptop"]
+    for profile, name, _ in everything:
+        assert hep2flow("recipe", "show", name, "--profile", profile).code == 0
+
+    file = tmp_path / "mine.yaml"
+    file.write_text(hep2flow("recipe", "show", "coat-mini", "--set", "optim.lr=2e-5").out)
+    assert yaml.safe_load(file.read_text())["optim"]["lr"] == 2e-5
+    assert hep2flow("recipe", "show", file).out == file.read_text()
+
+
+def test_a_store_without_mirrored_weights_lists_none(store: Store) -> None:
+    answer = hep2flow("weights", "list")
+    assert (answer.code, answer.out) == (0, "")
+    assert hep2flow("weights", "list", "--json").json() == []
+
+
 def test_a_pipeline_is_compiled(tmp_path: Path) -> None:
     answer = hep2flow("compile", "reproduce", "-o", tmp_path / "reproduce.yaml")
     assert (answer.code, answer.out) == (0, f"{tmp_path / 'reproduce.yaml'}\n")

@@ -31,6 +31,7 @@ Positive = Annotated[float, Field(gt=0)]
 UpToOne = Annotated[float, Field(gt=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Range = Annotated[tuple[Positive, Positive], Field(description="low, high")]
+Factors = Annotated[tuple[NonNegative, NonNegative], Field(description="low, high")]
 
 
 class Section(BaseModel):
@@ -102,9 +103,9 @@ class Data(Section):
 class ColorJitter(Section):
     """torchvision ``ColorJitter``: a number x means the range [max(0, 1 - x), 1 + x], a pair is the range itself."""
 
-    brightness: Range | NonNegative = 0.0
-    contrast: Range | NonNegative = 0.0
-    saturation: Range | NonNegative = 0.0
+    brightness: Factors | NonNegative = 0.0
+    contrast: Factors | NonNegative = 0.0
+    saturation: Factors | NonNegative = 0.0
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
 
 
@@ -332,8 +333,10 @@ def impossible(recipe: Recipe) -> Iterator[str]:
     for key in ("random_erasing", "random_resized_crop"):
         section = getattr(augment, key)
         if section is not None:
-            if section.scale[0] > section.scale[1] or section.ratio[0] > section.ratio[1]:
-                yield f"augment.{key}: a range is [low, high]"
+            for name in ("scale", "ratio"):
+                low, high = getattr(section, name)
+                if low > high:
+                    yield f"augment.{key}.{name}: a range is [low, high], not [{low:g}, {high:g}]"
             if section.scale[1] > 1:
                 yield f"augment.{key}.scale: is a share of the image's area, at most 1, not {section.scale[1]}"
     jitter = augment.color_jitter
@@ -341,18 +344,22 @@ def impossible(recipe: Recipe) -> Iterator[str]:
         for key in ("brightness", "contrast", "saturation"):
             value = getattr(jitter, key)
             if isinstance(value, tuple) and value[0] > value[1]:
-                yield f"augment.color_jitter.{key}: a range is [low, high]"
+                yield f"augment.color_jitter.{key}: a range is [low, high], not [{value[0]:g}, {value[1]:g}]"
     if (recipe.batch.mixup or recipe.batch.cutmix) and train.batch_size < 2:
         yield "train.batch_size: mixup and cutmix mix two cells, so at least 2; or batch.mixup=0 and batch.cutmix=0"
     if train.accumulation > 1 and train.batch_size % train.accumulation:
-        yield f"train.accumulation: {train.accumulation} does not divide train.batch_size {train.batch_size}"
+        divisors = [str(part) for part in range(1, train.batch_size + 1) if train.batch_size % part == 0]
+        yield (
+            f"train.accumulation: {train.accumulation} does not divide train.batch_size {train.batch_size}; "
+            f"allowed: {', '.join(divisors)}"
+        )
     if train.precision == "fp16" and not recipe.resources.gpus_per_worker:
         yield "train.precision: fp16 needs a GPU (resources.gpus_per_worker of 1); without one allowed: fp32, bf16"
     if schedule.warmup_epochs and schedule.warmup_updates:
         yield "schedule: give warmup_epochs or warmup_updates, not both"
-    if schedule.name == "constant" and schedule.cycles > 1:
-        yield "schedule.cycles: constant has no restarts; allowed with schedule.name=constant: 1"
-    if schedule.cycle_decay < 1 and schedule.cycles == 1:
+    if schedule.name == "constant" and (schedule.cycles > 1 or schedule.cycle_decay < 1):
+        yield "schedule.cycles: constant has no restarts; allowed with schedule.name=constant: cycles 1, cycle_decay 1"
+    if schedule.cycle_decay < 1 and schedule.cycles == 1 and schedule.name == "cosine":
         yield "schedule.cycle_decay: one cycle has no restart; set schedule.cycles to 2 or more"
     if optim.freeze != "none" and model.weights == "none":
         yield (

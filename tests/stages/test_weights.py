@@ -18,13 +18,14 @@ from safetensors.torch import save_file
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Model, load_recipe
-from hep2flow.stages.preflight import preflight
 from hep2flow.stages.weights import mirror, resolve_weights, shippable
 from hep2flow.store.mirror import find_mirrored, list_mirrored
 from hep2flow.store.s3 import Store
 from tests.stages.cells_in_store import listing
 
 NETWORK = "test_convnext.r160_in1k"
+BREAKS_OFF = "test_convnext2.r160_in1k"
+ANOTHER_FILE = "test_convnext3.r160_in1k"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -39,21 +40,21 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hub(published: Path) -> Iterator[str]:
-    """The part of timm's hub that a download touches, on loopback: one file of one repository."""
+    """The part of timm's hub that a download touches, on loopback: one good file, one cut short, one of another network."""
     data = published.read_bytes()
-    asked: list[str] = []
+    sent = {NETWORK: data, BREAKS_OFF: data[: len(data) // 2], ANOTHER_FILE: data}
+    files = {f"/timm/{name}/resolve/main/model.safetensors": body for name, body in sent.items()}
 
     class Hub(BaseHTTPRequestHandler):
         def answer(self, body: bool) -> None:
-            asked.append(self.path)
-            found = self.path == f"/timm/{NETWORK}/resolve/main/model.safetensors"
+            found = self.path in files
             self.send_response(200 if found else 404)
             self.send_header("X-Repo-Commit", REVISION)
             self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
             self.send_header("Content-Length", str(len(data) if found else 0))
             self.end_headers()
             if body and found:
-                self.wfile.write(data)
+                self.wfile.write(files[self.path])
 
         def do_HEAD(self) -> None:
             self.answer(body=False)
@@ -115,6 +116,27 @@ def test_without_internet_and_mirror_both_ways_out_are_named_before_any_data_is_
     assert not [key for key in new if not key.startswith("cache/network/")]
 
 
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [(BREAKS_OFF, "cannot be fetched from timm's hub"), (ANOTHER_FILE, "does not fit the network")],
+)
+def test_what_the_hub_sends_wrong_is_not_mirrored(
+    network: str, words: str, store: Store, hub: str, tmp_path: Path
+) -> None:
+    done = command(
+        "weights", "mirror", network, HF_ENDPOINT=hub, HF_HOME=str(tmp_path), HF_HUB_DISABLE_PROGRESS_BARS="1"
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert list(listing(store)) == []
+
+
+def test_a_name_that_cannot_be_is_refused_without_timm(store: Store) -> None:
+    with pytest.raises(UserError, match=r"model\.network: 'timm/convnext_base' is no name"):
+        resolve_weights(store, Model(network="timm/convnext_base"))
+
+
 def test_a_file_fetched_elsewhere_becomes_the_mirror(store: Store, published: Path) -> None:
     entry = mirror(store, "test_convnext", published)
     assert (entry.network, entry.origin) == (NETWORK, "model.safetensors")
@@ -155,23 +177,3 @@ def test_weights_that_are_not_there_are_refused(weights: str, store: Store) -> N
     named = weights.format(bucket=store.address.bucket, prefix=store.address.prefix)
     with pytest.raises(UserError, match=r"model\.weights: .*(no file|not there)"):
         resolve_weights(store, Model(network="convnext_atto", weights=named))
-
-
-def test_what_timm_can_build_is_found_out_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipes = [load_recipe(name, "laptop") for name in ("convnext-b", "coat-mini")]
-    preflight(store, recipes)
-
-    def never(_: Model) -> None:
-        raise AssertionError("asked again")
-
-    monkeypatch.setattr("hep2flow.learning.model.check_network", never)
-    preflight(store, recipes)
-    with pytest.raises(AssertionError, match="asked again"):
-        preflight(store, [load_recipe("convnext-b", "laptop", ["model.drop_path_rate=0.1"])])
-
-
-def test_an_impossible_network_is_refused(store: Store) -> None:
-    with pytest.raises(UserError, match=r"optim\.freeze: convnext_atto has 4 stages"):
-        preflight(store, [load_recipe("convnext-b", "laptop", ["optim.freeze=stages:7", "model.weights=x"])])
-    with pytest.raises(UserError, match=r"model\.network: timm has no"):
-        preflight(store, [load_recipe("convnext-b", "laptop", ["model.network=convnext_typo"])])

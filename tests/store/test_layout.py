@@ -34,6 +34,8 @@ def test_names_never_lead_elsewhere(name: str) -> None:
         layout.dataset_prefix(name, DIGEST)
     with pytest.raises(UserError):
         layout.run_prefix(name)
+    with pytest.raises(UserError, match=r"model\.network"):
+        layout.mirror_entry(name)
 
 
 @pytest.mark.parametrize("text", ["", "-a", "a-", "A", "a_b", "a.b", "a\n", "ü", "a" * 41])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from hep2flow.cli.common import read_recipe
@@ -11,13 +13,18 @@ app = typer.Typer(no_args_is_help=True, help="The recipes there are.")
 
 
 @app.command("list")
-def list_all() -> None:
-    """The shipped recipes of both profiles."""
+def list_all(
+    profile: Annotated[
+        ProfileName | None, typer.Option("--profile", help="Only this profile's; both when not given.")
+    ] = None,
+) -> None:
+    """The shipped recipes: profile, name, network and image size."""
     from hep2flow.recipe import load_recipe, shipped_names
 
-    for profile in ("paper", "laptop"):
-        for name in shipped_names(profile):
-            print(f"{profile:<8} {load_recipe(name, profile).title}")
+    for one in [profile] if profile else ProfileName:
+        for name in shipped_names(one.value):
+            model = load_recipe(name, one.value).model
+            print(f"{one.value:<7} {name:<11} {model.network} @ {model.image_size} px")
 
 
 @app.command()

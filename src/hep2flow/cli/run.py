@@ -13,6 +13,7 @@ from hep2flow.cli.options import Format, FormatOption, ProfileName, ProfileOptio
 app = typer.Typer()
 
 WHOLE_TRAIN = "data.split.protocol=whole-train"
+PRETRAINED = "model.weights=pretrained"
 
 
 @app.command()
@@ -47,7 +48,8 @@ def run(
     from hep2flow.stages.transfer import init_from as transfer
     from hep2flow.store.layout import new_run_id, valid_run_id
 
-    overrides = [*(set or []), *([WHOLE_TRAIN] if whole_train else [])]
+    # A recipe that freezes layers is refused without weights; which ones it starts from is known once it is read.
+    overrides = [*(set or []), *([WHOLE_TRAIN] if whole_train else []), *([PRETRAINED] if init_from else [])]
     recipes = [read_recipe(name, profile, overrides) for name in recipe or ["convnext-b", "coat-mini"]]
     name = valid_run_id(run_id) if run_id else new_run_id()
     folder = out or Path("out") / name

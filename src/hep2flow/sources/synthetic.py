@@ -28,6 +28,9 @@ MIN_SPECIMENS = len({(s.split, s.pattern) for s in SPECIMENS})
 MIN_WIDTH, MAX_WIDTH, MAX_HEIGHT = 38, 365, 331  # pixels, of the real training cells
 
 _TYPICAL_SIZE = 79.0  # median width and height of the real cells; the scale of every length below
+# Red, green, blue of the stain's light. One camera took all slides: a colour of its own for each slide would be read by a
+# network in place of the pattern, and tell it nothing about another slide.
+_CHANNELS = (0.07, 1.0, 0.04)
 _SEED_OF_ORDER = 10_000  # keeps the stream that orders the IDs apart from those of the specimens
 
 Plane = npt.NDArray[np.float64]
@@ -45,7 +48,6 @@ class Style:
     noise:     standard deviation of the camera's noise
     nucleoli:  how dark the nucleoli of speckled and homogeneous nuclei are, 0 to 1
     diffuse:   brightness of the nucleoplasm between dots and nucleoli, 0 to 1
-    red, blue: share of the green channel that leaks into the others
     """
 
     brightness: float
@@ -57,8 +59,6 @@ class Style:
     noise: float
     nucleoli: float
     diffuse: float
-    red: float
-    blue: float
 
 
 def write_twin(
@@ -173,8 +173,6 @@ def draw_style(rng: np.random.Generator, intensity: str) -> Style:
         noise=rng.uniform(1.5, 4.0),
         nucleoli=rng.uniform(0.1, 0.7),
         diffuse=rng.uniform(0.15, 0.5),
-        red=rng.uniform(0.02, 0.12),
-        blue=rng.uniform(0.0, 0.08),
     )
 
 
@@ -190,7 +188,7 @@ def draw_cell(
     green = style.background + gain * gaussian_filter(light, blur)
     green += np.sqrt(np.clip(green, 0, None)) * 0.25 * rng.standard_normal(green.shape)  # photons
     # The stain is green: the other channels see little light, and little noise.
-    image = green[..., None] * (style.red, 1.0, style.blue)
+    image = green[..., None] * _CHANNELS
     image += rng.standard_normal(image.shape, np.float32) * (0.3 * style.noise, style.noise, 0.3 * style.noise)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), shape.radius < 1
 

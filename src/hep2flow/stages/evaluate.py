@@ -111,7 +111,7 @@ def evaluate(
         history = read_history(store, training)
         reservation = f"; {OPTIMISTIC}" if chosen_on["selected_on_test"] else ""
         save(confusion_matrix(metrics, f"{viewed.title}, {metrics['subset']}{reservation}"), folder, "confusion_matrix")
-        save(learning_curves(history, viewed.title), folder, "learning_curves")
+        save(learning_curves(history, viewed.title + reservation), folder, "learning_curves")
         store.publish(
             folder,
             prefix,

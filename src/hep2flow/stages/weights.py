@@ -73,15 +73,18 @@ def mirror(store: Store, network: str, file: Path | None = None) -> Mirrored:
     Raises UserError for a network timm does not know, a file that does not fit it, and a hub that does not answer.
     """
     name, repository = _full_name(network)
-    mirrored = find_mirrored(store, name)
     if file is not None:
-        _check_fit(file, name)
-        return mirror_file(store, file, name, file.name)
-    if mirrored is not None:
+        if not file.is_file():
+            raise UserError(f"--file {file}: there is no such file")
+        path, origin = file, file.name
+    elif (mirrored := find_mirrored(store, name)) is not None:
         return mirrored
-    path = _from_hub(name, repository)
-    # The hub's cache names the folder of a file by its revision.
-    return mirror_file(store, path, name, f"{repository}@{path.parent.name}")
+    else:
+        path = _from_hub(name, repository)
+        # The hub's cache names the folder of a file by its revision.
+        origin = f"{repository}@{path.parent.name}"
+    _check_fit(path, name)
+    return mirror_file(store, path, name, origin)
 
 
 def _full_name(network: str) -> tuple[str, str]:
@@ -106,8 +109,6 @@ def _check_fit(file: Path, network: str) -> None:
     from hep2flow.learning.model import build_network
     from hep2flow.learning.weights import fitting_weights
 
-    if not file.is_file():
-        raise UserError(f"--file {file}: there is no such file")
     with torch.device("meta"):
         built = build_network(Model(network=network, image_size=get_pretrained_cfg(network).input_size[-1]), classes=2)
     fitting_weights(built, file, str(file), labels=[])
@@ -115,11 +116,11 @@ def _check_fit(file: Path, network: str) -> None:
 
 def _from_hub(network: str, repository: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         return Path(hf_hub_download(repository, FILE))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    # A download that breaks off raises what the client's HTTP library raises, and that changes between its releases.
+    except Exception as error:
         raise UserError(
             f"model.weights: {repository} cannot be fetched from timm's hub ({type(error).__name__}), and the object store "
             f"has no mirror of it. Either, on a machine with internet and the same store: "

@@ -18,6 +18,7 @@ from hep2flow.store.s3 import Store
 # What a stage's result depends on: a change there, and only there, makes the stage run again.
 NETWORK = (
     "cells.py",
+    "optimism.py",
     *(
         f"learning/{name}.py"
         for name in ("augment", "batch", "checkpoint", "data", "features", "losses", "model", "randomness", "sampling")

@@ -104,8 +104,16 @@ def weights_file(sha256: str) -> str:
 
 
 def mirror_entry(network: str) -> str:
-    """``weights/hub/{network}.json``: which file holds the pre-trained weights of a timm network, by its full name."""
-    return f"{MIRRORS}/{_name(network)}.json"
+    """``weights/hub/{network}.json``: which file holds the pre-trained weights of a timm network, by its full name.
+
+    Raises UserError for what no network of timm's is called.
+    """
+    if not _NAME.fullmatch(network):
+        raise UserError(
+            f"model.network: {network!r} is no name of a timm network; these have letters, digits, '.', '_' and '-' only, "
+            "for example convnext_base.fb_in22k"
+        )
+    return f"{MIRRORS}/{network}.json"
 
 
 def valid_run_id(text: str) -> str:
