@@ -58,7 +58,10 @@ def test_the_head_of_a_file_that_tells_no_patterns_is_replaced(tmp_path: Path) -
     assert load_weights(build_network(tiny().model, 6), path, "w", SIX) == ["head.fc.weight", "head.fc.bias"]
 
 
-@pytest.mark.parametrize(("source", "target"), [("[radius]", "[]"), ("[]", "[radius]"), ("[radius]", "[radius,area]")])
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("[radius]", "[]"), ("[]", "[radius]"), ("[radius]", "[radius,area]"), ("[radius]", "[area]")],
+)
 def test_measurements_may_come_and_go_between_trainings(source: str, target: str, tmp_path: Path) -> None:
     given, path = checkpoint(tiny(f"model.aux_features={source}"), SIX, tmp_path)
     network = build_network(tiny(f"model.aux_features={target}").model, 6)

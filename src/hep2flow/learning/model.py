@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import timm
 import torch
 from timm.models import is_model, list_models
 
 from hep2flow.errors import UserError
-from hep2flow.recipe import Model
+from hep2flow.recipe import Feature, Model
 
 
 def build_network(section: Model, classes: int) -> torch.nn.Module:
@@ -23,7 +25,7 @@ def build_network(section: Model, classes: int) -> torch.nn.Module:
         model = timm.create_model(section.network, num_classes=classes, img_size=section.image_size, **options)
     except TypeError:
         model = timm.create_model(section.network, num_classes=classes, **options)
-    network: torch.nn.Module = WithFeatures(model, len(section.aux_features)) if section.aux_features else model
+    network: torch.nn.Module = WithFeatures(model, section.aux_features) if section.aux_features else model
     # As timm's train.py does it.
     with torch.no_grad():
         for parameter in head_parameters(model):
@@ -37,6 +39,7 @@ def build_network(section: Model, classes: int) -> torch.nn.Module:
 class JoinedHead(torch.nn.Linear):
     """A linear head over pooled features and standardised measurements.
 
+    features: names of the measurements, in order
     feature_mean, feature_std: of the training subset; they lie in the checkpoint with the weights, so that prediction
     standardises alike.
     """
@@ -44,14 +47,15 @@ class JoinedHead(torch.nn.Linear):
     feature_mean: torch.Tensor
     feature_std: torch.Tensor
 
-    def __init__(self, head: torch.nn.Linear, features: int) -> None:
-        super().__init__(head.in_features + features, head.out_features, device=head.weight.device)
+    def __init__(self, head: torch.nn.Linear, features: Sequence[Feature]) -> None:
+        super().__init__(head.in_features + len(features), head.out_features, device=head.weight.device)
+        self.features = tuple(features)
         torch.nn.init.trunc_normal_(self.weight, std=0.02)
         with torch.no_grad():
             self.weight[:, : head.in_features] = head.weight
             self.bias.copy_(head.bias)
-        self.register_buffer("feature_mean", torch.zeros(features, device=head.weight.device))
-        self.register_buffer("feature_std", torch.ones(features, device=head.weight.device))
+        self.register_buffer("feature_mean", torch.zeros(len(features), device=head.weight.device))
+        self.register_buffer("feature_std", torch.ones(len(features), device=head.weight.device))
 
     def standardise(self, measured: torch.Tensor) -> None:
         """Take mean and standard deviation from the training subset's features, float32 (n, k)."""
@@ -68,7 +72,7 @@ class JoinedHead(torch.nn.Linear):
 class WithFeatures(torch.nn.Module):
     """A timm network whose head also sees measurements of the cell."""
 
-    def __init__(self, backbone: torch.nn.Module, features: int) -> None:
+    def __init__(self, backbone: torch.nn.Module, features: Sequence[Feature]) -> None:
         super().__init__()
         name = head_name(backbone)
         head = backbone.get_submodule(name)
