@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from hep2flow.cells import encode_png
+from hep2flow.learning.batch import Batch
 from hep2flow.learning.checkpoint import Description
 from hep2flow.learning.data import CellSet
 from hep2flow.learning.loop import Epoch, Progress, fit
@@ -36,6 +38,21 @@ def cell_set(recipe: Recipe, count: int = 12, *, training: bool = True) -> CellS
     return CellSet(rows, PATTERNS, 8, recipe, training=training)
 
 
+def batch_of(size: int, side: int, features: int = 0) -> Batch:
+    """Noise of six patterns by turns, the same each time."""
+    random = torch.Generator().manual_seed(size)
+    return Batch(
+        torch.randn(size, 3, side, side, generator=random),
+        torch.rand(size, features, generator=random),
+        torch.arange(size) % 6,
+    )
+
+
+def unmixed(batch: Batch) -> Batch:
+    """Images of its own: mixing happens in place."""
+    return batch._replace(images=batch.images.clone())
+
+
 def tiny(*overrides: str) -> Recipe:
     """A small network, three epochs of 5 + 5 + 2 cells."""
     return load_recipe(
@@ -43,13 +60,26 @@ def tiny(*overrides: str) -> Recipe:
     )
 
 
-def trained(recipe: Recipe, folder: Path) -> tuple[list[Epoch], list[Progress], Path]:
-    """Train on twelve cells, validate on seven; what was told, and the checkpoint."""
+def trained(
+    recipe: Recipe, folder: Path, watch: Callable[[torch.nn.Module], None] | None = None
+) -> tuple[list[Epoch], list[Progress], Path]:
+    """Train on twelve cells, validate on seven; what was told, and the checkpoint.
+
+    watch: shown the network before the first epoch and after each
+    """
     torch.manual_seed(0)
     network = build_network(recipe.model, 2)
     epochs: list[Epoch] = []
     batches: list[Progress] = []
     folder.mkdir(exist_ok=True)
+
+    def on_epoch(epoch: Epoch) -> None:
+        epochs.append(epoch)
+        if watch is not None:
+            watch(network)
+
+    if watch is not None:
+        watch(network)
     checkpoint = folder / "best.safetensors"
     fit(
         network,
@@ -59,7 +89,7 @@ def trained(recipe: Recipe, folder: Path) -> tuple[list[Epoch], list[Progress], 
         Description(recipe, PATTERNS, 8),
         checkpoint,
         device=CPU,
-        on_epoch=epochs.append,
+        on_epoch=on_epoch,
         on_batch=batches.append,
     )
     return epochs, batches, checkpoint

@@ -15,9 +15,9 @@ from torchvision.transforms.v2 import functional as tv
 from hep2flow.learning.augment import Augmentation, BatchMixer, QuarterTurns, SquareHole, TimmRandAugment
 from hep2flow.learning.batch import Batch
 from hep2flow.learning.randomness import seeded
-from hep2flow.recipe import load_recipe
+from hep2flow.recipe import Augment, load_recipe
 
-from .builders import cell_set
+from .builders import batch_of, cell_set, unmixed
 
 PLAIN = ["augment.random_resized_crop=null", "augment.horizontal_flip=0", "augment.vertical_flip=0"]
 BARE = [
@@ -27,15 +27,6 @@ BARE = [
     "augment.random_erasing=null",
     "augment.cutout=null",
 ]
-
-
-def batch_of(size: int, features: int = 0) -> Batch:
-    random = torch.Generator().manual_seed(size)
-    return Batch(
-        torch.rand(size, 3, 32, 32, generator=random),
-        torch.rand(size, features, generator=random),
-        torch.arange(size) % 6,
-    )
 
 
 @pytest.mark.parametrize("name", ["convnext-b", "coat-mini"])
@@ -60,15 +51,6 @@ def test_two_equal_cells_of_one_batch_are_augmented_each_for_itself() -> None:
         assert not torch.equal(one, other)
 
 
-def test_drawing_leaves_the_global_generators_as_they_were() -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(1)
-    torch.manual_seed(5)
-    with seeded("anything"):
-        torch.rand(100)
-    assert torch.equal(torch.rand(1), expected)
-
-
 def kinds(name: str) -> list[type]:
     return [type(step) for step in Augmentation(load_recipe(name, "paper")).transform.transforms]
 
@@ -91,6 +73,25 @@ def test_the_steps_are_those_of_table_1_in_the_documented_order() -> None:
         v2.Normalize,
         v2.RandomErasing,
     ]
+
+
+def test_all_steps_together_come_in_the_order_of_the_recipes_keys() -> None:
+    recipe = load_recipe(
+        "coat-mini", "paper", ["augment.rand_augment={}", "augment.quarter_turns=true", "augment.cutout={}"]
+    )
+    of_key = {
+        "random_resized_crop": v2.RandomResizedCrop,
+        "horizontal_flip": v2.RandomHorizontalFlip,
+        "vertical_flip": v2.RandomVerticalFlip,
+        "quarter_turns": QuarterTurns,
+        "color_jitter": v2.ColorJitter,
+        "rand_augment": TimmRandAugment,
+        "random_erasing": v2.RandomErasing,
+        "cutout": SquareHole,
+    }
+    applied = [type(step) for step in Augmentation(recipe).transform.transforms]
+    assert [kind for kind in applied if kind in of_key.values()] == [of_key[key] for key in Augment.model_fields]
+    assert applied[applied.index(TimmRandAugment) + 1 :][:2] == [v2.ToDtype, v2.Normalize], "holes are of the mean"
 
 
 def test_the_parameters_are_those_of_table_1() -> None:
@@ -122,6 +123,24 @@ def test_the_parameters_are_those_of_table_1() -> None:
     random = convnext[TimmRandAugment].transform
     assert random.num_layers == 2
     assert {operation.magnitude for operation in random.ops} == {9}
+    assert {operation.prob for operation in random.ops} == {0.5}
+    assert [operation.name for operation in random.ops] == [
+        "AutoContrast",
+        "Equalize",
+        "Invert",
+        "Rotate",
+        "Posterize",
+        "Solarize",
+        "SolarizeAdd",
+        "Color",
+        "Contrast",
+        "Brightness",
+        "Sharpness",
+        "ShearX",
+        "ShearY",
+        "TranslateXRel",
+        "TranslateYRel",
+    ]
 
 
 def test_flips_come_half_of_the_time() -> None:
@@ -141,6 +160,56 @@ def test_flips_come_half_of_the_time() -> None:
     assert sum(counts) == 400
     # 100 each expected; 60 is 4.6 standard deviations away.
     assert min(counts) > 60
+
+
+def test_crops_are_of_a_quarter_to_the_whole_and_nearly_square() -> None:
+    """Each pixel tells where it came from: red its column, green its row."""
+    recipe = load_recipe(
+        "coat-mini",
+        "paper",
+        [
+            "model.image_size=64",
+            "data.interpolation=bilinear",
+            "augment.horizontal_flip=0",
+            "augment.vertical_flip=0",
+            "augment.color_jitter=null",
+            "augment.random_erasing=null",
+        ],
+    )
+    augmentation = Augmentation(recipe)
+    ramp = torch.arange(250, dtype=torch.uint8)
+    image = torch.stack(
+        [ramp.expand(250, 250), ramp[:, None].expand(250, 250), torch.zeros(250, 250, dtype=torch.uint8)]
+    )
+    areas, ratios = [], []
+    for seed in range(200):
+        with seeded(seed):
+            shown = (augmentation(image) * 0.25 + 0.5) * 255
+        width = float(shown[0].max() - shown[0].min()) * 64 / 63
+        height = float(shown[1].max() - shown[1].min()) * 64 / 63
+        areas.append(width * height / 250**2)
+        ratios.append(width / height)
+    assert 0.24 < min(areas) < 0.3
+    assert 0.9 < max(areas) < 1.03
+    assert 0.73 < min(ratios) < 0.8
+    assert 1.25 < max(ratios) < 1.36
+
+
+def test_half_of_the_cells_lose_a_rectangle_of_2_to_33_percent() -> None:
+    recipe = load_recipe("coat-mini", "paper", [*PLAIN, "model.image_size=64", "augment.color_jitter=null"])
+    augmentation = Augmentation(recipe)
+    white = torch.full((3, 64, 64), 255, dtype=torch.uint8)
+    shares = []
+    for seed in range(400):
+        with seeded(seed):
+            gone = augmentation(white)[0] == 0
+        if gone.any():
+            assert gone.sum() == gone.any(0).sum() * gone.any(1).sum(), "a rectangle"
+            shares.append(float(gone.float().mean()))
+    # 200 expected; 160 is four standard deviations away.
+    assert 160 < len(shares) < 240
+    assert 0.015 < min(shares) < 0.05
+    assert 0.28 < max(shares) < 0.34
 
 
 def test_colour_is_changed_as_on_any_picture_though_the_cells_are_green() -> None:
@@ -197,10 +266,10 @@ def test_rand_augment_is_timms() -> None:
 
 
 def test_an_even_batch_is_mixed_as_timm_mixes_it() -> None:
-    batch = batch_of(8)
+    batch = batch_of(8, 32)
     for seed in range(6):
         with seeded(seed):
-            ours = BatchMixer(load_recipe("convnext-b"), 6)(batch._replace(images=batch.images.clone()))
+            ours = BatchMixer(load_recipe("convnext-b"), 6)(unmixed(batch))
         with seeded(seed):
             timms = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=0.5, label_smoothing=0.1, num_classes=6)
             images, targets = timms(batch.images.clone(), batch.labels)
@@ -212,11 +281,11 @@ def test_an_even_batch_is_mixed_as_timm_mixes_it() -> None:
 def test_mixup_targets_are_the_shares_of_both_cells(size: int) -> None:
     """361 cells are 11 batches of 32 and one of 9, which timm's own Mixup refuses."""
     mixer = BatchMixer(load_recipe("convnext-b", "paper", ["batch.cutmix=0"]), 6)
-    batch = batch_of(size, features=2)
+    batch = batch_of(size, 32, features=2)
     seen = set()
     for seed in range(10):
         with seeded(seed):
-            mixed = mixer(batch._replace(images=batch.images.clone()))
+            mixed = mixer(unmixed(batch))
         with seeded(seed):
             np.random.rand()  # whether at all
             share = float(np.random.beta(0.8, 0.8))
@@ -230,23 +299,26 @@ def test_mixup_targets_are_the_shares_of_both_cells(size: int) -> None:
     assert len(seen) == 10
 
 
-@pytest.mark.parametrize("size", [8, 9])
+@pytest.mark.parametrize("size", [1, 2, 8, 9])
 def test_cutmix_targets_are_the_shares_of_the_area(size: int) -> None:
     mixer = BatchMixer(load_recipe("convnext-b", "paper", ["batch.mixup=0", "batch.label_smoothing=0"]), size)
     images = torch.arange(size, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 3, 32, 32).clone()
     for seed in range(10):
         with seeded(seed):
-            mixed = mixer(Batch(images.clone(), torch.empty(size, 0), torch.arange(size)))
+            mixed = mixer(Batch(images.clone(), torch.arange(float(size))[:, None], torch.arange(size)))
+        assert torch.equal(mixed.labels.sum(1), torch.ones(size))
         for index in range(size):
             other = size - 1 - index
             if index != other:
                 from_other = float((mixed.images[index, 0] == other).float().mean())
                 assert mixed.labels[index, other] == pytest.approx(from_other, abs=1e-6)
                 assert mixed.labels[index, index] == pytest.approx(1 - from_other, abs=1e-6)
+                mean = index * (1 - from_other) + other * from_other
+                assert float(mixed.features[index]) == pytest.approx(mean, abs=1e-5), "measurements in the same shares"
 
 
 def test_without_mixing_the_targets_are_the_labels() -> None:
-    batch = batch_of(3)
+    batch = batch_of(3, 32)
     mixed = BatchMixer(load_recipe("coat-mini", "paper"), 6)(batch)
     assert torch.equal(mixed.images, batch.images)
     assert torch.equal(mixed.labels, torch.eye(6)[batch.labels])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hep2flow.cells import encode_png
 from hep2flow.learning.data import CellSet, columns, to_rgb8
@@ -34,6 +35,30 @@ def test_validation_images_are_resized_and_normalised_and_nothing_else() -> None
     assert label == 0
     assert features.shape == (0,)
     torch.testing.assert_close(image, torch.full((3, 64, 64), (51 / 255 - 0.5) / 0.25))
+
+
+@pytest.mark.parametrize(
+    ("name", "filter_"), [("bicubic", Image.Resampling.BICUBIC), ("bilinear", Image.Resampling.BILINEAR)]
+)
+def test_cells_are_resized_as_pillow_resizes_them(name: str, filter_: Image.Resampling) -> None:
+    recipe = load_recipe("coat-mini", "paper", ["model.image_size=64", f"data.interpolation={name}"])
+    # Far from black and white, where Pillow clips between its two passes.
+    pixels = np.random.default_rng(0).integers(64, 192, (90, 70, 3), dtype=np.uint8)
+    cells = CellSet([{"cell_id": "c", "pattern": "a", "image": encode_png(pixels)}], ["a"], 8, recipe, training=False)
+    shown = cells[1, 0, 0][0].permute(1, 2, 0).numpy() * 0.25 + 0.5
+    expected = np.asarray(Image.fromarray(pixels).resize((64, 64), filter_)) / 255
+    # Both round weights to integers of their own.
+    assert np.abs(shown - expected).max() < 1.5 / 255
+
+
+@pytest.mark.parametrize("name", ["convnext-b", "coat-mini"])
+def test_a_grey_cell_stays_grey_whatever_is_drawn(name: str) -> None:
+    grey = np.random.default_rng(0).integers(0, 255, (40, 30), dtype=np.uint8)
+    recipe = load_recipe(name, "paper", ["model.image_size=32"])
+    cells = CellSet([{"cell_id": "c", "pattern": "a", "image": encode_png(grey)}], ["a"], 8, recipe, training=True)
+    for epoch in range(1, 21):
+        image, _, _ = cells[epoch, 0, 0]
+        torch.testing.assert_close(image, image[:1].expand(3, -1, -1), rtol=0, atol=2.1 / 255 / 0.25)
 
 
 def test_grey_becomes_three_equal_channels() -> None:

@@ -13,6 +13,7 @@ import torch
 from hep2flow.cells import encode_png
 from hep2flow.errors import UserError
 from hep2flow.learning.checkpoint import load_checkpoint
+from hep2flow.learning.data import CellSet
 from hep2flow.learning.features import measure
 from hep2flow.learning.model import WithFeatures, build_network
 from hep2flow.learning.predict import predict
@@ -67,6 +68,23 @@ def test_a_cell_without_a_mask_is_refused_by_name() -> None:
         measure(torch.zeros(3, 4, 4), None, ["area"], "c7")
 
 
+def test_a_set_of_cells_with_one_that_has_no_mask_is_refused_by_that_cells_name() -> None:
+    png = encode_png(np.zeros((9, 9), np.uint8))
+    rows = [
+        {"cell_id": name, "pattern": "a", "image": png, "mask": mask}
+        for name, mask in (("c1", encode_png(np.ones((9, 9), bool))), ("c2", None))
+    ]
+    with pytest.raises(UserError, match="cell c2 has no mask"):
+        CellSet(rows, ["a"], 8, tiny(MEASURED), training=False)
+    CellSet(rows, ["a"], 8, tiny(), training=False)
+
+
+def test_cells_are_measured_in_their_own_pixels_whatever_the_network_is_shown() -> None:
+    values = cell_set(tiny("model.aux_features=[area,radius]"), 2, training=False).features
+    assert values[:, 0].tolist() == [10 * 20, 11 * 22]
+    torch.testing.assert_close(values[:, 1], (values[:, 0] / math.pi).sqrt())
+
+
 def test_measurements_are_standardised_on_the_training_cells_and_lie_in_the_checkpoint(tmp_path: Path) -> None:
     recipe = tiny(MEASURED)
     _, _, checkpoint = trained(recipe, tmp_path)
@@ -96,7 +114,7 @@ def test_a_feature_that_never_varies_is_no_infinity() -> None:
     assert torch.isfinite(network.eval()(torch.rand(2, 3, 64, 64), torch.ones(2, 4))).all()
 
 
-@pytest.mark.parametrize("name", ["coat_lite_tiny", "test_convnext", "coatnet_pico_rw_224"])
+@pytest.mark.parametrize("name", ["coat_lite_tiny", "coat_tiny", "test_convnext", "coatnet_pico_rw_224"])
 def test_without_weight_on_the_measurements_the_network_is_timms_own(name: str) -> None:
     options = (f"model.network={name}", "model.layer_scale=null")
     torch.manual_seed(1)
@@ -108,3 +126,12 @@ def test_without_weight_on_the_measurements_the_network_is_timms_own(name: str) 
         joined.head.weight[:, -1] = 0
         images = torch.rand(2, 3, 64, 64)
         torch.testing.assert_close(joined(images, torch.rand(2, 1)), plain(images))
+
+
+def test_a_saved_network_measures_and_predicts_as_the_trained_one_did(tmp_path: Path) -> None:
+    recipe = tiny(MEASURED, "train.epochs=1")
+    shown: list[torch.nn.Module] = []
+    _, _, checkpoint = trained(recipe, tmp_path, shown.append)
+    loaded, description = load_checkpoint(checkpoint, CPU)
+    cells = cell_set(description.recipe, 7, training=False)
+    assert torch.equal(predict(shown[-1], cells, recipe, CPU)[0], predict(loaded, cells, description.recipe, CPU)[0])

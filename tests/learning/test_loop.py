@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -49,13 +50,18 @@ def test_the_kept_epoch_is_the_most_accurate_and_of_those_the_lowest_loss(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("cells", "epochs", "updates", "expected"),
-    [(361, 30, None, (12, 30, 360)), (361, 30, 100, (12, 9, 100)), (8701, 30, 1632, (272, 6, 1632))],
+    ("cells", "batch_size", "epochs", "updates", "expected"),
+    [
+        (361, 32, 30, None, (12, 30, 360)),
+        (361, 16, 50, None, (23, 50, 1150)),
+        (361, 32, 30, 100, (12, 9, 100)),
+        (8701, 32, 30, 1632, (272, 6, 1632)),
+    ],
 )
 def test_a_training_ends_at_epochs_or_updates_whichever_comes_first(
-    cells: int, epochs: int, updates: int | None, expected: tuple[int, int, int]
+    cells: int, batch_size: int, epochs: int, updates: int | None, expected: tuple[int, int, int]
 ) -> None:
-    recipe = tiny("train.batch_size=32", f"train.epochs={epochs}", f"train.max_updates={updates or 'null'}")
+    recipe = tiny(f"train.batch_size={batch_size}", f"train.epochs={epochs}", f"train.max_updates={updates or 'null'}")
     length = plan(recipe, torch.zeros(cells, dtype=torch.int64))
     assert (length.updates_per_epoch, length.epochs, length.updates) == expected
 
@@ -65,6 +71,14 @@ def test_the_last_epoch_stops_at_the_update_limit_and_is_validated(tmp_path: Pat
     assert [epoch.updates for epoch in epochs] == [3, 5]
     assert [epoch.val_accuracy is None for epoch in epochs] == [True, False]
     assert batches[-1].update == batches[-1].updates == 5
+
+
+def test_every_epoch_tells_the_rate_of_its_last_update(tmp_path: Path) -> None:
+    recipe = tiny("schedule.warmup_updates=0", "optim.lr=0.01", "optim.head_multiplier=5")
+    epochs, batches, _ = trained(recipe, tmp_path)
+    expected = [0.01 * 0.5 * (1 + math.cos(math.pi * update / 9)) for update in (2, 5, 8)]
+    assert [epoch.learning_rate for epoch in epochs] == pytest.approx(expected)
+    assert [(batch.epoch, batch.update) for batch in batches] == [(1 + update // 3, update + 1) for update in range(9)]
 
 
 def test_accumulation_gives_the_update_of_the_whole_batch(tmp_path: Path) -> None:

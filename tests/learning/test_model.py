@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from hep2flow.errors import UserError
-from hep2flow.learning.checkpoint import Description, load_checkpoint, save_checkpoint
-from hep2flow.learning.model import build_network, check_network, head_parameters
+from hep2flow.learning.model import build_network, check_network, head_parameters, timm_network
 from hep2flow.recipe import Profile, load_recipe, shipped_names
 
-from .builders import CPU, tiny
+from .builders import tiny
 
 
 @pytest.mark.parametrize(
@@ -44,20 +41,21 @@ def test_the_head_starts_as_the_recipe_says() -> None:
     assert scaled[1].tolist() == [-2] * 6
 
 
-def test_a_network_that_shares_tensors_survives_saving_and_loading(tmp_path: Path) -> None:
-    recipe = load_recipe("coat-mini", "laptop")
-    network = build_network(recipe.model, 2).eval()
-    path = tmp_path / "weights.safetensors"
-    save_checkpoint(path, network, Description(recipe, ["a", "b"], 8, selected_on_test=True))
-    loaded, description = load_checkpoint(path, CPU)
-    images = torch.rand(2, 3, 64, 64)
-    with torch.inference_mode():
-        assert torch.equal(network(images), loaded(images))
-    assert description.selected_on_test
+def test_the_head_beside_measurements_starts_as_the_recipe_says_too() -> None:
+    weight, bias = head_parameters(
+        timm_network(
+            build_network(
+                tiny("model.aux_features=[area]", "model.head_init_scale=0", "model.head_init_bias=0.5").model, 6
+            )
+        )
+    )
+    assert weight.shape[0] == 6
+    assert not weight.any()
+    assert bias.tolist() == [0.5] * 6
 
 
-def test_what_is_no_checkpoint_of_ours_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "best.safetensors"
-    path.write_bytes(b"nothing")
-    with pytest.raises(UserError, match=r"best\.safetensors: not a checkpoint"):
-        load_checkpoint(path, CPU)
+def test_gradient_checkpointing_is_refused_where_timm_has_none() -> None:
+    with pytest.raises(UserError, match=r"model\.gradient_checkpointing: timm's CoaT has none; allowed: false"):
+        load_recipe("coat-mini", "laptop", ["model.gradient_checkpointing=true"])
+    for name in ("convnext-b", "coatnet-0"):
+        check_network(load_recipe(name, "laptop", ["model.gradient_checkpointing=true"]).model)

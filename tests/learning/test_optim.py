@@ -49,6 +49,19 @@ def test_warm_restarts_begin_each_time_a_little_lower() -> None:
     assert found == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_warm_up_lies_in_the_first_cycle_and_not_before_it() -> None:
+    recipe = tiny("schedule.warmup_updates=4", "schedule.cycles=2", "schedule.cycle_decay=0.1", "optim.lr=1")
+    found = rates(recipe, 20, 10)
+    expected = [0.25, 0.4375, 0.625, 0.8125] + [cosine(1, update, 10) for update in range(4, 10)]
+    assert found == pytest.approx(expected + [cosine(0.1, update, 10) for update in range(10)], rel=1e-9)
+
+
+def test_a_short_try_of_a_long_recipe_warms_up_for_half_of_it_at_most() -> None:
+    found = rates(load_recipe("coat-mini"), 20, 23)
+    warm = [1e-5 * (0.1 + 0.9 * update / 10) for update in range(10)]
+    assert found == pytest.approx(warm + [cosine(1e-5, update, 20) for update in range(10, 20)], rel=1e-9)
+
+
 def test_a_length_that_the_cycles_do_not_divide_is_annealed_to_its_end() -> None:
     found = rates(tiny("schedule.warmup_updates=0", "schedule.cycles=3", "optim.lr=1"), 31, 10)
     assert found == pytest.approx([cosine(1, update % 11, 11) for update in range(31)], rel=1e-9)
@@ -82,16 +95,19 @@ def test_convnext_is_moved_by_adam_without_decay() -> None:
         assert (group["lr"], group["weight_decay"], group["betas"], group["lr_scale"]) == (4e-6, 0, (0.9, 0.999), 1)
 
 
-def test_coat_is_moved_by_adamp_which_decays_matrices_only() -> None:
-    recipe = load_recipe("coat-mini", overrides=["model.network=coat_lite_tiny"])
+@pytest.mark.parametrize(("name", "small"), [("coat-mini", "coat_tiny"), ("coatnet-0", "coatnet_pico_rw_224")])
+def test_coat_is_moved_by_adamp_which_decays_matrices_only(name: str, small: str) -> None:
+    recipe = load_recipe(name, overrides=[f"model.network={small}"])
     network = build_network(recipe.model, 6)
     optimizer = build_optimizer(network, recipe.optim)
     assert type(optimizer).__name__ == "AdamP"
     decay = {id(parameter): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
-    for name, parameter in network.named_parameters():
-        # CoaT's class tokens are no matrices either, though they have three dimensions; timm names them.
-        expected = 0 if parameter.ndim <= 1 or name.startswith("cls_token") else 0.1
-        assert decay[id(parameter)] == expected, name
+    assert set(decay) == set(map(id, network.parameters()))
+    for parameter_name, parameter in network.named_parameters():
+        # CoaT's class tokens are no matrices either, though they have three dimensions; timm names them, and so it
+        # does CoAtNet's tables of relative positions.
+        undecayed = parameter.ndim <= 1 or parameter_name.startswith("cls_token") or "rel_pos" in parameter_name
+        assert decay[id(parameter)] == (0 if undecayed else 0.1), parameter_name
     for group in optimizer.param_groups:
         assert (group["lr"], group["betas"], group["lr_scale"]) == (1e-5, (0.9, 0.999), 1)
 

@@ -15,13 +15,7 @@ from hep2flow.learning.randomness import seeded
 from hep2flow.learning.step import Step
 from hep2flow.recipe import Recipe, load_recipe
 
-from .builders import CPU, tiny
-
-
-def batch_of(size: int, side: int) -> Batch:
-    random = torch.Generator().manual_seed(size)
-    images = torch.randn(size, 3, side, side, generator=random)
-    return Batch(images, torch.empty(size, 0), torch.arange(size) % 6)
+from .builders import CPU, batch_of, tiny, unmixed
 
 
 def weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -59,7 +53,7 @@ def test_convnext_step_is_mixup_soft_cross_entropy_and_adam() -> None:
 
     step = Step(network, recipe, 6, CPU)
     with seeded(seed):
-        told = step(batch._replace(images=batch.images.clone()))
+        told = step(unmixed(batch))
     torch.testing.assert_close(told, loss.detach(), rtol=1e-5, atol=1e-6)
     for name, now in weights(network).items():
         # Adam's first step: mean and square of the gradient, both corrected for their start at 0.
@@ -122,7 +116,7 @@ def moved(recipe: Recipe, batch: Batch, updates: int = 1) -> torch.nn.Module:
     step = Step(network, recipe, 6, CPU)
     for update in range(updates):
         with seeded(update):
-            assert torch.isfinite(step(batch._replace(images=batch.images.clone())))
+            assert torch.isfinite(step(unmixed(batch)))
     return network
 
 

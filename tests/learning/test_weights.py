@@ -72,6 +72,22 @@ def test_measurements_may_come_and_go_between_trainings(source: str, target: str
             assert torch.equal(tensor, body[name.removeprefix("backbone.")])
 
 
+@pytest.mark.parametrize(("source", "target"), [("[radius]", "[intensity]"), ("[radius,area]", "[area,radius]")])
+def test_a_head_that_weighed_other_measurements_is_replaced(source: str, target: str, tmp_path: Path) -> None:
+    _, path = checkpoint(tiny(f"model.aux_features={source}"), SIX, tmp_path)
+    network = build_network(tiny(f"model.aux_features={target}").model, 6)
+    assert "head.fc.weight" in load_weights(network, path, "weights", SIX)
+
+
+def test_a_head_of_the_same_patterns_and_measurements_is_kept(tmp_path: Path) -> None:
+    recipe = tiny("model.aux_features=[radius,area]")
+    source, path = checkpoint(recipe, SIX, tmp_path)
+    network = build_network(recipe.model, 6)
+    assert load_weights(network, path, "weights", SIX) == []
+    for name, tensor in source.state_dict().items():
+        assert torch.equal(network.state_dict()[name], tensor)
+
+
 def test_norms_that_timm_leaves_out_of_a_hub_file_are_left_out_here(tmp_path: Path) -> None:
     """timm's ``checkpoint_filter_fn``: CoaT's published files hold norms that its network has no more."""
     recipe = load_recipe("coat-mini", "laptop")
