@@ -250,8 +250,12 @@ class Eval(Section):
 
 
 class Resources(Section):
-    """What a training asks of the Ray cluster."""
+    """What a training asks of the Ray cluster.
 
+    workers: processes that share each batch; the batch stays ``train.batch_size`` cells, all together
+    """
+
+    workers: int = Field(default=1, ge=1)
     cpus_per_worker: int = Field(default=1, ge=1)
     gpus_per_worker: int = Field(default=0, ge=0)
 

@@ -12,7 +12,7 @@ from hep2flow.cells import encode_png
 from hep2flow.learning.batch import Batch
 from hep2flow.learning.checkpoint import Description
 from hep2flow.learning.data import CellSet
-from hep2flow.learning.loop import Epoch, Progress, fit
+from hep2flow.learning.loop import BEST, Epoch, Progress, fit
 from hep2flow.learning.model import build_network
 from hep2flow.recipe import Recipe, load_recipe
 
@@ -80,16 +80,15 @@ def trained(
 
     if watch is not None:
         watch(network)
-    checkpoint = folder / "best.safetensors"
     fit(
         network,
         recipe,
         cell_set(recipe),
         cell_set(recipe, 7, training=False),
         Description(recipe, PATTERNS, 8),
-        checkpoint,
+        folder,
         device=CPU,
         on_epoch=on_epoch,
         on_batch=batches.append,
     )
-    return epochs, batches, checkpoint
+    return epochs, batches, folder / BEST

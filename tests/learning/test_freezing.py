@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hep2flow.errors import UserError
+from hep2flow.learning.augment import BatchMixer
 from hep2flow.learning.freezing import TOP, Freezing, check_freezing, stage_of, stages
 from hep2flow.learning.model import build_network, head_parameters
 from hep2flow.learning.step import Step
@@ -35,12 +36,12 @@ def test_a_training_step_moves_what_is_not_frozen_and_nothing_else(network: str,
     for freeze, still in (("backbone", {0, 1, 2, 3, 4, TOP}), ("stages:2", {0, 1, 2}), ("none", set())):
         recipe = of(network, f"optim.freeze={freeze}", f"model.aux_features={features}")
         built = build_network(recipe.model, 2)
-        step = Step(built, recipe, 2, CPU)
+        step = Step(built, recipe, CPU)
         built.train()
         Freezing(built, recipe.optim).before_epoch(1)
         before = {name: tensor.clone() for name, tensor in built.state_dict().items()}
         (batch,) = cell_set(recipe, 6).batches([[(1, index, 0) for index in range(6)]])
-        step(batch)
+        step(BatchMixer(recipe, 2)(batch))
         head = {id(parameter) for parameter in head_parameters(getattr(built, "backbone", built))}
         for name, parameter in built.named_parameters():
             stage = stage_of(name.removeprefix("backbone."))

@@ -83,4 +83,4 @@ def test_balanced_draws_make_every_pattern_equally_likely() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 10])
 def test_ordered_keys_hold_every_cell_once(count: int) -> None:
-    assert [index for batch in ordered_keys(count, 4) for _, index, _ in batch] == list(range(count))
+    assert [index for batch in ordered_keys(range(count), 4) for _, index, _ in batch] == list(range(count))

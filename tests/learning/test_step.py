@@ -9,13 +9,19 @@ import pytest
 import torch
 from torch.nn import functional
 
+from hep2flow.learning.augment import BatchMixer
 from hep2flow.learning.batch import Batch
 from hep2flow.learning.model import build_network, timm_network
 from hep2flow.learning.randomness import seeded
 from hep2flow.learning.step import Step
 from hep2flow.recipe import Recipe, load_recipe
 
-from .builders import CPU, batch_of, tiny, unmixed
+from .builders import CPU, batch_of, tiny
+
+
+def mixed(recipe: Recipe, batch: Batch) -> Batch:
+    """The batch as the loop hands it to a step; the images given stay as they are."""
+    return BatchMixer(recipe, 6)(batch._replace(images=batch.images.clone()))
 
 
 def weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -51,9 +57,9 @@ def test_convnext_step_is_mixup_soft_cross_entropy_and_adam() -> None:
     loss = -(targets * (logits - logits.logsumexp(1, keepdim=True))).sum(1).mean()
     gradient = gradients(network, loss)
 
-    step = Step(network, recipe, 6, CPU)
+    step = Step(network, recipe, CPU)
     with seeded(seed):
-        told = step(unmixed(batch))
+        told = step(mixed(recipe, batch))
     torch.testing.assert_close(told, loss.detach(), rtol=1e-5, atol=1e-6)
     for name, now in weights(network).items():
         # Adam's first step: mean and square of the gradient, both corrected for their start at 0.
@@ -96,8 +102,8 @@ def test_coat_step_is_binary_cross_entropy_and_adamp(name: str) -> None:
     loss = functional.binary_cross_entropy_with_logits(logits, targets)
     gradient = gradients(network, loss)
 
-    step = Step(network, recipe, 6, CPU)
-    told = step(batch)
+    step = Step(network, recipe, CPU)
+    told = step(mixed(recipe, batch))
     torch.testing.assert_close(told, loss.detach(), rtol=1e-5, atol=1e-6)
     undecayed = timm_network(network).no_weight_decay()  # type: ignore[operator]
     different = 0
@@ -113,10 +119,10 @@ def test_coat_step_is_binary_cross_entropy_and_adamp(name: str) -> None:
 def moved(recipe: Recipe, batch: Batch, updates: int = 1) -> torch.nn.Module:
     torch.manual_seed(0)
     network = build_network(recipe.model, 6).train()
-    step = Step(network, recipe, 6, CPU)
+    step = Step(network, recipe, CPU)
     for update in range(updates):
         with seeded(update):
-            assert torch.isfinite(step(unmixed(batch)))
+            assert torch.isfinite(step(mixed(recipe, batch)))
     return network
 
 
@@ -150,10 +156,10 @@ def test_the_average_follows_the_weights_as_timm_says() -> None:
     recipe = tiny("train.ema=0.9", "optim.lr=0.1")
     torch.manual_seed(0)
     network = build_network(recipe.model, 6).train()
-    step = Step(network, recipe, 6, CPU)
+    step = Step(network, recipe, CPU)
     timms = ModelEmaV3(network, decay=0.9, use_warmup=True)
     for update in range(1, 4):
-        step(batch_of(6, 64))
+        step(mixed(recipe, batch_of(6, 64)))
         timms.update(network, step=update)
     assert step.candidate is not network
     for name, tensor in timms.module.state_dict().items():
@@ -183,18 +189,18 @@ def test_fp16_scales_its_loss_and_the_others_do_not() -> None:
     """The scaling itself wants a GPU."""
     for precision, scaled in (("fp32", False), ("bf16", False), ("fp16", torch.cuda.is_available())):
         recipe = tiny(f"train.precision={precision}", "resources.gpus_per_worker=1")
-        step = Step(build_network(recipe.model, 6), recipe, 6, torch.device("cuda" if scaled else "cpu"))
+        step = Step(build_network(recipe.model, 6), recipe, torch.device("cuda" if scaled else "cpu"))
         assert step.scaler.is_enabled() is (precision == "fp16")
 
 
 def test_a_loss_that_is_no_number_changes_nothing() -> None:
     recipe = tiny()
     network = build_network(recipe.model, 6).train()
-    step = Step(network, recipe, 6, CPU)
+    step = Step(network, recipe, CPU)
     before = weights(network)
     batch = batch_of(6, 64)
     batch.images[0, 0, 0, 0] = float("nan")
-    assert not torch.isfinite(step(batch))
+    assert not torch.isfinite(step(mixed(recipe, batch)))
     assert step.updates == 0
     for name, now in weights(network).items():
         assert torch.equal(now, before[name])

@@ -6,11 +6,14 @@ import tempfile
 from pathlib import Path
 
 import ray
-from ray.train import RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from hep2flow.distributed.worker import TrainingSpec, work
+from hep2flow.distributed.worker import TrainingSpec, forget_refusal, refusal, work
 from hep2flow.errors import UserError
+from hep2flow.store.s3 import open_store
+
+MAX_FAILURES = 3  # of workers; each goes on from the last epoch
 
 
 def run_training(spec: TrainingSpec) -> None:
@@ -25,7 +28,7 @@ def run_training(spec: TrainingSpec) -> None:
             work,
             train_loop_config=spec.model_dump(mode="json"),
             scaling_config=ScalingConfig(
-                num_workers=1,
+                num_workers=resources.workers,
                 use_gpu=resources.gpus_per_worker > 0,
                 resources_per_worker={
                     "CPU": resources.cpus_per_worker,
@@ -33,12 +36,23 @@ def run_training(spec: TrainingSpec) -> None:
                 },
             ),
             # Ray's storage holds nothing that is needed tomorrow: results go to our own store.
-            run_config=RunConfig(name=Path(spec.prefix).name, storage_path=scratch),
+            run_config=RunConfig(
+                name=Path(spec.prefix).name,
+                storage_path=scratch,
+                failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            ),
         )
+        store = open_store(spec.store)
+        forget_refusal(store, spec.prefix)
         try:
             trainer.fit()
-        except ray.train.TrainingFailedError as error:
-            raise _mendable(error) from error
+        except ray.train.TrainingFailedError:
+            if refusal(store, spec.prefix) is None:
+                raise
+        refused = refusal(store, spec.prefix)
+        if refused is not None:
+            forget_refusal(store, spec.prefix)
+            raise UserError(refused)
 
 
 def _check_cluster(cpus: int, gpus: int) -> None:
@@ -49,16 +63,3 @@ def _check_cluster(cpus: int, gpus: int) -> None:
                 f"{key}: the recipe asks for {want} {kind}s on a worker, the Ray cluster has {have.get(kind, 0):g}; "
                 f"give it more, or --set {key}={int(have.get(kind, 0))}"
             )
-
-
-def _mendable(error: BaseException) -> BaseException:
-    """The worker's own UserError inside Ray's wrapping, else Ray's error."""
-    failures = list(getattr(error, "worker_failures", {}).values())
-    for failure in failures:
-        cause: BaseException | None = failure
-        while cause is not None:
-            if isinstance(cause, UserError):
-                return UserError(str(cause))
-            inner = getattr(cause, "cause", None) or cause.__cause__
-            cause = inner if inner is not cause else None
-    return error

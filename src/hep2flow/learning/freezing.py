@@ -65,16 +65,20 @@ class Freezing:
         self.frozen = [(stage, parameter) for stage, parameter in bodily if stage <= highest]
         self.parts = sorted({stage for stage, _ in self.frozen})
 
-    def before_epoch(self, epoch: int) -> None:
+    def before_epoch(self, epoch: int) -> bool:
         """Freeze what epoch number ``epoch`` (from 1) freezes; to be called after ``network.train()``.
 
+        Returns whether other parameters move than before.
         Batch norms of frozen parts keep their statistics too.
         """
         moving = (epoch - 1) // self.every if self.every is not None else 0
         still = self.parts[: max(len(self.parts) - moving, 0)]
+        changed = False
         for stage, parameter in self.frozen:
+            changed |= parameter.requires_grad == (stage in still)
             parameter.requires_grad_(stage not in still)
         for module in self.model.modules():
             own = list(module.parameters(recurse=False))
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and own:
                 module.train(any(parameter.requires_grad for parameter in own))
+        return changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -12,16 +13,21 @@ from typing import Any
 import torch
 
 from hep2flow.errors import UserError
+from hep2flow.learning.augment import BatchMixer
 from hep2flow.learning.checkpoint import Description, save_checkpoint
 from hep2flow.learning.data import CellSet
 from hep2flow.learning.freezing import Freezing
 from hep2flow.learning.losses import build_loss
 from hep2flow.learning.model import WithFeatures, timm_network
 from hep2flow.learning.optim import LearningRate
-from hep2flow.learning.randomness import derived_seed, seeded
+from hep2flow.learning.randomness import seeded
+from hep2flow.learning.ranks import Ranks
 from hep2flow.learning.sampling import cells_per_epoch, ordered_keys, training_keys
+from hep2flow.learning.state import load_state, save_state
 from hep2flow.learning.step import Step
 from hep2flow.recipe import Recipe
+
+BEST, METRICS, STATE = "best.safetensors", "metrics.jsonl", "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -93,51 +99,65 @@ def fit(
     training: CellSet,
     validation: CellSet,
     description: Description,
-    checkpoint: Path,
+    folder: Path,
     *,
     device: torch.device,
     on_epoch: Callable[[Epoch], None],
     on_batch: Callable[[Progress], None],
 ) -> Epoch:
-    """Train the network and keep its best epoch at ``checkpoint``; returns that epoch.
+    """Train the network; returns the best epoch, whose network is ``best.safetensors`` in ``folder``.
 
-    on_epoch, on_batch: told of each; exceptions they raise end the training.
+    folder: after every epoch it also holds ``metrics.jsonl`` and, but for the last, ``state.safetensors``; a training whose
+            folder has a state goes on from there, and ends as if it had never stopped. Only the first of several workers
+            writes; all of them have to find the same state
+    on_epoch, on_batch: told of each, on every worker; exceptions they raise end the training
+
     Raises UserError where the loss is no longer a number, naming the batch's cells.
     """
-    train, length = recipe.train, plan(recipe, training.labels)
+    train, length, ranks = recipe.train, plan(recipe, training.labels), Ranks.current()
     if isinstance(network, WithFeatures):
         network.head.standardise(training.features)
     if recipe.model.gradient_checkpointing:
         timm_network(network).set_grad_checkpointing()  # type: ignore[operator]
-    step = Step(network.to(device), recipe, len(description.labels), device)
+    step = Step(network.to(device), recipe, device, ranks)
     rate = LearningRate(step.optimizer, recipe, length.updates, length.updates_per_epoch)
-    freezing = Freezing(network, recipe.optim)
-    torch.manual_seed(derived_seed(train.seed, "network noise"))  # stochastic depth and dropout
+    freezing, mixer = Freezing(network, recipe.optim), BatchMixer(recipe, len(description.labels))
+    state = folder / STATE
+    history = [Epoch(**entry) for entry in load_state(state, step)] if state.exists() else []
 
-    best: Epoch | None = None
-    seen, accuracy, learning_rate = 0, None, 0.0
-    started = time.monotonic()
-    for epoch in range(1, length.epochs + 1):
+    seen, learning_rate = 0, 0.0
+    accuracy = next((epoch.val_accuracy for epoch in reversed(history) if epoch.val_accuracy is not None), None)
+    before, started = history[-1].seconds if history else 0.0, time.monotonic()
+    first = len(history) + 1
+    for epoch in range(first, length.epochs + 1):
         network.train()
-        freezing.before_epoch(epoch)
-        total = torch.zeros((), device=device)
+        if freezing.before_epoch(epoch) or epoch == first:
+            step.connect()
+        total = torch.zeros((), device=device, dtype=torch.float64)
         epoch_cells, epoch_started = 0, time.monotonic()
-        keys = training_keys(training.labels, epoch, train.batch_size, train.seed, train.sampler)
-        keys = keys[: length.updates - step.updates]
-        for number, batch in enumerate(training.batches(keys, train.loader_workers)):
+        batches = training_keys(training.labels, epoch, train.batch_size, train.seed, train.sampler)
+        batches = batches[: length.updates - step.updates]
+        shares = [ranks.share(keys) for keys in batches]
+        # A worker without a cell of a batch takes one that counts for nothing.
+        loaded = training.batches(
+            [mine or keys[:1] for mine, keys in zip(shares, batches, strict=True)], train.loader_workers
+        )
+        for number, (batch, mine, keys) in enumerate(zip(loaded, shares, batches, strict=True)):
             learning_rate = rate.before_update(step.updates)
-            with seeded(train.seed, epoch, "batch", number):
-                loss = step(batch)
+            with seeded(train.seed, epoch, "mixing", number):
+                mixed = mixer(batch)
+            # Stochastic depth and dropout: each worker its own.
+            with seeded(train.seed, epoch, "noise", number, ranks.rank, device=device):
+                loss = step(mixed, len(keys) if mine else 0)
             if not torch.isfinite(loss):
-                cells = ", ".join(training.ids[index] for _, index, _ in keys[number][:8])
+                cells = ", ".join(training.ids[index] for _, index, _ in keys[:8])
                 raise UserError(
                     f"training diverged: the loss is {float(loss)} at epoch {epoch}, update {step.updates + 1} "
                     f"(cells {cells}, …); lower optim.lr or set train.clipping"
                 )
-            size = len(batch.labels)
-            total += loss * size
-            epoch_cells += size
-            seen += size
+            total += loss.double() * len(keys)
+            epoch_cells += len(keys)
+            seen += len(keys)
             elapsed = time.monotonic() - started
             on_batch(
                 Progress(
@@ -148,16 +168,13 @@ def fit(
                     train_loss=float(total) / epoch_cells,
                     val_accuracy=accuracy,
                     images_per_second=seen / elapsed,
-                    seconds_left=elapsed / step.updates * (length.updates - step.updates),
+                    seconds_left=elapsed / seen * (length.updates - step.updates) * len(batches[0]),
                 )
             )
         images_per_second = epoch_cells / (time.monotonic() - epoch_started)
         val_loss = None
         if epoch % train.validate_every == 0 or epoch == length.epochs:
             val_loss, accuracy = validate(step.candidate, validation, recipe, device)
-        is_best = val_loss is not None and (
-            best is None or (accuracy, -val_loss) > (best.val_accuracy, -(best.val_loss or 0.0))
-        )
         record = Epoch(
             epoch=epoch,
             updates=step.updates,
@@ -166,26 +183,51 @@ def fit(
             val_accuracy=accuracy if val_loss is not None else None,
             learning_rate=learning_rate,
             images_per_second=images_per_second,
-            seconds=time.monotonic() - started,
-            best=is_best,
+            seconds=before + time.monotonic() - started,
+            best=val_loss is not None and _better(accuracy, val_loss, best_of(history)),
         )
-        if is_best:
-            save_checkpoint(checkpoint, step.candidate, description)
-            best = record
+        history.append(record)
+        if ranks.first:
+            _write(folder, step, history, description, last=epoch == length.epochs)
         on_epoch(record)
+    best = best_of(history)
     assert best is not None, "the last epoch is always validated"
     return best
 
 
+def best_of(history: list[Epoch]) -> Epoch | None:
+    """The epoch whose network is kept: the last of those that were the best so far."""
+    return next((epoch for epoch in reversed(history) if epoch.best), None)
+
+
+def _better(accuracy: float | None, loss: float, best: Epoch | None) -> bool:
+    return best is None or (accuracy, -loss) > (best.val_accuracy, -(best.val_loss or 0.0))
+
+
+def _write(folder: Path, step: Step, history: list[Epoch], description: Description, *, last: bool) -> None:
+    if history[-1].best:
+        save_checkpoint(folder / BEST, step.candidate, description)
+    lines = [epoch.to_dict() for epoch in history]
+    (folder / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    if last:
+        (folder / STATE).unlink(missing_ok=True)
+    else:
+        save_state(folder / STATE, step, lines)
+
+
 @torch.inference_mode()
 def validate(network: torch.nn.Module, cells: CellSet, recipe: Recipe, device: torch.device) -> tuple[float, float]:
-    """Mean loss on hard labels, and accuracy, over the cells; no augmentation, no TTA."""
+    """Mean loss on hard labels, and accuracy, over the cells; no augmentation, no TTA.
+
+    Each worker looks at its own cells, every cell once; all return the same.
+    """
     network.eval()
-    loss_of = build_loss(recipe.loss)
+    loss_of, ranks = build_loss(recipe.loss), Ranks.current()
     loss, correct = 0.0, 0
-    for batch in cells.batches(ordered_keys(len(cells), recipe.eval.batch_size)):
+    for batch in cells.batches(ordered_keys(range(ranks.rank, len(cells), ranks.size), recipe.eval.batch_size)):
         logits, labels = network(*batch.inputs(device)).float().cpu(), batch.labels
         targets = torch.nn.functional.one_hot(labels, logits.shape[1]).float()
         loss += float(loss_of(logits, targets)) * len(labels)
         correct += int((logits.argmax(1) == labels).sum())
-    return loss / len(cells), correct / len(cells)
+    sums = ranks.total(torch.tensor([loss, correct], dtype=torch.float64, device=device)).tolist()
+    return sums[0] / len(cells), sums[1] / len(cells)

@@ -28,7 +28,7 @@ def predict(
     network.eval()
     plain, augmented = [], []
     done = 0
-    for batch in cells.batches(ordered_keys(len(cells), recipe.eval.batch_size)):
+    for batch in cells.batches(ordered_keys(range(len(cells)), recipe.eval.batch_size)):
         images, *features = batch.inputs(device)
         # The first view is the cell as it is; its measurements do not turn with it.
         views = dihedral_views(images) if recipe.eval.tta == "dihedral" else iter([images])

@@ -17,9 +17,10 @@ def derived_seed(*parts: object) -> int:
 
 
 @contextmanager
-def seeded(*parts: object) -> Iterator[None]:
+def seeded(*parts: object, device: torch.device | None = None) -> Iterator[None]:
     """Run a block with torch's, numpy's and Python's generators seeded from ``parts``; their states come back after it.
 
+    device: a GPU whose generator is seeded as well; its state does not come back
     torchvision and timm draw from the global generators, this makes each draw a function of (seed, epoch, cell).
     """
     seed = derived_seed(*parts)
@@ -27,6 +28,8 @@ def seeded(*parts: object) -> Iterator[None]:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
+    if device is not None and device.type == "cuda":
+        torch.cuda.manual_seed(seed)
     try:
         yield
     finally:

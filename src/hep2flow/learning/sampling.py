@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -45,10 +46,10 @@ def training_keys(labels: torch.Tensor, epoch: int, batch_size: int, seed: int, 
     return [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
 
 
-def ordered_keys(count: int, batch_size: int) -> list[list[Key]]:
-    """Every cell once, in order."""
-    keys: list[Key] = [(0, index, 0) for index in range(count)]
-    return [keys[start : start + batch_size] for start in range(0, count, batch_size)]
+def ordered_keys(indices: Iterable[int], batch_size: int) -> list[list[Key]]:
+    """These cells, each once, in order."""
+    keys: list[Key] = [(0, index, 0) for index in indices]
+    return [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
 
 
 def _drawn(labels: Integers, sampler: Sampler, random: np.random.Generator) -> Integers:

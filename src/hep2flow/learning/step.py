@@ -1,14 +1,18 @@
-"""One update of the network on one batch."""
+"""One update of the network on one batch, alone or together with other workers."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import cast
+
 import torch
 from timm.utils import ModelEmaV3
+from torch.nn.parallel import DistributedDataParallel
 
-from hep2flow.learning.augment import BatchMixer
 from hep2flow.learning.batch import Batch
 from hep2flow.learning.losses import build_loss
 from hep2flow.learning.optim import build_optimizer
+from hep2flow.learning.ranks import Ranks
 from hep2flow.recipe import Recipe
 
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -20,46 +24,62 @@ class Step:
     network:   on its device already
     optimizer: of all its parameters, frozen or not
     average:   the exponential moving average of the weights, None without
+    updates:   how many were made
     """
 
-    def __init__(self, network: torch.nn.Module, recipe: Recipe, classes: int, device: torch.device) -> None:
+    def __init__(
+        self, network: torch.nn.Module, recipe: Recipe, device: torch.device, ranks: Ranks | None = None
+    ) -> None:
         train = recipe.train
-        self.train, self.device = train, device
+        self.train, self.device, self.ranks = train, device, ranks or Ranks()
         self.layout = torch.channels_last if train.channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.layout)
         self.optimizer = build_optimizer(network, recipe.optim)
-        self.mixer, self.loss = BatchMixer(recipe, classes), build_loss(recipe.loss)
+        self.loss = build_loss(recipe.loss)
         self.average = ModelEmaV3(network, decay=train.ema, use_warmup=True) if train.ema is not None else None
-        self.forward = torch.compile(network) if train.compile else network
+        self.compiled: torch.nn.Module = cast("torch.nn.Module", torch.compile(network)) if train.compile else network
         # fp16 gradients of small losses would vanish; the others have float32's range.
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16")
         self.updates = 0
+        self.forward: torch.nn.Module = self.compiled
+
+    def connect(self) -> None:
+        """Let several workers share their gradients; to be called before the first update, and whenever others move."""
+        self.forward = self.compiled if self.ranks.size == 1 else DistributedDataParallel(self.compiled)
 
     @property
     def candidate(self) -> torch.nn.Module:
         """The network that is validated and kept: the averaged one where there is one."""
         return self.network if self.average is None else self.average.module
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
-        """Mix the batch, learn from it, and return its mean loss, a scalar on the device.
+    def __call__(self, batch: Batch, whole: int | None = None) -> torch.Tensor:
+        """Learn from a mixed batch and return its mean loss, a scalar on the device, the same on every worker.
 
-        Nothing is learnt where the loss is no finite number: the caller has to look. Mixing draws from the global
-        generators, on the host and on the whole batch, before it is cut for accumulation.
+        batch: this worker's share, labels as soft targets
+        whole: cells in the batch, all workers together; 0 where the share is a stand-in that counts for nothing, because
+               there are fewer cells than workers and every worker has to take part
+        Nothing is learnt where the loss is no finite number: the caller has to look.
         """
-        mixed = self.mixer(batch)
-        inputs = mixed.inputs(self.device, self.layout)
-        targets = mixed.labels.to(self.device, non_blocking=True)
+        whole = len(batch.labels) if whole is None else whole
+        tensors = (*batch.inputs(self.device, self.layout), batch.labels.to(self.device, non_blocking=True))
+        parts = list(zip(*(tensor.chunk(self.train.accumulation) for tensor in tensors), strict=True))
         loss = torch.zeros((), device=self.device)
-        for *some, some_targets in zip(
-            *(tensor.chunk(self.train.accumulation) for tensor in (*inputs, targets)), strict=True
-        ):
-            with torch.autocast(self.device.type, AUTOCAST[self.train.precision], self.train.precision != "fp32"):
-                part = self.loss(self.forward(*some), some_targets) * (len(some_targets) / len(targets))
-            self.scaler.scale(part).backward()
+        for number, (*some, targets) in enumerate(parts, start=1):
+            share = len(targets) / whole if whole else 0.0
+            with self._apart() if number < len(parts) else nullcontext():
+                with torch.autocast(self.device.type, AUTOCAST[self.train.precision], self.train.precision != "fp32"):
+                    part = self.loss(self.forward(*some), targets) * share
+                # The workers' gradients are averaged; their sum is wanted.
+                self.scaler.scale(part * self.ranks.size).backward()
             loss += part.detach()
+        loss = self.ranks.total(loss)
         if torch.isfinite(loss):
             self._update()
         return loss
+
+    def _apart(self) -> AbstractContextManager[None]:
+        """Gradients of all parts but the last stay with their worker."""
+        return self.forward.no_sync() if isinstance(self.forward, DistributedDataParallel) else nullcontext()
 
     def _update(self) -> None:
         if self.train.clipping is not None:

@@ -1,0 +1,78 @@
+"""Everything the next epoch depends on, as one safetensors file: what a training goes on from.
+
+No state of a random generator is in it: every draw is a function of (seed, epoch, batch or cell, rank), and so is the
+learning rate of the update's number.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from hep2flow.errors import UserError
+from hep2flow.learning.step import Step
+
+METADATA = "hep2flow-state"
+
+
+def save_state(path: Path, step: Step, history: list[dict[str, Any]]) -> None:
+    """Write network, average, optimizer, scaler and history; to a temporary name first, then renamed.
+
+    history: JSON-able, one entry per epoch so far
+    """
+    optimizer = step.optimizer.state_dict()["state"]
+    plain = {
+        str(index): {name: value for name, value in of_one.items() if not torch.is_tensor(value)}
+        for index, of_one in optimizer.items()
+    }
+    tensors = {f"network.{name}": tensor for name, tensor in step.network.state_dict().items()}
+    if step.average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in step.average.module.state_dict().items()}
+    tensors |= {
+        f"optimizer.{index}.{name}": value
+        for index, of_one in optimizer.items()
+        for name, value in of_one.items()
+        if torch.is_tensor(value)
+    }
+    facts = {"updates": step.updates, "history": history, "optimizer": plain, "scaler": step.scaler.state_dict()}
+    temporary = path.with_name(path.name + ".tmp")
+    # Cloned, because CoaT's blocks share tensors under several names and safetensors stores each name on its own.
+    save_file(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
+        temporary,
+        metadata={METADATA: json.dumps(facts, sort_keys=True)},
+    )
+    temporary.replace(path)
+
+
+def load_state(path: Path, step: Step) -> list[dict[str, Any]]:
+    """Put a state back into a step made of the same recipe; returns the history."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})[METADATA])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{path.name}: is no state of a training ({error}); delete the training's resume folder to start anew"
+        ) from error
+
+    def part(prefix: str) -> dict[str, torch.Tensor]:
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+    step.network.load_state_dict(part("network."))
+    if step.average is not None:
+        step.average.module.load_state_dict(part("average."))
+    state: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in facts["optimizer"].items()}
+    for name, tensor in part("optimizer.").items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    step.optimizer.load_state_dict({"state": state, "param_groups": step.optimizer.state_dict()["param_groups"]})
+    step.scaler.load_state_dict(facts["scaler"]) if step.scaler.is_enabled() else None
+    step.updates = int(facts["updates"])
+    history: list[dict[str, Any]] = facts["history"]
+    return history
