@@ -40,7 +40,7 @@ def test_one_against_all_scores_become_a_distribution() -> None:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_labels_are_smoothed_once_whichever_the_loss(smoothing: float) -> None:
-    """timm's ``BinaryCrossEntropy`` smooths by .1 of itself unless told not to."""
+    """timm's ``BinaryCrossEntropy`` smooths whole labels by .1 unless told not to."""
     logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
     batch = Batch(torch.zeros(2, 3, 8, 8), torch.empty(2, 0), torch.tensor([0, 2]))
     mixer = BatchMixer(tiny("batch.mixup=0", "batch.cutmix=0", f"batch.label_smoothing={smoothing}"), 3)

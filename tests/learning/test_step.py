@@ -39,55 +39,99 @@ def full_size(name: str) -> tuple[Recipe, torch.nn.Module]:
     return recipe, build_network(recipe.model, 6).train()
 
 
+def mixed_by_hand(batch: Batch, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and soft targets as the paper's mixup .8, cutmix 1 and smoothing .1 make them of three draws."""
+    size, side = len(batch.images), batch.images.shape[-1]
+    images, mirrored = batch.images.clone(), batch.images.flip(0)
+    with seeded(seed):
+        np.random.rand()  # whether to mix at all: always
+        if np.random.rand() < 0.5:
+            cut = int(side * math.sqrt(1 - np.random.beta(1.0, 1.0)))
+            y, x = np.random.randint(0, side), np.random.randint(0, side)
+            rows = slice(max(y - cut // 2, 0), min(y + (cut + 1) // 2, side))
+            columns = slice(max(x - cut // 2, 0), min(x + (cut + 1) // 2, side))
+            images[:, :, rows, columns] = mirrored[:, :, rows, columns]
+            share = 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / side**2
+        else:
+            share = float(np.random.beta(0.8, 0.8))
+            images = share * images + (1 - share) * mirrored
+    targets = torch.full((size, 6), 0.1 / 6)
+    targets[torch.arange(size), batch.labels] += 0.9
+    return images, share * targets + (1 - share) * targets.flip(0)
+
+
+def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return -(targets * logits.log_softmax(1)).sum(1).mean()
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015), algorithm 1, of one parameter, with the paper's betas (.9, .999)."""
+
+    def __init__(self) -> None:
+        self.mean: torch.Tensor | float = 0.0
+        self.square: torch.Tensor | float = 0.0
+        self.updates = 0
+
+    def direction(self, gradient: torch.Tensor, nesterov: bool = False) -> torch.Tensor:
+        """What the rate is multiplied with."""
+        self.updates += 1
+        self.mean = 0.9 * self.mean + 0.1 * gradient
+        self.square = 0.999 * self.square + 0.001 * gradient**2
+        momentum = 0.9 * self.mean + 0.1 * gradient if nesterov else self.mean
+        scale = (self.square / (1 - 0.999**self.updates)).sqrt() + 1e-8
+        return momentum / (1 - 0.9**self.updates) / scale
+
+
+def adamp(
+    before: torch.Tensor, gradient: torch.Tensor, direction: torch.Tensor, rate: float, decay: float
+) -> torch.Tensor:
+    """A step of AdamP (Heo et al. 2021, algorithm 2) with timm's choices: Nesterov, weight-decay ratio 0.01.
+
+    Its authors' code is without Nesterov and has a ratio of 0.1; the paper does not say which it took.
+    """
+    update, ratio = direction, 1.0
+    if before.ndim > 1:
+        for rows in (before.shape[0], 1):
+            w, g, u = (tensor.reshape(rows, -1) for tensor in (before, gradient, update))
+            cosine = (functional.normalize(g, dim=1) * functional.normalize(w, dim=1)).sum(1).abs()
+            if float(cosine.max()) < 0.1 / math.sqrt(w.shape[1]):
+                across = w / (w.norm(dim=1, keepdim=True) + 1e-8)
+                update = (u - across * (across * u).sum(1, keepdim=True)).reshape(before.shape)
+                ratio = 0.01
+                break
+    return before * (1 - rate * decay * ratio) - rate * update
+
+
+def compare(now: torch.Tensor, expected: torch.Tensor, gradient: torch.Tensor, rate: float) -> int:
+    """Equal to float32's rounding and a thousandth of the rate, where the gradient's sign is no matter of rounding.
+
+    Returns how many weights that are.
+    """
+    clear = gradient.abs() > 1e-4 * gradient.abs().max()
+    torch.testing.assert_close(now[clear], expected[clear], rtol=1e-6, atol=1e-7 + rate / 1000)
+    return int(clear.sum())
+
+
 def test_convnext_step_is_mixup_soft_cross_entropy_and_adam() -> None:
     """Paper Table 2, column 1, written out: smoothing .1, mixup .8, soft targets, Adam at 4e-6 without decay."""
     recipe, network = full_size("convnext-b")
     batch, seed = batch_of(3, 224), 1
     before = weights(network)
-    with seeded(seed):
-        np.random.rand()  # whether to mix at all
-        drawn = float(np.random.rand())  # below .5 timm picks cutmix
-        share = float(np.random.beta(0.8, 0.8))
-    assert drawn >= 0.5, "this seed mixes the whole image"
-    targets = torch.full((3, 6), 0.1 / 6)
-    targets[torch.arange(3), batch.labels] += 0.9
-    targets = share * targets + (1 - share) * targets.flip(0)
-    images = share * batch.images + (1 - share) * batch.images.flip(0)
-    logits = network(images)
-    loss = -(targets * (logits - logits.logsumexp(1, keepdim=True))).sum(1).mean()
+    images, targets = mixed_by_hand(batch, seed)
+    assert (images[0] == batch.images[0]).float().mean() < 0.01, "this seed mixes the whole image"
+    loss = soft_cross_entropy(network(images), targets)
     gradient = gradients(network, loss)
 
     step = Step(network, recipe, CPU)
     with seeded(seed):
         told = step(mixed(recipe, batch))
     torch.testing.assert_close(told, loss.detach(), rtol=1e-5, atol=1e-6)
+    compared = 0
     for name, now in weights(network).items():
-        # Adam's first step: mean and square of the gradient, both corrected for their start at 0.
-        expected = before[name] - 4e-6 * gradient[name] / (gradient[name].abs() + 1e-8)
+        compared += compare(now, before[name] - 4e-6 * Adam().direction(gradient[name]), gradient[name], 4e-6)
         # A gradient that is nearly 0 has a sign that rounding decides: one rate either way is all it can do.
-        clear = gradient[name].abs() > 1e-5 * gradient[name].abs().max()
-        torch.testing.assert_close(now[clear], expected[clear], rtol=1e-6, atol=1e-7)
         assert float((now - before[name]).abs().max()) < 4.1e-6 + 1e-6 * float(before[name].abs().max())
-
-
-def adamp(before: torch.Tensor, gradient: torch.Tensor, rate: float, decay: float) -> torch.Tensor:
-    """First step of AdamP (Heo et al. 2021, algorithm 2) with timm's choices: Nesterov, weight-decay ratio 0.01.
-
-    Its authors' code is without Nesterov and has a ratio of 0.1; the paper does not say which it took.
-    """
-    # Nesterov: 0.9 of the mean, which is 0.1 of the gradient, and 0.1 of the gradient; the mean's start at 0 corrected.
-    update = (0.9 * 0.1 + 0.1) / 0.1 * gradient / (gradient.abs() + 1e-8)
-    ratio = 1.0
-    if before.ndim > 1:
-        for rows in (before.shape[0], 1):
-            w, g, u = (tensor.reshape(rows, -1) for tensor in (before, gradient, update))
-            cosine = (functional.normalize(g, dim=1) * functional.normalize(w, dim=1)).sum(1).abs()
-            if float(cosine.max()) < 0.1 / math.sqrt(w.shape[1]):
-                direction = w / (w.norm(dim=1, keepdim=True) + 1e-8)
-                update = (u - direction * (direction * u).sum(1, keepdim=True)).reshape(before.shape)
-                ratio = 0.01
-                break
-    return before * (1 - rate * decay * ratio) - rate * update
+    assert compared > 0.9 * sum(tensor.numel() for tensor in before.values())
 
 
 @pytest.mark.parametrize("name", ["coat-mini", "coatnet-0"])
@@ -96,24 +140,54 @@ def test_coat_step_is_binary_cross_entropy_and_adamp(name: str) -> None:
     recipe, network = full_size(name)
     batch = batch_of(2, 224)
     before = weights(network)
-    logits = network(batch.images)
     targets = functional.one_hot(batch.labels, 6).float()
     # Its value is written out in test_losses; here the rounding has to be the same, to the sign of small gradients.
-    loss = functional.binary_cross_entropy_with_logits(logits, targets)
+    loss = functional.binary_cross_entropy_with_logits(network(batch.images), targets)
     gradient = gradients(network, loss)
 
     step = Step(network, recipe, CPU)
-    told = step(mixed(recipe, batch))
-    torch.testing.assert_close(told, loss.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(step(mixed(recipe, batch)), loss.detach(), rtol=1e-5, atol=1e-6)
     undecayed = timm_network(network).no_weight_decay()  # type: ignore[operator]
-    different = 0
+    compared = 0
     for parameter_name, now in weights(network).items():
-        old = before[parameter_name]
+        old, slope = before[parameter_name], gradient[parameter_name]
         decay = 0.0 if old.ndim <= 1 or parameter_name in undecayed else 0.1
-        expected = adamp(old, gradient[parameter_name], 1e-5, decay)
-        clear = gradient[parameter_name].abs() > 1e-4 * gradient[parameter_name].abs().max()
-        different += int((~torch.isclose(now[clear], expected[clear], rtol=1e-6, atol=2e-7)).sum())
-    assert different == 0
+        compared += compare(now, adamp(old, slope, Adam().direction(slope, nesterov=True), 1e-5, decay), slope, 1e-5)
+    assert compared > 0.9 * sum(tensor.numel() for tensor in before.values())
+
+
+@pytest.mark.parametrize(("name", "small"), [("convnext-b", "convnext_atto"), ("coat-mini", "coat_lite_tiny")])
+def test_later_updates_remember_the_earlier_ones(name: str, small: str) -> None:
+    """Both betas, mixup and cutmix, batches of changing size: each update from the weights that the last one left."""
+    # At the paper's rates what an update remembers is too little to tell from rounding.
+    recipe = load_recipe(
+        name, overrides=[f"model.network={small}", "model.weights=none", "model.image_size=64", "optim.lr=1e-3"]
+    )
+    torch.manual_seed(3)
+    network = build_network(recipe.model, 6).train()
+    step = Step(network, recipe, CPU)
+    adams = {parameter_name: Adam() for parameter_name in weights(network)}
+    undecayed: set[str] = getattr(network, "no_weight_decay", set)()
+    for seed, size in enumerate((6, 5, 1, 6)):
+        batch, before = batch_of(size, 64), weights(network)
+        if name == "convnext-b":
+            images, targets = mixed_by_hand(batch, seed)
+            gradient = gradients(network, soft_cross_entropy(network(images), targets))
+        else:
+            targets = functional.one_hot(batch.labels, 6).float()
+            gradient = gradients(network, functional.binary_cross_entropy_with_logits(network(batch.images), targets))
+        with seeded(seed):
+            step(mixed(recipe, batch))
+        for parameter_name, now in weights(network).items():
+            old, slope = before[parameter_name], gradient[parameter_name]
+            if name == "convnext-b":
+                expected = old - 1e-3 * adams[parameter_name].direction(slope)
+            else:
+                direction = adams[parameter_name].direction(slope, nesterov=True)
+                decay = 0.0 if old.ndim <= 1 or parameter_name in undecayed else 0.1
+                expected = adamp(old, slope, direction, 1e-3, decay)
+            compare(now, expected, slope, 1e-3)
+    assert step.updates == 4
 
 
 def moved(recipe: Recipe, batch: Batch, updates: int = 1) -> torch.nn.Module:
@@ -166,14 +240,13 @@ def test_the_average_follows_the_weights_as_timm_says() -> None:
         assert torch.equal(step.candidate.state_dict()[name], tensor)
 
 
-@pytest.mark.parametrize(
-    ("option", "tolerance"), [("train.channels_last=true", 1e-4), ("model.gradient_checkpointing=true", 0.0)]
-)
-def test_options_of_speed_and_memory_change_no_result(option: str, tolerance: float) -> None:
+def test_the_layout_of_the_pixels_changes_no_result() -> None:
     keys = ("optim.name=sgd", "optim.lr=0.1")
-    plain, other = moved(tiny(*keys), batch_of(6, 64)), moved(tiny(*keys, option), batch_of(6, 64))
+    plain = moved(tiny(*keys), batch_of(6, 64))
+    other = moved(tiny(*keys, "train.channels_last=true"), batch_of(6, 64))
+    assert other.state_dict()["stem.0.weight"].is_contiguous(memory_format=torch.channels_last)
     for name, tensor in plain.state_dict().items():
-        torch.testing.assert_close(other.state_dict()[name], tensor, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(other.state_dict()[name], tensor, rtol=1e-4, atol=1e-4)
 
 
 def test_bf16_learns_nearly_the_same() -> None:
