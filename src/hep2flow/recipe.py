@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hep2flow.errors import UserError
 
@@ -249,15 +249,33 @@ class Eval(Section):
     batch_size: int = Field(default=128, ge=1)
 
 
-class Resources(Section):
-    """What a training asks of the Ray cluster.
+class Workers(Section):
+    """How many workers a training has: as many as the cluster has room for, from ``min`` to ``max``."""
 
-    workers: processes that share each batch; the batch stays ``train.batch_size`` cells, all together
+    min: int = Field(default=1, ge=1)
+    max: int = Field(default=1, ge=1)
+
+
+def _fixed(value: Any) -> Any:
+    """A bare number of workers is a fixed one."""
+    return {"min": value, "max": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class Resources(Section):
+    """What a training asks of the Ray cluster, and what it may lose; no leaf here changes what is learnt but by rounding.
+
+    workers:      processes that share each batch, a number or ``{min, max}``; the batch stays ``train.batch_size`` cells,
+                  all together
+    max_failures: how often a training goes on from its last state after a worker crashed; preempted and lost machines
+                  are not counted
+    keep_states:  how many states of a running training stay in the store, the latest first; all go when it is done
     """
 
-    workers: int = Field(default=1, ge=1)
+    workers: Annotated[Workers, BeforeValidator(_fixed)] = Workers()
     cpus_per_worker: int = Field(default=1, ge=1)
     gpus_per_worker: int = Field(default=0, ge=0)
+    max_failures: int = Field(default=3, ge=0)
+    keep_states: int = Field(default=2, ge=1)
 
 
 SEED_MARK = "-seed-"
@@ -357,6 +375,9 @@ def impossible(recipe: Recipe) -> Iterator[str]:
             f"train.accumulation: {train.accumulation} does not divide train.batch_size {train.batch_size}; "
             f"allowed: {', '.join(divisors)}"
         )
+    workers = recipe.resources.workers
+    if workers.min > workers.max:
+        yield f"resources.workers: min {workers.min} is above max {workers.max}; give one number, or min up to max"
     if train.precision == "fp16" and not recipe.resources.gpus_per_worker:
         yield "train.precision: fp16 needs a GPU (resources.gpus_per_worker of 1); without one allowed: fp32, bf16"
     if schedule.warmup_epochs and schedule.warmup_updates:

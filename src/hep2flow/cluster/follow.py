@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from hep2flow.errors import UserError
 from hep2flow.store import layout
+from hep2flow.store.live import Live
 from hep2flow.store.runs import StageRecord, show_run
 from hep2flow.store.s3 import Store
 
@@ -72,9 +73,8 @@ def followed_training(store: Store, name: str) -> Iterator[Any]:
 
 def live_progress(store: Store, prefix: str) -> dict[str, Any] | None:
     """Where a running training is, as its worker last said; None before its first batch and after its end."""
-    key = f"{prefix}/live/progress.json"
     try:
-        return dict(store.get_json(key)) if store.exists(key) else None
+        return Live(store, prefix).progress()
     except UserError:
         return None
 

@@ -83,30 +83,34 @@ def _wanted(address: Path) -> Path:
 @contextmanager
 def connected() -> Iterator[None]:
     """Connect to ``RAY_ADDRESS``, to the run's shared cluster, or to a local one that ends with the block."""
-    import ray
-
-    if ray.is_initialized():
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         yield
         return
     with ExitStack() as stack:
-        if not os.environ.get("RAY_ADDRESS") and ADDRESS_FILE not in os.environ:
-            stack.enter_context(shared_cluster())
+        if not os.environ.get("RAY_ADDRESS"):
+            if ADDRESS_FILE not in os.environ:
+                stack.enter_context(shared_cluster())
+            _wanted(Path(os.environ[ADDRESS_FILE])).touch()
+        # Seconds in which the cluster starts.
+        import ray
+        import ray.train.torch
+
         address = os.environ.get("RAY_ADDRESS") or _shared_address()
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, TimeoutError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(
-                f"Ray at {address} cannot be reached ({reason}); check RAY_ADDRESS, or unset it to run here"
+                f"Ray at {address} cannot be reached ({reason}); "
+                "check --address or RAY_ADDRESS, or leave both out to run here"
             ) from error
         stack.callback(ray.shutdown)
         yield
 
 
 def _shared_address() -> str:
-    """Ask for the run's shared cluster; its address, once it is up."""
+    """Address of the run's shared cluster, once it is up."""
     path = Path(os.environ[ADDRESS_FILE])
-    _wanted(path).touch()
     deadline = time.monotonic() + START_SECONDS
     while not path.exists():
         if time.monotonic() > deadline:

@@ -1,65 +1,181 @@
-"""Ray Train around the training loop: start it, and tell what went wrong in it as the worker told it."""
+"""Ray Train around the training loop: start it, start it again where it may go on, tell what went wrong in it.
+
+Ray places the workers and starts them; how often, and how many of them, is decided here, because Ray neither waits for
+a state to be saved before it changes their number, nor goes on with fewer when a machine is lost.
+"""
 
 from __future__ import annotations
 
+import os
 import tempfile
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
-import ray
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 
-from hep2flow.distributed.worker import TrainingSpec, forget_refusal, refusal, work
-from hep2flow.errors import UserError
+from hep2flow.distributed.growth import watched
+from hep2flow.distributed.room import check_room, machines, per_worker, room
+from hep2flow.distributed.termination import TerminatedError, on_sigterm
+from hep2flow.distributed.worker import TrainingSpec, work
+from hep2flow.errors import StoreError, UserError
+from hep2flow.store.live import Live
+from hep2flow.store.patience import Tell
 from hep2flow.store.s3 import open_store
 
-MAX_FAILURES = 3  # of workers; each goes on from the last epoch
+WAIT_SECONDS = 2.0
+# After a worker or a machine is gone Ray needs a moment to know what is free.
+SETTLE_SECONDS = 5.0
 
 
-def run_training(spec: TrainingSpec) -> None:
+def run_training(spec: TrainingSpec, tell: Tell) -> None:
     """Train on the connected Ray cluster; on return the training is published at ``spec.prefix``.
 
-    Raises UserError where the cluster lacks what the recipe asks for, or as the worker raised it.
+    It goes on from its last state after a crash (``resources.max_failures`` times), a preempted or lost machine (any
+    number of times), and where the cluster has room for another number of workers.
+    tell: told of each
+    Raises UserError where the cluster lacks what the recipe asks for, or as the worker raised it; TerminatedError where
+    this process was asked to end by SIGTERM, once the state is saved.
     """
+    resources, store = spec.recipe.resources, open_store(spec.store, tell)
+    live = Live(store, spec.prefix)
+    check_room(resources, grows=bool(os.environ.get("RAY_ADDRESS")))
+    failures = 0
+    with on_sigterm(live.ask_to_leave) as terminated:
+        while not terminated.is_set():
+            live.begin()
+            if terminated.is_set():  # or the wish to leave may just have been forgotten
+                break
+            workers, before = _workers(spec, tell), machines()
+            try:
+                end = _attempt(spec, workers, live, tell)
+            except TrainingFailedError as error:
+                refused = live.refusal()
+                if refused is not None:
+                    raise UserError(refused) from error
+                if terminated.is_set():
+                    break
+                why = _harmless(error, before)
+                if why is None:
+                    failures += 1
+                    if failures > resources.max_failures:
+                        raise _named(error, failures) from error
+                    why = f"a worker was lost ({_reason(error)}), {failures} of {resources.max_failures} times allowed"
+                _say(live, tell, f"{why}; the training goes on from its last state")
+            else:
+                if end == "done":
+                    live.end()
+                    return
+                if end == "refused":
+                    raise UserError(live.refusal() or "the worker refused, and the reason is lost; run it again")
+    tell("asked to end by SIGTERM: the state is saved, the same command goes on from it")
+    raise TerminatedError
+
+
+class _Trainer(TorchTrainer):  # type: ignore[misc] # Ray's classes are untyped
+    """Without Ray Data's part: cells come from the store, and its actor and imports cost seconds at every start."""
+
+    def _create_default_callbacks(self) -> list[object]:
+        callbacks = super()._create_default_callbacks()
+        return [callback for callback in callbacks if not isinstance(callback, DatasetsCallback)]
+
+
+def _attempt(spec: TrainingSpec, workers: int, live: Live, tell: Tell) -> str:
+    """Train with so many workers until they are done, left or refused; Ray's TrainingFailedError where they failed."""
     resources = spec.recipe.resources
-    _check_cluster(resources.cpus_per_worker, resources.gpus_per_worker)
-    with tempfile.TemporaryDirectory(prefix="hep2flow-train-") as scratch:
-        trainer = TorchTrainer(
+
+    def grow(more: int) -> None:
+        size = min(workers + more, resources.workers.max)
+        _say(live, tell, f"the cluster has room for {size} workers now: the training leaves and goes on with them")
+        live.ask_to_leave()
+
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="hep2flow-train-"))
+        if workers < resources.workers.max:
+            stack.enter_context(watched(lambda: room(resources), grow))
+        result = _Trainer(
             work,
             train_loop_config=spec.model_dump(mode="json"),
             scaling_config=ScalingConfig(
-                num_workers=resources.workers,
+                num_workers=workers,
                 use_gpu=resources.gpus_per_worker > 0,
-                resources_per_worker={
-                    "CPU": resources.cpus_per_worker,
-                    **({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
-                },
+                resources_per_worker=per_worker(resources),
             ),
             # Ray's storage holds nothing that is needed tomorrow: results go to our own store.
             run_config=RunConfig(
                 name=Path(spec.prefix).name,
                 storage_path=scratch,
-                failure_config=FailureConfig(max_failures=MAX_FAILURES),
+                failure_config=FailureConfig(max_failures=0, max_preemption_failures=0, controller_failure_limit=0),
             ),
+        ).fit()
+    return str(result.return_value)
+
+
+def _workers(spec: TrainingSpec, tell: Tell) -> int:
+    """The number of workers to start with, at least the recipe's minimum: waits for room where there is less."""
+    resources = spec.recipe.resources
+    wanted, deadline, told = resources.workers, time.monotonic() + SETTLE_SECONDS, False
+    if wanted.min == wanted.max:
+        return wanted.min  # Ray waits for their room itself
+    while True:
+        fit = min(room(resources), wanted.max)
+        settled = time.monotonic() > deadline
+        if fit == wanted.max or (settled and fit >= wanted.min):
+            return fit
+        if settled and not told:
+            told = True
+            tell(f"waiting for room for {wanted.min} workers; the cluster has room for {fit} now")
+        time.sleep(WAIT_SECONDS)
+
+
+def _harmless(error: TrainingFailedError, before: set[str]) -> str | None:
+    """Why the attempt ended, where that is not counted as a failure; None where it is.
+
+    before: the machines that lived when it started
+    """
+    if isinstance(error, PreemptionError) or any(getattr(fault, "preempted", False) for fault in _faults(error)):
+        return "a machine of this training is being taken away"
+    if before - machines():
+        return "a machine of this training is gone"
+    if isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupTimeoutError):
+        return "the cluster had no room for the workers yet"
+    return None
+
+
+def _named(error: Exception, failures: int) -> Exception:
+    """A failure that came too often: named where it can be."""
+    if any(isinstance(fault, OutOfMemoryError) or "low on memory" in str(fault) for fault in _faults(error)):
+        return UserError(
+            f"out of memory on the worker's machine, {failures} times: lower train.batch_size or train.loader_workers, "
+            "set train.accumulation=2 or more, or give the machine more"
         )
-        store = open_store(spec.store)
-        forget_refusal(store, spec.prefix)
-        try:
-            trainer.fit()
-        except ray.train.TrainingFailedError:
-            if refusal(store, spec.prefix) is None:
-                raise
-        refused = refusal(store, spec.prefix)
-        if refused is not None:
-            forget_refusal(store, spec.prefix)
-            raise UserError(refused)
+    return error
 
 
-def _check_cluster(cpus: int, gpus: int) -> None:
-    have = ray.cluster_resources()
-    for kind, want, key in (("CPU", cpus, "resources.cpus_per_worker"), ("GPU", gpus, "resources.gpus_per_worker")):
-        if want > have.get(kind, 0):
-            raise UserError(
-                f"{key}: the recipe asks for {want} {kind}s on a worker, the Ray cluster has {have.get(kind, 0):g}; "
-                f"give it more, or --set {key}={int(have.get(kind, 0))}"
-            )
+def _reason(error: Exception) -> str:
+    """The first line that says what happened."""
+    faults = _faults(error)
+    # The others of a group fail because one is gone.
+    first = next((fault for fault in faults if isinstance(fault, RayActorError)), faults[0] if faults else error)
+    lines = [line.strip() for line in str(first).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(first).__name__
+
+
+def _faults(error: Exception) -> list[BaseException]:
+    failed = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else []
+    # A worker that does not answer any more is told as a failed health check around what happened to it.
+    inner = [getattr(fault, "health_check_failure", None) or fault for fault in failed]
+    return [cause for fault in inner for cause in (fault, fault.__cause__) if cause is not None]
+
+
+def _say(live: Live, tell: Tell, text: str) -> None:
+    tell(text)
+    try:
+        live.notice(text)
+    except StoreError:
+        return

@@ -5,25 +5,32 @@ Apart from the rest, because Ray's controller imports this module only to send i
 
 from __future__ import annotations
 
-import logging
 import platform
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from hep2flow.distributed.messenger import Messenger
 from hep2flow.errors import StoreError, UserError
 from hep2flow.optimism import selection
 from hep2flow.recipe import Recipe
-from hep2flow.store.faults import NotThereError
-from hep2flow.store.patience import patiently
+from hep2flow.store import resume
+from hep2flow.store.live import Live
 from hep2flow.store.s3 import Store, StoreAddress, open_store
 
-PROGRESS_SECONDS = 2.0
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import torch
+
+    from hep2flow.learning.data import CellSet
+    from hep2flow.learning.loop import DivergedError, Epoch, Progress
+    from hep2flow.store.splits import Split
+
+End = Literal["done", "left", "refused"]
 
 
 class TrainingSpec(BaseModel):
@@ -45,150 +52,213 @@ class TrainingSpec(BaseModel):
     weights_origin: dict[str, Any] | None = None
 
 
-def work(config: dict[str, Any]) -> None:
+def work(config: dict[str, Any]) -> End:
     """Ray Train's loop per worker: a TrainingSpec as plain values in, a published training out.
 
-    What the user has to mend is left in the store (:func:`refusal`): Ray would start the worker again for it.
-    Any other end, a killed process or machine among them, may be tried again: the training goes on from its last epoch.
+    Returns ``done``; ``left`` where it was asked to leave and has saved its state; ``refused`` where the user has to mend
+    something, which then stands in the training's notes (:class:`Live`), because Ray would start the worker again for it.
+    Any other end, a killed process or machine among them, may be tried again: the training goes on from its last state.
     """
     from torch import distributed
 
+    from hep2flow.distributed.exhausted import exhausted
+    from hep2flow.learning.loop import DivergedError
+
     spec = TrainingSpec.model_validate(config)
-    store = open_store(spec.store)
-    if refusal(store, spec.prefix) is not None:
-        return
+    # The messenger has a store of its own, which gives up soon: it comes again.
+    messenger = Messenger(Live(open_store(spec.store), spec.prefix), _preempted)
+    store = open_store(spec.store, messenger.notice)
+    messenger.start()
+    worker = _Worker(spec, store, messenger)
     try:
-        _train(spec, store)
-    except UserError as error:
-        told = {"error": str(error)}
-        patiently(lambda: store.put_json(_refused(spec.prefix), told), log.warning)
+        return worker.train()
+    except Exception as error:
+        told = worker.diverged(error) if isinstance(error, DivergedError) else exhausted(error, tempfile.gettempdir())
+        if told is None:
+            raise
+        if worker.ranks.first or not isinstance(error, DivergedError):
+            Live(store, spec.prefix).refuse(str(told))
         if distributed.is_initialized() and distributed.get_world_size() > 1:
             raise  # the other workers wait for this one's gradients
+        return "refused"
+    finally:
+        messenger.close()
 
 
-def refusal(store: Store, prefix: str) -> str | None:
-    """What the user has to mend before this training can go on; None where nothing is known."""
-    try:
-        return str(store.get_json(_refused(prefix))["error"])
-    except NotThereError:
-        return None
+def _preempted() -> bool:
+    """Whether Ray announced that a machine of this training is being taken away.
+
+    ``ray.train.get_preemption_info`` says so too, but waits for every worker at every call.
+    """
+    from ray.train.v2._internal.execution.context import get_train_context
+
+    return get_train_context().preemption_context.preemption_info is not None
 
 
-def forget_refusal(store: Store, prefix: str) -> None:
-    """Before a new attempt: what was refused may have been mended."""
-    store.delete([_refused(prefix)])
+class _Worker:
+    """One worker's part of one training."""
 
+    def __init__(self, spec: TrainingSpec, store: Store, messenger: Messenger) -> None:
+        import ray.train.torch
 
-def _refused(prefix: str) -> str:
-    return f"{prefix}/live/refused.json"
+        from hep2flow.learning.ranks import Ranks
 
+        self.spec, self.store, self.messenger = spec, store, messenger
+        self.ranks = Ranks.current()
+        self.device: torch.device = ray.train.torch.get_device()
+        self.saved: resume.Saved | None = None
+        self.at: Progress
 
-def _train(spec: TrainingSpec, store: Store) -> None:
-    import ray.train
-    import ray.train.torch
-    import torch
+    def train(self) -> End:
+        """From the store to the store."""
+        import torch
 
-    from hep2flow.learning.checkpoint import Description
-    from hep2flow.learning.data import CellSet, columns
-    from hep2flow.learning.freezing import check_freezing
-    from hep2flow.learning.loop import BEST, METRICS, STATE, Epoch, fit, plan
-    from hep2flow.learning.model import build_network, check_network
-    from hep2flow.learning.randomness import derived_seed
-    from hep2flow.learning.ranks import Ranks
-    from hep2flow.learning.weights import load_weights
-    from hep2flow.store import resume
-    from hep2flow.store.datasets import open_dataset
-    from hep2flow.store.splits import read_split
+        from hep2flow.learning.freezing import check_freezing
+        from hep2flow.learning.model import build_network, check_network
+        from hep2flow.learning.randomness import derived_seed
+        from hep2flow.learning.weights import load_weights
+        from hep2flow.store.datasets import open_dataset
+        from hep2flow.store.splits import read_split
 
-    recipe = spec.recipe
-    check_network(recipe.model)
-    check_freezing(recipe)
-    torch.set_num_threads(recipe.resources.cpus_per_worker)
-    device = ray.train.torch.get_device()
-    started = time.monotonic()
+        spec, recipe, started = self.spec, self.spec.recipe, time.monotonic()
+        check_network(recipe.model)
+        check_freezing(recipe)
+        torch.set_num_threads(recipe.resources.cpus_per_worker)
+        dataset, split = open_dataset(self.store, spec.dataset), read_split(self.store, spec.split)
+        labels, bits = dataset.manifest["labels"], dataset.manifest["bits"]
+        training, validation = self._cells(dataset, split, "train"), self._cells(dataset, split, "val")
 
-    dataset, split = open_dataset(store, spec.dataset), read_split(store, spec.split)
-    labels, bits = dataset.manifest["labels"], dataset.manifest["bits"]
-    chosen_on = selection(split.protocol)
-    # Where there is a test subset, its parts are not even fetched.
-    official_splits = {"train", None} if split.ids("test") else None
-    sets = {}
-    for subset in ("train", "val"):
+        torch.manual_seed(derived_seed(recipe.train.seed, "weights"))
+        network = build_network(recipe.model, len(labels))
+        with tempfile.TemporaryDirectory(prefix="hep2flow-training-") as scratch:
+            folder = Path(scratch) / "training"
+            folder.mkdir()
+            replaced: list[str] = []
+            if spec.weights is not None:
+                weights = Path(scratch) / "weights.safetensors"
+                self.store.get_file(spec.weights, weights)
+                replaced = load_weights(network, weights, recipe.model.weights, labels)
+            best = self._fit(network, training, validation, folder, labels, bits, selection(split.protocol))
+            if best is None:
+                return "left"
+            if self.ranks.first:
+                facts = {
+                    "labels": labels,
+                    "weights_replaced": replaced,
+                    "parameters": sum(parameter.numel() for parameter in network.parameters()),
+                    **selection(split.protocol),
+                }
+                self._publish(folder, best, training, validation, facts, time.monotonic() - started)
+        return "done"
+
+    def _cells(self, dataset: Any, split: Split, subset: Literal["train", "val"]) -> CellSet:
+        from hep2flow.learning.data import CellSet, columns
+
+        recipe = self.spec.recipe
+        # Where there is a test subset, its parts are not even fetched.
+        official_splits = {"train", None} if split.ids("test") else None
         rows = dataset.rows(set(split.ids(subset)), columns(recipe), official_splits)
-        sets[subset] = CellSet(rows, labels, bits, recipe, training=subset == "train")
+        return CellSet(rows, dataset.manifest["labels"], dataset.manifest["bits"], recipe, training=subset == "train")
 
-    torch.manual_seed(derived_seed(recipe.train.seed, "weights"))
-    network = build_network(recipe.model, len(labels))
-    with tempfile.TemporaryDirectory(prefix="hep2flow-training-") as scratch:
-        folder = Path(scratch) / "training"
-        folder.mkdir()
-        ranks = Ranks.current()
-        done = patiently(lambda: resume.load(store, spec.prefix, folder), log.warning)
-        if done and ranks.first:
-            log.warning("goes on after epoch %d", done)
-        replaced: list[str] = []
-        if spec.weights is not None:
-            weights = Path(scratch) / "weights.safetensors"
-            store.get_file(spec.weights, weights)
-            replaced = load_weights(network, weights, recipe.model.weights, labels)
+    def _fit(
+        self,
+        network: torch.nn.Module,
+        training: CellSet,
+        validation: CellSet,
+        folder: Path,
+        labels: list[str],
+        bits: int,
+        chosen_on: dict[str, Any],
+    ) -> Epoch | None:
+        from hep2flow.learning.checkpoint import Description
+        from hep2flow.learning.loop import BEST, METRICS, STATE, fit
+
+        self.saved = resume.load(self.store, self.spec.prefix, folder, self.messenger.notice)
+        if not self.ranks.agree(self.saved.updates if self.saved else 0, self.device):
+            raise RuntimeError("the workers found different states to go on from")
+        if self.saved and self.ranks.first:
+            self.messenger.notice(f"goes on after epoch {self.saved.epoch}, update {self.saved.updates}")
 
         def on_epoch(epoch: Epoch) -> None:
-            if ranks.first and (folder / STATE).exists():
-                fresh = [STATE, METRICS, *([BEST] if epoch.best else [])]
-                patiently(lambda: resume.save(store, spec.prefix, folder, epoch.epoch, fresh), log.warning)
-            ray.train.report({"epoch": epoch.epoch, "val_accuracy": epoch.val_accuracy})
+            if self.ranks.first and (folder / STATE).exists():
+                self._save(folder, epoch.epoch, epoch.updates, [STATE, METRICS, *([BEST] if epoch.best else [])])
 
-        last = 0.0
-
-        def on_batch(progress: Any) -> None:
-            nonlocal last
-            if not ranks.first:
-                return
-            if time.monotonic() - last >= PROGRESS_SECONDS or progress.update == progress.updates:
-                last = time.monotonic()
-                _tolerate(lambda: store.put_json(f"{spec.prefix}/live/progress.json", vars(progress)))
+        def on_batch(progress: Progress) -> None:
+            if self.ranks.first:
+                self.at, self.messenger.progress = progress, asdict(progress)
 
         best = fit(
             network,
-            recipe,
-            sets["train"],
-            sets["val"],
-            Description(recipe, labels, bits, chosen_on["selected_on_test"]),
+            self.spec.recipe,
+            training,
+            validation,
+            Description(self.spec.recipe, labels, bits, chosen_on["selected_on_test"]),
             folder,
-            device=device,
+            device=self.device,
             on_epoch=on_epoch,
             on_batch=on_batch,
+            leave=self.messenger.leave.is_set,
         )
-        if not ranks.first:
-            return
+        if best is None and self.ranks.first:
+            self._save(folder, self.at.epoch - 1, self.at.update, [STATE])
+            self.messenger.notice(f"left at update {self.at.update}, in epoch {self.at.epoch}, its state saved")
+        return best
+
+    def _save(self, folder: Path, epoch: int, updates: int, fresh: list[str]) -> None:
+        keep = self.spec.recipe.resources.keep_states
+        self.saved = resume.save(self.store, self.spec.prefix, folder, (epoch, updates), fresh, self.saved, keep)
+
+    def diverged(self, error: DivergedError) -> UserError:
+        """The error, and where the best network before it is kept."""
+        from hep2flow.learning.loop import BEST
+
+        if self.saved is None or BEST not in self.saved.files:
+            return error
+        kept = self.store.uri(self.saved.files[BEST])
+        return UserError(f"{error}; the best network of epoch 1 to {self.saved.epoch} is kept at {kept}")
+
+    def _publish(
+        self,
+        folder: Path,
+        best: Epoch,
+        training: CellSet,
+        validation: CellSet,
+        facts: dict[str, Any],
+        seconds: float,
+    ) -> None:
+        from hep2flow.learning.loop import plan
+
+        spec, recipe, live = self.spec, self.spec.recipe, Live(self.store, self.spec.prefix)
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-        seconds = time.monotonic() - started
-        length = plan(recipe, sets["train"].labels)
+        length = plan(recipe, training.labels)
         manifest = {
             "kind": "training",
             "network": recipe.model.network,
             "weights": spec.weights_origin,
-            "weights_replaced": replaced,
-            "labels": labels,
             "dataset": spec.dataset,
             "split": spec.split,
-            "train_cells": len(sets["train"]),
-            "val_cells": len(sets["val"]),
+            "train_cells": len(training),
+            "val_cells": len(validation),
             "updates": length.updates,
             "epochs": length.epochs,
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "best": best.to_dict(),
             "seed": recipe.train.seed,
-            **chosen_on,
-            "timing": {"train_seconds": seconds, "images_per_second": best.images_per_second},
-            "hardware": _hardware(device),
+            **facts,
+            "timing": {
+                "train_seconds": seconds,
+                "images_per_second": best.images_per_second,
+                "workers": self.ranks.size,
+                "notices": live.notices(),
+            },
+            "hardware": _hardware(self.device),
         }
-        patiently(lambda: store.publish(folder, spec.prefix, manifest), log.warning)
-        _tolerate(lambda: store.delete_folder(f"{spec.prefix}/live"))
-        _tolerate(lambda: resume.drop(store, spec.prefix))
+        self.messenger.close()  # or it would write notes again after they were deleted
+        self.store.publish(folder, spec.prefix, manifest)
+        for forget in (live.end, lambda: resume.drop(self.store, spec.prefix)):
+            _tolerate(forget)
 
 
-def _hardware(device: Any) -> str:
+def _hardware(device: torch.device) -> str:
     import torch
 
     if device.type == "cuda":
@@ -196,9 +266,9 @@ def _hardware(device: Any) -> str:
     return f"{torch.get_num_threads()} thread(s) of {platform.machine()}"
 
 
-def _tolerate(write: Callable[[], object]) -> None:
-    """Progress is for the eye: a store that is away for a moment must not end a training."""
+def _tolerate(clean_up: Callable[[], None]) -> None:
+    """What is left behind does no harm: it must not end a training that is done."""
     try:
-        write()
+        clean_up()
     except StoreError:
         return

@@ -23,9 +23,14 @@ from hep2flow.learning.optim import LearningRate
 from hep2flow.learning.randomness import seeded
 from hep2flow.learning.ranks import Ranks
 from hep2flow.learning.sampling import cells_per_epoch, ordered_keys, training_keys
-from hep2flow.learning.state import load_state, save_state
+from hep2flow.learning.state import Begun, load_state, save_state
 from hep2flow.learning.step import Step
 from hep2flow.recipe import Recipe
+
+
+class DivergedError(UserError):
+    """The loss is no longer a number."""
+
 
 BEST, METRICS, STATE = "best.safetensors", "metrics.jsonl", "state.safetensors"
 
@@ -104,15 +109,18 @@ def fit(
     device: torch.device,
     on_epoch: Callable[[Epoch], None],
     on_batch: Callable[[Progress], None],
-) -> Epoch:
-    """Train the network; returns the best epoch, whose network is ``best.safetensors`` in ``folder``.
+    leave: Callable[[], bool],
+) -> Epoch | None:
+    """Train the network; returns the best epoch, whose network is ``best.safetensors`` in ``folder``, None where it left.
 
     folder: after every epoch it also holds ``metrics.jsonl`` and, but for the last, ``state.safetensors``; a training whose
             folder has a state goes on from there, and ends as if it had never stopped. Only the first of several workers
             writes; all of them have to find the same state
     on_epoch, on_batch: told of each, on every worker; exceptions they raise end the training
+    leave:  asked after every batch, on every worker: where one says yes, the folder gets the state at this very batch and
+            the training ends
 
-    Raises UserError where the loss is no longer a number, naming the batch's cells.
+    Raises DivergedError where the loss is no longer a number, naming the batch's cells.
     """
     train, length, ranks = recipe.train, plan(recipe, training.labels), Ranks.current()
     if isinstance(network, WithFeatures):
@@ -123,7 +131,8 @@ def fit(
     rate = LearningRate(step.optimizer, recipe, length.updates, length.updates_per_epoch)
     freezing, mixer = Freezing(network, recipe.optim), BatchMixer(recipe, len(description.labels))
     state = folder / STATE
-    history = [Epoch(**entry) for entry in load_state(state, step)] if state.exists() else []
+    lines, begun = load_state(state, step) if state.exists() else ([], Begun())
+    history = [Epoch(**line) for line in lines]
 
     seen, learning_rate = 0, 0.0
     accuracy = next((epoch.val_accuracy for epoch in reversed(history) if epoch.val_accuracy is not None), None)
@@ -133,16 +142,17 @@ def fit(
         network.train()
         if freezing.before_epoch(epoch) or epoch == first:
             step.connect()
-        total = torch.zeros((), device=device, dtype=torch.float64)
-        epoch_cells, epoch_started = 0, time.monotonic()
+        total = torch.tensor(begun.loss, device=device, dtype=torch.float64)
+        epoch_cells, epoch_started, seen_before = begun.cells, time.monotonic(), seen
         batches = training_keys(training.labels, epoch, train.batch_size, train.seed, train.sampler)
-        batches = batches[: length.updates - step.updates]
+        batches = batches[begun.batches : begun.batches + length.updates - step.updates]
         shares = [ranks.share(keys) for keys in batches]
         # A worker without a cell of a batch takes one that counts for nothing.
         loaded = training.batches(
             [mine or keys[:1] for mine, keys in zip(shares, batches, strict=True)], train.loader_workers
         )
-        for number, (batch, mine, keys) in enumerate(zip(loaded, shares, batches, strict=True)):
+        numbered = enumerate(zip(loaded, shares, batches, strict=True), start=begun.batches)
+        for number, (batch, mine, keys) in numbered:
             learning_rate = rate.before_update(step.updates)
             with seeded(train.seed, epoch, "mixing", number):
                 mixed = mixer(batch)
@@ -151,7 +161,7 @@ def fit(
                 loss = step(mixed, len(keys) if mine else 0)
             if not torch.isfinite(loss):
                 cells = ", ".join(training.ids[index] for _, index, _ in keys[:8])
-                raise UserError(
+                raise DivergedError(
                     f"training diverged: the loss is {float(loss)} at epoch {epoch}, update {step.updates + 1} "
                     f"(cells {cells}, …); lower optim.lr or set train.clipping"
                 )
@@ -171,7 +181,13 @@ def fit(
                     seconds_left=elapsed / seen * (length.updates - step.updates) * len(batches[0]),
                 )
             )
-        images_per_second = epoch_cells / (time.monotonic() - epoch_started)
+            if ranks.any(leave(), device):
+                if ranks.first:
+                    done = Begun(number + 1, epoch_cells, float(total))
+                    save_state(state, step, [entry.to_dict() for entry in history], done)
+                return None
+        begun = Begun()
+        images_per_second = (seen - seen_before) / (time.monotonic() - epoch_started)
         val_loss = None
         if epoch % train.validate_every == 0 or epoch == length.epochs:
             val_loss, accuracy = validate(step.candidate, validation, recipe, device)

@@ -48,3 +48,11 @@ class Ranks:
         if self.size > 1:
             distributed.all_reduce(values)
         return values
+
+    def any(self, value: bool, device: torch.device) -> bool:
+        """Whether it is true on one of the workers, the same on each."""
+        return value if self.size == 1 else bool(self.total(torch.tensor(float(value), device=device)))
+
+    def agree(self, value: int, device: torch.device) -> bool:
+        """Whether all workers have the same value."""
+        return bool(self.total(torch.tensor(float(value), dtype=torch.float64, device=device)) == value * self.size)

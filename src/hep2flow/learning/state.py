@@ -7,6 +7,7 @@ learning rate of the update's number.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,23 @@ from hep2flow.learning.step import Step
 METADATA = "hep2flow-state"
 
 
-def save_state(path: Path, step: Step, history: list[dict[str, Any]]) -> None:
+@dataclass(frozen=True)
+class Begun:
+    """An epoch of which some batches are done.
+
+    batches: how many; cells: in them; loss: sum over these cells
+    """
+
+    batches: int = 0
+    cells: int = 0
+    loss: float = 0.0
+
+
+def save_state(path: Path, step: Step, history: list[dict[str, Any]], begun: Begun | None = None) -> None:
     """Write network, average, optimizer, scaler and history; to a temporary name first, then renamed.
 
-    history: JSON-able, one entry per epoch so far
+    history: JSON-able, one entry per whole epoch so far
+    begun:   what is done of the next epoch
     """
     optimizer = step.optimizer.state_dict()["state"]
     plain = {
@@ -39,7 +53,13 @@ def save_state(path: Path, step: Step, history: list[dict[str, Any]]) -> None:
         for name, value in of_one.items()
         if torch.is_tensor(value)
     }
-    facts = {"updates": step.updates, "history": history, "optimizer": plain, "scaler": step.scaler.state_dict()}
+    facts = {
+        "updates": step.updates,
+        "history": history,
+        "begun": asdict(begun or Begun()),
+        "optimizer": plain,
+        "scaler": step.scaler.state_dict(),
+    }
     temporary = path.with_name(path.name + ".tmp")
     # Cloned, because CoaT's blocks share tensors under several names and safetensors stores each name on its own.
     save_file(
@@ -50,8 +70,8 @@ def save_state(path: Path, step: Step, history: list[dict[str, Any]]) -> None:
     temporary.replace(path)
 
 
-def load_state(path: Path, step: Step) -> list[dict[str, Any]]:
-    """Put a state back into a step made of the same recipe; returns the history."""
+def load_state(path: Path, step: Step) -> tuple[list[dict[str, Any]], Begun]:
+    """Put a state back into a step made of the same recipe; returns the history and what is done of the next epoch."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})[METADATA])
@@ -74,5 +94,4 @@ def load_state(path: Path, step: Step) -> list[dict[str, Any]]:
     step.optimizer.load_state_dict({"state": state, "param_groups": step.optimizer.state_dict()["param_groups"]})
     step.scaler.load_state_dict(facts["scaler"]) if step.scaler.is_enabled() else None
     step.updates = int(facts["updates"])
-    history: list[dict[str, Any]] = facts["history"]
-    return history
+    return facts["history"], Begun(**facts["begun"])

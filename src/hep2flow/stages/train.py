@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
+from hep2flow.distributed.worker import TrainingSpec
 from hep2flow.recipe import Recipe
 from hep2flow.results import StageResult
 from hep2flow.stages.weights import resolve_weights
@@ -18,7 +20,7 @@ from hep2flow.store.splits import read_split
 def train(
     store: Store, recipe: Recipe, dataset: str, split: str, announce: Callable[[str], None] | None = None
 ) -> StageResult:
-    """Train, or return the training that is there already.
+    """Train, or go on with a training that was interrupted, or return the one that is there already.
 
     dataset:  URI of the masked data set; split: URI of its division
     announce: told the training's key before it starts, so that its progress can be followed in the store
@@ -32,15 +34,11 @@ def train(
     if entry is not None:
         return StageResult(stage="train", key=key, uri=store.uri(prefix), cached=True, summary=entry["summary"])
 
-    # Ray takes seconds to import: not for a training that is there already.
-    from hep2flow.distributed.cluster import connected
-    from hep2flow.distributed.training import run_training
-    from hep2flow.distributed.worker import TrainingSpec
-
     if announce is not None:
         announce(key)
-    with connected():
-        run_training(
+    # A process that was killed between the last two writes left a whole training.
+    if store.published(prefix) is None:
+        _train_on_ray(
             TrainingSpec(
                 store=store.address,
                 recipe=recipe,
@@ -62,6 +60,16 @@ def train(
     }
     commit(store, "train", key, {"output": {"uri": store.uri(prefix), "kind": "folder"}, "summary": summary})
     return StageResult(stage="train", key=key, uri=store.uri(prefix), summary=summary)
+
+
+def _train_on_ray(spec: TrainingSpec) -> None:
+    from hep2flow.distributed.cluster import connected
+
+    with connected():
+        # Imported here, while the cluster starts: Ray takes seconds, and none for a training that is there already.
+        from hep2flow.distributed.training import run_training
+
+        run_training(spec, lambda text: print(text, file=sys.stderr, flush=True))
 
 
 def training_key(store: Store, recipe: Recipe, dataset: str, split: str, weights_sha256: str | None) -> str:

@@ -29,6 +29,10 @@ class NotThereError(StoreError):
     """No object, or no bucket, of that name."""
 
 
+class DamagedError(StoreError):
+    """An object that is not what was written."""
+
+
 @contextmanager
 def translated(endpoint: str, bucket: str, doing: str) -> Iterator[None]:
     """Turns what boto3 raises inside into a :class:`StoreError`.

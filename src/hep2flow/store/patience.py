@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any
 
-from hep2flow.errors import StoreError
-from hep2flow.store.faults import NotThereError
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
-PATIENCE_SECONDS = 600.0
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+# boto3 waits up to 20 s between two attempts, at random: about ten minutes in all.
+PATIENT_ATTEMPTS = 60
+UNWORTHY = 2  # attempts that fail before it is worth a word
 
-Result = TypeVar("Result")
+Tell = Callable[[str], None]
 
 
-def patiently(action: Callable[[], Result], tell: Callable[[str], None], patience: float = PATIENCE_SECONDS) -> Result:
-    """Do something with the store, again and again with longer pauses, until it works or the patience is at its end.
+class Absence:
+    """Tells once that the store is away and once that it is back, whichever thread meets it first.
 
-    tell: told once that the store is away, and once that it is back
-    Raises the last StoreError after ``patience`` seconds, and at once where an object is not there.
+    boto3 itself tries again (``retries.total_max_attempts``); this only listens to it.
     """
-    deadline, pause, away = time.monotonic() + patience, FIRST_PAUSE, False
-    while True:
-        try:
-            result = action()
-        except NotThereError:
-            raise
-        except StoreError as error:
-            if time.monotonic() + pause > deadline:
-                raise
-            if not away:
-                tell(f"the object store is away, trying again for {patience / 60:.0f} minutes: {error}")
-            away = True
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
-        else:
-            if away:
-                tell("the object store is back")
-            return result
+
+    def __init__(self, client: S3Client, endpoint: str, tell: Tell) -> None:
+        self._endpoint, self._tell = endpoint, tell
+        self._lock, self._away = threading.Lock(), False
+        client.meta.events.register("needs-retry.s3", self._after_attempt)
+
+    def _after_attempt(
+        self, attempts: int, response: Any = None, caught_exception: Exception | None = None, **_: Any
+    ) -> None:
+        failed = caught_exception is not None or response[0].status_code >= 500
+        with self._lock:
+            if failed and not self._away and attempts >= UNWORTHY:
+                self._away = True
+                why = type(caught_exception).__name__ if caught_exception else f"answers {response[0].status_code}"
+                self._tell(f"the object store {self._endpoint} is away ({why}); trying again for about ten minutes")
+            elif self._away and not failed:
+                self._away = False
+                self._tell(f"the object store {self._endpoint} is back")

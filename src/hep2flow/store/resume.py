@@ -1,4 +1,4 @@
-"""What an interrupted training goes on from: its files of the latest epoch, and a pointer to them, written last."""
+"""What an interrupted training goes on from: its files after the latest epochs, and a list of them, written last."""
 
 from __future__ import annotations
 
@@ -6,53 +6,89 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from hep2flow.store.faults import NotThereError
+from hep2flow.store.faults import DamagedError, NotThereError
+from hep2flow.store.patience import Tell
 from hep2flow.store.s3 import Store
 
 
-class Latest(BaseModel):
-    """``trainings/{key}/resume/latest.json``: name of a file in the training's folder -> key in the store."""
+class Saved(BaseModel):
+    """One state of a training.
+
+    epoch, updates: how far it had come; the epoch is the last whole one
+    files:          name of a file in the training's folder -> key in the store
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     epoch: int
+    updates: int
     files: dict[str, str]
 
 
-def save(store: Store, prefix: str, folder: Path, epoch: int, fresh: list[str]) -> None:
-    """Put the files that are new since the last epoch into the store, then point to them, then drop older ones.
+class States(BaseModel):
+    """``trainings/{key}/resume/states.json``: the states that are kept, the latest first."""
 
-    prefix: of the training; fresh: names of the files in ``folder`` that changed, the others stay as they are there
-    A reader finds the epoch before or this one, never a mixture.
+    model_config = ConfigDict(extra="forbid")
+
+    states: list[Saved] = []
+
+
+def save(
+    store: Store, prefix: str, folder: Path, point: tuple[int, int], fresh: list[str], before: Saved | None, keep: int
+) -> Saved:
+    """Put the files that are new into the store, then list them as the latest state, then drop the oldest ones.
+
+    prefix: of the training
+    point:  last whole epoch, and updates
+    fresh:  names of the files in ``folder`` that changed since ``before``, the state that was saved or loaded last
+    keep:   how many states stay, at least 1
+    A reader finds the state before or this one, never a mixture.
     """
-    root = f"{prefix}/resume"
-    before = _latest(store, root)
+    epoch, updates = point
     files = dict(before.files) if before is not None else {}
     for name in fresh:
-        files[name] = f"{root}/{epoch:05d}-{name}"
+        files[name] = f"{_root(prefix)}/{updates:08d}-{epoch:05d}-{name}"
         store.put_file(folder / name, files[name])
-    store.put_json(f"{root}/latest.json", Latest(epoch=epoch, files=files).model_dump(mode="json"))
-    if before is not None:
-        store.delete(set(before.files.values()) - set(files.values()))
+    saved = Saved(epoch=epoch, updates=updates, files=files)
+    older = _states(store, prefix).states
+    # A later state that was there already could not be read: it is not one to come back to.
+    good = [] if before is None else [state for state in older if state.updates <= before.updates]
+    kept = [saved, *good][:keep]
+    store.put_json(f"{_root(prefix)}/states.json", States(states=kept).model_dump(mode="json"))
+    named = {key for state in kept for key in state.files.values()}
+    store.delete({key for state in older for key in state.files.values()} - named)
+    return saved
 
 
-def load(store: Store, prefix: str, folder: Path) -> int:
-    """Fetch the files of the latest epoch into ``folder``; its number, 0 where there is none."""
-    latest = _latest(store, f"{prefix}/resume")
-    if latest is None:
-        return 0
-    for name, key in latest.files.items():
-        store.get_file(key, folder / name)
-    return latest.epoch
+def load(store: Store, prefix: str, folder: Path, tell: Tell) -> Saved | None:
+    """Fetch the files of the latest whole state into ``folder``; None where there is none.
+
+    tell: told of each state that is damaged, for which the one before is taken
+    """
+    for state in _states(store, prefix).states:
+        try:
+            for name, key in state.files.items():
+                store.get_file(key, folder / name)
+        except (DamagedError, NotThereError) as error:
+            tell(f"the state after update {state.updates} is of no use ({error}); the one before it is taken")
+            for name in state.files:
+                (folder / name).unlink(missing_ok=True)
+        else:
+            return state
+    return None
 
 
 def drop(store: Store, prefix: str) -> None:
     """Forget it: the training is done."""
-    store.delete_folder(f"{prefix}/resume")
+    store.delete_folder(_root(prefix))
 
 
-def _latest(store: Store, root: str) -> Latest | None:
+def _root(prefix: str) -> str:
+    return f"{prefix}/resume"
+
+
+def _states(store: Store, prefix: str) -> States:
     try:
-        return Latest.model_validate(store.get_json(f"{root}/latest.json"))
+        return States.model_validate(store.get_json(f"{_root(prefix)}/states.json"))
     except NotThereError:
-        return None
+        return States()

@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -21,12 +21,13 @@ from urllib.parse import urlsplit
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from hep2flow.errors import StoreError, UserError
 from hep2flow.store import embedded
-from hep2flow.store.faults import NotThereError, translated
+from hep2flow.store.faults import DamagedError, NotThereError, translated
+from hep2flow.store.patience import PATIENT_ATTEMPTS, Absence, Tell
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -104,13 +105,18 @@ class Store:
 
     Credentials are found as boto3 finds them: environment, profile, role. Every method raises :class:`StoreError`
     where the store cannot be reached, refuses, or lacks what was asked of it.
+
+    patient: a store that does not answer, or answers 5xx, is tried again for about ten minutes, and this is told that it
+             is away and that it is back; None for some seconds only, because a person waits
     """
 
-    def __init__(self, address: StoreAddress) -> None:
+    def __init__(self, address: StoreAddress, patient: Tell | None = None) -> None:
         self.address = address
         self._root = f"{address.prefix}/" if address.prefix else ""
         self._endpoint = address.endpoint or f"AWS S3 ({address.region})"
-        self._client = self._connect(ATTEMPTS)
+        self._client = self._connect(PATIENT_ATTEMPTS if patient else ATTEMPTS)
+        if patient is not None:
+            Absence(self._client, self._endpoint, patient)
 
     def __repr__(self) -> str:
         return f"Store({self.uri('')} at {self._endpoint})"
@@ -190,7 +196,14 @@ class Store:
     def get_bytes(self, key: str) -> bytes:
         """The whole object, in memory."""
         with self._doing(f"reading {self.uri(key)}"):
-            return self._client.get_object(Bucket=self.address.bucket, Key=self._full(key))["Body"].read()
+            for _ in range(ATTEMPTS - 1):
+                # boto3 tries again until an answer begins, not where it breaks off.
+                with suppress(ResponseStreamingError, IncompleteReadError, ReadTimeoutError):
+                    return self._read(key)
+            return self._read(key)
+
+    def _read(self, key: str) -> bytes:
+        return self._client.get_object(Bucket=self.address.bucket, Key=self._full(key))["Body"].read()
 
     def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """Write an object. With ``if_absent``, False where one was there already: of many writers, one gets True."""
@@ -235,7 +248,7 @@ class Store:
                 with partial.open("wb") as file:
                     self._client.download_fileobj(self.address.bucket, self._full(key), file, Config=TRANSFER)
                 if partial.stat().st_size != size or (sha256 and file_sha256(partial) != sha256):
-                    raise StoreError(f"{self.uri(key)}: arrived damaged, or was rewritten meanwhile; try again")
+                    raise DamagedError(f"{self.uri(key)}: arrived damaged, or was rewritten meanwhile; try again")
                 partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)
@@ -441,16 +454,17 @@ CREDENTIALS = (
 )
 
 
-def open_store(address: StoreAddress | None = None) -> Store:
+def open_store(address: StoreAddress | None = None, patient: Tell | None = None) -> Store:
     """The store the environment names; the embedded one, started where necessary, where it names none.
 
     address: skips the environment, apart from the credentials
+    patient: as for :class:`Store`
     Reads AWS_ENDPOINT_URL, AWS_REGION, HEP2FLOW_BUCKET and HEP2FLOW_PREFIX. After the embedded server was chosen they
     are set in ``os.environ``, with its credentials, so that child processes use the same store.
     Raises UserError where the settings are given by half.
     """
     if address is not None:
-        return Store(address)
+        return Store(address, patient)
     given = {name for name, value in os.environ.items() if value}
     if ("AWS_ACCESS_KEY_ID" in given) != ("AWS_SECRET_ACCESS_KEY" in given):
         missing = "AWS_SECRET_ACCESS_KEY" if "AWS_ACCESS_KEY_ID" in given else "AWS_ACCESS_KEY_ID"
@@ -478,7 +492,8 @@ def open_store(address: StoreAddress | None = None) -> Store:
                 region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
                 bucket=os.environ["HEP2FLOW_BUCKET"],
                 prefix=os.environ.get("HEP2FLOW_PREFIX", ""),
-            )
+            ),
+            patient,
         )
     except ValidationError as error:
         variables = {"endpoint": "AWS_ENDPOINT_URL", "bucket": "HEP2FLOW_BUCKET", "prefix": "HEP2FLOW_PREFIX"}

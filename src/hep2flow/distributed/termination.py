@@ -1,0 +1,41 @@
+"""SIGTERM, by which a cluster announces that it takes a process away: save, leave, and say so."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+EXIT_TERMINATED = 143
+
+
+class TerminatedError(SystemExit):
+    """This process was asked to end by SIGTERM, and what it did was saved."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_TERMINATED)
+
+
+@contextmanager
+def on_sigterm(act: Callable[[], None]) -> Iterator[threading.Event]:
+    """Inside the block SIGTERM calls ``act`` in a thread of its own, once; yields what is set then.
+
+    A second SIGTERM ends the process at once. In a thread that may not handle signals SIGTERM stays what it was.
+    """
+    terminated = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield terminated
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        terminated.set()
+        threading.Thread(target=act, name="termination", daemon=True).start()
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield terminated
+    finally:
+        signal.signal(signal.SIGTERM, before)
