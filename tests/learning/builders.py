@@ -90,5 +90,6 @@ def trained(
         device=CPU,
         on_epoch=on_epoch,
         on_batch=batches.append,
+        leave=lambda: False,
     )
     return epochs, batches, folder / BEST

@@ -24,19 +24,24 @@ class BrokenOffError(Exception):
     """Stands for a killed process: nothing of it is left but what lies in its folder."""
 
 
-def attempt(recipe: Recipe, folder: Path, *, after_epoch: int = 0, after_update: int = 0) -> None:
+def attempt(
+    recipe: Recipe, folder: Path, *, after_epoch: int = 0, after_update: int = 0, leave_after: int = 0
+) -> Epoch | None:
+    """after_epoch, after_update: broken off there; leave_after: asked to leave after that update."""
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
+    at: list[int] = []
 
     def on_epoch(epoch: Epoch) -> None:
         if epoch.epoch == after_epoch:
             raise BrokenOffError
 
     def on_batch(progress: Progress) -> None:
+        at.append(progress.update)
         if progress.update == after_update:
             raise BrokenOffError
 
-    fit(
+    return fit(
         build_network(recipe.model, 2),
         recipe,
         cell_set(recipe),
@@ -46,6 +51,7 @@ def attempt(recipe: Recipe, folder: Path, *, after_epoch: int = 0, after_update:
         device=CPU,
         on_epoch=on_epoch,
         on_batch=on_batch,
+        leave=lambda: at[-1] == leave_after,
     )
 
 
@@ -76,6 +82,20 @@ def test_a_training_broken_off_again_and_again_ends_as_one_that_never_was(overri
     assert history(broken) == history(tmp_path / "whole")
     assert [line["epoch"] for line in history(broken)] == list(range(1, len(history(broken)) + 1))
     assert not (broken / STATE).exists(), "a training that is done has nothing to go on from"
+
+
+def test_a_training_that_leaves_in_the_middle_of_epochs_ends_as_one_that_never_did(tmp_path: Path) -> None:
+    recipe = tiny("train.epochs=4", "batch.mixup=0.8", "train.ema=0.9", "model.drop_path_rate=0.2")
+    attempt(recipe, tmp_path / "whole")
+    updates = history(tmp_path / "whole")[0]["updates"]
+    left = tmp_path / "left"
+    # In the middle of an epoch, twice in one epoch, and after an epoch's last batch, before it was validated.
+    for update in (updates + 1, updates + 2, 3 * updates):
+        assert attempt(recipe, left, leave_after=update) is None
+        assert (left / STATE).exists()
+    assert attempt(recipe, left) is not None
+    assert (left / BEST).read_bytes() == (tmp_path / "whole" / BEST).read_bytes()
+    assert history(left) == history(tmp_path / "whole")
 
 
 def test_a_damaged_state_is_told(tmp_path: Path) -> None:

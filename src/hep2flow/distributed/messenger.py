@@ -14,7 +14,7 @@ SECONDS = 2.0
 
 
 class Messenger(threading.Thread):
-    """Carries progress and notices to the store every two seconds, and hears there whether the training shall leave.
+    """Carries notices to the store at once and progress every two seconds; hears there whether the training shall leave.
 
     progress: where the training is, the latest only
     leave:    whether it was asked to save its state and end
@@ -28,19 +28,23 @@ class Messenger(threading.Thread):
         self.leave = threading.Event()
         self._live, self._preempted = live, preempted
         self._notices: deque[str] = deque()
-        self._over = threading.Event()
+        self._wake, self._over = threading.Event(), False
 
     def notice(self, text: str) -> None:
         """One line for whoever follows the training."""
         self._notices.append(text)
+        self._wake.set()
 
     def run(self) -> None:
-        while not self._over.wait(SECONDS):
+        while not self._over:
+            self._wake.wait(SECONDS)
+            self._wake.clear()
             self._carry()
 
     def close(self) -> None:
         """Carry what is left, and end."""
-        self._over.set()
+        self._over = True
+        self._wake.set()
         self.join()
         self._carry()
 

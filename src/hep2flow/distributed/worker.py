@@ -229,6 +229,7 @@ class _Worker:
         from hep2flow.learning.loop import plan
 
         spec, recipe, live = self.spec, self.spec.recipe, Live(self.store, self.spec.prefix)
+        self.messenger.close()  # its last notices are part of the manifest, and it writes none after they are deleted
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
         length = plan(recipe, training.labels)
         manifest = {
@@ -252,7 +253,6 @@ class _Worker:
             },
             "hardware": _hardware(self.device),
         }
-        self.messenger.close()  # or it would write notes again after they were deleted
         self.store.publish(folder, spec.prefix, manifest)
         for forget in (live.end, lambda: resume.drop(self.store, spec.prefix)):
             _tolerate(forget)

@@ -134,7 +134,8 @@ def fit(
     lines, begun = load_state(state, step) if state.exists() else ([], Begun())
     history = [Epoch(**line) for line in lines]
 
-    seen, learning_rate = 0, 0.0
+    # Of the last update, should nothing be left to do in this epoch but its validation.
+    seen, learning_rate = 0, rate.before_update(max(step.updates - 1, 0))
     accuracy = next((epoch.val_accuracy for epoch in reversed(history) if epoch.val_accuracy is not None), None)
     before, started = history[-1].seconds if history else 0.0, time.monotonic()
     first = len(history) + 1

@@ -1,0 +1,162 @@
+"""A training whose processes are killed ends bit for bit as one that was never interrupted.
+
+Everything is real: `hep2flow train` as a process, its Ray, its embedded store; SIGKILL.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from hep2flow.sources.synthetic import write_twin
+from hep2flow.stages.ingest import ingest
+from hep2flow.stages.split import split
+from hep2flow.store import embedded, layout
+from hep2flow.store.s3 import Store, open_store
+
+from ..stages.test_train import tiny
+
+EPOCHS = 10
+TIMES = ("images_per_second", "seconds")
+SECONDS = 180
+
+
+class Laboratory:
+    """A store of its own with a data set, and the command that trains on it."""
+
+    def __init__(self, folder: Path, epochs: int) -> None:
+        self.store: Store = open_store()
+        self.log = folder / "log.txt"
+        recipe = tiny("train.max_updates=null", f"train.epochs={epochs}", "batch.mixup=0.8", "model.image_size=32")
+        (folder / "recipe.yaml").write_text(recipe.to_yaml())
+        write_twin(folder / "twin", seed=0, specimens=12)
+        dataset = ingest(self.store, str(folder / "twin")).uri
+        division = split(self.store, dataset, recipe.data.split).uri
+        self.command = [sys.executable, "-m", "hep2flow.cli", "train", "--json"]
+        self.command += ["--recipe", str(folder / "recipe.yaml"), "--dataset", dataset, "--split", division]
+
+    def start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=self.log.open("a"), text=True)
+
+    def finish(self, process: subprocess.Popen[str]) -> dict[str, Any]:
+        output, _ = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0, self.log.read_text()
+        return dict(json.loads(output))
+
+    def outcome(self, result: dict[str, Any]) -> dict[str, Any]:
+        """What must be equal: the network byte for byte, metrics and manifest without their times."""
+        folder = self.store.key(result["uri"])
+        history = [json.loads(line) for line in self.store.get_bytes(f"{folder}/metrics.jsonl").splitlines()]
+        manifest = self.store.get_json(f"{folder}/manifest.json")
+        for line in (*history, manifest["best"]):
+            for name in TIMES:
+                del line[name]
+        del manifest["timing"], manifest["files"]["metrics.jsonl"]
+        network = self.store.get_bytes(f"{folder}/best.safetensors")
+        return {"network": network, "history": history, "manifest": manifest}
+
+    def notices(self, result: dict[str, Any]) -> list[str]:
+        folder = self.store.key(result["uri"])
+        return list(self.store.get_json(f"{folder}/manifest.json")["timing"]["notices"])
+
+    def forget(self, result: dict[str, Any]) -> None:
+        self.store.delete_folder(self.store.key(result["uri"]))
+        self.store.delete([layout.cache_key("train", result["key"])])
+
+    def wait_for_epoch(self, epoch: int, process: subprocess.Popen[str]) -> None:
+        deadline = time.monotonic() + SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            for item in self.store.list("trainings"):
+                listed = item.key.endswith("/resume/states.json")
+                if listed and self.store.get_json(item.key)["states"][0]["epoch"] >= epoch:
+                    return
+            time.sleep(0.05)
+        pytest.fail(f"epoch {epoch} was never saved: {self.log.read_text()}")
+
+    def kill(self, what: str, process: subprocess.Popen[str]) -> None:
+        if what == "driver":
+            process.kill()
+            process.wait()
+        elif what == "worker":
+            inside = psutil.Process(process.pid).children(recursive=True)
+            (worker,) = [child for child in inside if "RayTrainWorker" in " ".join(child.cmdline())]
+            worker.kill()
+        else:
+            pid = embedded.status()["pid"]
+            os.kill(pid, signal.SIGKILL)
+            psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+            embedded.ensure()
+
+
+@pytest.fixture
+def laboratory(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laboratory]:
+    monkeypatch.setenv("HEP2FLOW_HOME", str(tmp_path / "home"))
+    yield Laboratory(tmp_path, getattr(request, "param", EPOCHS))
+    embedded.down()
+
+
+def test_killed_worker_store_and_driver_change_nothing(laboratory: Laboratory) -> None:
+    undisturbed = laboratory.finish(laboratory.start())
+    expected = laboratory.outcome(undisturbed)
+    assert [line["epoch"] for line in expected["history"]] == list(range(1, EPOCHS + 1))
+    laboratory.forget(undisturbed)
+
+    process = laboratory.start()
+    for epoch, what in ((2, "store"), (3, "worker"), (5, "driver")):
+        laboratory.wait_for_epoch(epoch, process)
+        laboratory.kill(what, process)
+    again = laboratory.finish(laboratory.start())
+    assert again["key"] == undisturbed["key"]
+    assert laboratory.outcome(again) == expected
+    told = " ".join(laboratory.notices(again))
+    assert "a worker was lost" in told
+    assert "goes on after epoch" in told
+    assert not [
+        item.key for item in laboratory.store.list("trainings") if "/live/" in item.key or "/resume/" in item.key
+    ]
+
+
+@pytest.mark.slow
+def test_kills_at_random_epochs_change_nothing(laboratory: Laboratory) -> None:
+    undisturbed = laboratory.finish(laboratory.start())
+    expected = laboratory.outcome(undisturbed)
+    laboratory.forget(undisturbed)
+    for seed in range(20):
+        chance = random.Random(seed)
+        process = laboratory.start()
+        for epoch in sorted(chance.sample(range(1, EPOCHS - 1), 2)):
+            what = chance.choice(["worker", "driver", "store"])
+            laboratory.wait_for_epoch(epoch, process)
+            laboratory.kill(what, process)
+            if what == "driver":
+                process = laboratory.start()
+        result = laboratory.finish(process)
+        assert laboratory.outcome(result) == expected, f"seed {seed}"
+        laboratory.forget(result)
+
+
+# Long enough to be asked in the middle.
+@pytest.mark.parametrize("laboratory", [50], indirect=True)
+def test_sigterm_saves_in_the_middle_and_the_same_command_goes_on(laboratory: Laboratory) -> None:
+    undisturbed = laboratory.finish(laboratory.start())
+    expected = laboratory.outcome(undisturbed)
+    laboratory.forget(undisturbed)
+    process = laboratory.start()
+    laboratory.wait_for_epoch(1, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert "the state is saved" in laboratory.log.read_text()
+    again = laboratory.finish(laboratory.start())
+    assert laboratory.outcome(again) == expected
+    assert any("left at update" in notice for notice in laboratory.notices(again))
