@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from typing import Annotated
 
@@ -43,3 +44,19 @@ RecipeOption = Annotated[str, typer.Option("--recipe", help="A shipped recipe's 
 DatasetOption = Annotated[str, typer.Option("--dataset", help="URI of a data set.")]
 SplitOption = Annotated[str, typer.Option("--split", help="URI of a split.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+
+def _use_cluster(address: str | None) -> None:
+    """Ray's own variable, so that the steps of a run and their workers find the same cluster."""
+    if address is not None:
+        os.environ["RAY_ADDRESS"] = address
+
+
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        callback=_use_cluster,
+        help="Ray cluster to train on: auto (the one on this machine), host:port or ray://host:port; else a local one.",
+    ),
+]

@@ -9,6 +9,7 @@ import typer
 
 from hep2flow.cli.common import connect, counter, read_recipe, section, show_result
 from hep2flow.cli.options import (
+    AddressOption,
     DatasetOption,
     Format,
     FormatOption,
@@ -77,9 +78,10 @@ def train(
     split: SplitOption,
     profile: ProfileOption = ProfileName.paper,
     set: SetOption = None,
+    address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train one recipe through Ray Train."""
+    """Train one recipe through Ray Train, or go on with a training that was interrupted."""
     from hep2flow.cluster.follow import followed_training
     from hep2flow.stages.train import train as stage
 

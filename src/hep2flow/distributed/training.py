@@ -140,11 +140,21 @@ def _harmless(error: TrainingFailedError, before: set[str]) -> str | None:
     """
     if isinstance(error, PreemptionError) or any(getattr(fault, "preempted", False) for fault in _faults(error)):
         return "a machine of this training is being taken away"
-    if before - machines():
+    if _gone(before):
         return "a machine of this training is gone"
     if isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupTimeoutError):
         return "the cluster had no room for the workers yet"
     return None
+
+
+def _gone(before: set[str]) -> bool:
+    """Whether a machine died. A worker beside it knows at once, Ray seconds later."""
+    deadline = time.monotonic() + (SETTLE_SECONDS if len(before) > 1 else 0.0)
+    while not before - machines():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def _named(error: Exception, failures: int) -> Exception:
@@ -158,12 +168,12 @@ def _named(error: Exception, failures: int) -> Exception:
 
 
 def _reason(error: Exception) -> str:
-    """The first line that says what happened."""
+    """The beginning of the first line that says what happened."""
     faults = _faults(error)
     # The others of a group fail because one is gone.
     first = next((fault for fault in faults if isinstance(fault, RayActorError)), faults[0] if faults else error)
     lines = [line.strip() for line in str(first).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(first).__name__
+    return lines[0][:120].rstrip(".") if lines else type(first).__name__
 
 
 def _faults(error: Exception) -> list[BaseException]:
