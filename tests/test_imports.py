@@ -1,4 +1,4 @@
-"""Imports point one way: cli, components, cluster -> stages -> distributed -> learning; store and sources stand beside."""
+"""Imports point one way: cli, components, cluster -> stages -> distributed -> learning; the other folders stand beside."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ FORBIDDEN = {
     "hep2flow.cluster hep2flow.components hep2flow.pipelines hep2flow.cli hep2flow.reporting",
     "reporting": "ray kfp boto3 botocore kubernetes hep2flow.store hep2flow.stages hep2flow.distributed hep2flow.cluster "
     "hep2flow.components hep2flow.pipelines hep2flow.cli hep2flow.sources",
+    "tracking": "ray kfp boto3 botocore kubernetes torch hep2flow.store hep2flow.stages hep2flow.distributed "
+    "hep2flow.learning hep2flow.cluster hep2flow.components hep2flow.pipelines hep2flow.cli hep2flow.sources "
+    "hep2flow.reporting",
     "stages": "kfp kubernetes hep2flow.cluster hep2flow.components hep2flow.pipelines hep2flow.cli",
     "distributed": "kfp kubernetes hep2flow.stages hep2flow.cluster hep2flow.components hep2flow.pipelines hep2flow.cli",
 }

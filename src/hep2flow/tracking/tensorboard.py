@@ -1,0 +1,35 @@
+"""A training's history as an event file of TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hep2flow.tracking.scalars import scalars
+
+FILE = "events.out.tfevents.hep2flow"
+
+
+def write_events(history: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Write ``events.out.tfevents.hep2flow`` into a folder that is there; an older one is replaced.
+
+    history: the lines of ``metrics.jsonl``, in order
+
+    The same history makes the same bytes. So its wall time is seconds since the training began, not the time of day.
+    """
+    # Takes seconds to import: it looks for every cloud's client.
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.record_writer import RecordWriter
+
+    events = [Event(wall_time=0.0, file_version="brain.Event:2")]
+    for epoch in history:
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars(epoch).items()]
+        events.append(Event(wall_time=epoch["seconds"], step=epoch["epoch"], summary=Summary(value=values)))
+    writer = RecordWriter(str(folder / FILE))
+    try:
+        for event in events:
+            writer.write(event.SerializeToString(deterministic=True))
+    finally:
+        writer.close()
