@@ -35,10 +35,11 @@ SECONDS = 180
 class Laboratory:
     """A store of its own with a data set, and the command that trains on it."""
 
-    def __init__(self, folder: Path, epochs: int) -> None:
+    def __init__(self, folder: Path, epochs: int, *overrides: str) -> None:
         self.store: Store = open_store()
         self.log = folder / "log.txt"
-        recipe = tiny("train.max_updates=null", f"train.epochs={epochs}", "batch.mixup=0.8", "model.image_size=32")
+        small = ["train.max_updates=null", f"train.epochs={epochs}", "batch.mixup=0.8", "model.image_size=32"]
+        recipe = tiny(*small, *overrides)
         (folder / "recipe.yaml").write_text(recipe.to_yaml())
         write_twin(folder / "twin", seed=0, specimens=12)
         dataset = ingest(self.store, str(folder / "twin")).uri
@@ -62,7 +63,9 @@ class Laboratory:
         for line in (*history, manifest["best"]):
             for name in TIMES:
                 del line[name]
-        del manifest["timing"], manifest["files"]["metrics.jsonl"]
+        timed = ("metrics.jsonl", "tensorboard/events.out.tfevents.hep2flow")
+        manifest["files"] = {name: facts for name, facts in manifest["files"].items() if name not in timed}
+        del manifest["timing"]
         network = self.store.get_bytes(f"{folder}/best.safetensors")
         return {"network": network, "history": history, "manifest": manifest}
 

@@ -61,7 +61,12 @@ def test_training_never_reads_a_test_cell_and_is_remembered(store: Store, tmp_pa
     assert [Epoch(**epoch).updates for epoch in history][-1] == 6
     manifest = store.get_json(f"{store.key(trained.uri)}/manifest.json")
     assert manifest["best"] == [epoch for epoch in history if epoch["best"]][-1]
-    assert set(manifest["files"]) == {"best.safetensors", "metrics.jsonl", "recipe.yaml"}
+    assert set(manifest["files"]) == {
+        "best.safetensors",
+        "metrics.jsonl",
+        "recipe.yaml",
+        "tensorboard/events.out.tfevents.hep2flow",
+    }
     assert not [item.key for item in store.list(store.key(trained.uri)) if "/live/" in item.key]
 
     again = train(store, recipe, dataset, division, announced.append)

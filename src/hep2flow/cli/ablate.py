@@ -10,6 +10,7 @@ import typer
 
 from hep2flow.cli.common import connect, read_recipe
 from hep2flow.cli.options import (
+    AddressOption,
     Format,
     FormatOption,
     ProfileName,
@@ -37,6 +38,7 @@ def ablate(
     profile: ProfileOption = ProfileName.paper,
     set: SetOption = None,
     seeds: SeedsOption = 1,
+    address: AddressOption = None,
     run_id: Annotated[
         str, typer.Option("--run-id", help="Name of the runs, RUN_ID-1, RUN_ID-2…; made from the time when not given.")
     ] = "",

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from hep2flow.cli.common import connect, read_recipe
-from hep2flow.cli.options import Format, FormatOption, ProfileName, ProfileOption, SeedsOption, SetOption, SourceOption
+from hep2flow.cli.options import (
+    AddressOption,
+    Format,
+    FormatOption,
+    ProfileName,
+    ProfileOption,
+    SeedsOption,
+    SetOption,
+    SourceOption,
+)
 
 app = typer.Typer()
 
@@ -26,6 +35,7 @@ def run(
     profile: ProfileOption = ProfileName.paper,
     set: SetOption = None,
     seeds: SeedsOption = 1,
+    address: AddressOption = None,
     init_from: Annotated[
         str, typer.Option("--init-from", metavar="RUN", help="Start from the networks that another run has trained.")
     ] = "",

@@ -5,6 +5,7 @@ Apart from the rest, because Ray's controller imports this module only to send i
 
 from __future__ import annotations
 
+import json
 import platform
 import tempfile
 import time
@@ -22,6 +23,7 @@ from hep2flow.recipe import Recipe
 from hep2flow.store import resume
 from hep2flow.store.live import Live
 from hep2flow.store.s3 import Store, StoreAddress, open_store
+from hep2flow.tracking.tensorboard import write_events
 
 if TYPE_CHECKING:
     import torch
@@ -226,10 +228,13 @@ class _Worker:
         facts: dict[str, Any],
         seconds: float,
     ) -> None:
-        from hep2flow.learning.loop import plan
+        from hep2flow.learning.loop import METRICS, plan
 
         spec, recipe, live = self.spec, self.spec.recipe, Live(self.store, self.spec.prefix)
         self.messenger.close()  # its last notices are part of the manifest, and it writes none after they are deleted
+        events = folder / "tensorboard"
+        events.mkdir()
+        write_events([json.loads(line) for line in (folder / METRICS).read_text().splitlines()], events)
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
         length = plan(recipe, training.labels)
         manifest = {

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 from hep2flow.distributed.worker import TrainingSpec
+from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
 from hep2flow.results import StageResult
+from hep2flow.stages.history import read_history
 from hep2flow.stages.weights import resolve_weights
 from hep2flow.store import layout
 from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
+from hep2flow.tracking.mlflow import log_to_mlflow
 
 
 def train(
@@ -59,6 +62,10 @@ def train(
         "timing": manifest["timing"],
     }
     commit(store, "train", key, {"output": {"uri": store.uri(prefix), "kind": "folder"}, "summary": summary})
+    try:
+        log_to_mlflow(key, recipe, read_history(store, store.uri(prefix)), manifest)
+    except UserError as error:  # a second record, which must not fail the first
+        print(f"hep2flow: {error}", file=sys.stderr)
     return StageResult(stage="train", key=key, uri=store.uri(prefix), summary=summary)
 
 
