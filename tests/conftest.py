@@ -54,6 +54,16 @@ def store_home(_own_environment: None) -> Iterator[Path]:
 
 
 @pytest.fixture
+def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An embedded server of this test alone, which it may stop and kill; started by whoever opens the store first."""
+    for name in embedded.VARIABLES:  # a module's own Ray may have set them for its workers
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HEP2FLOW_HOME", str(tmp_path / "home"))
+    yield
+    embedded.down()
+
+
+@pytest.fixture
 def store(store_home: Path) -> Store:
     """An empty store. The environment names it too, for commands and child processes."""
     os.environ.update(embedded.ensure().environment(), HEP2FLOW_PREFIX=f"test-{secrets.token_hex(6)}")

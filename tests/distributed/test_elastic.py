@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from hep2flow.distributed.cluster import QUIET
-from hep2flow.store import embedded
 
 from .test_interruptions import Laboratory
 
@@ -19,10 +18,8 @@ OBJECT_STORE_BYTES = 100 * 2**20
 
 
 @pytest.fixture
-def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laboratory]:
-    monkeypatch.setenv("HEP2FLOW_HOME", str(tmp_path / "home"))
-    yield Laboratory(tmp_path, EPOCHS, "resources.workers.min=1", "resources.workers.max=3")
-    embedded.down()
+def laboratory(tmp_path: Path, own_server: None) -> Laboratory:
+    return Laboratory(tmp_path, EPOCHS, "resources.workers.min=1", "resources.workers.max=3")
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +102,8 @@ class Laboratory:
 
 
 @pytest.fixture
-def laboratory(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laboratory]:
-    monkeypatch.setenv("HEP2FLOW_HOME", str(tmp_path / "home"))
-    yield Laboratory(tmp_path, getattr(request, "param", EPOCHS))
-    embedded.down()
+def laboratory(request: pytest.FixtureRequest, tmp_path: Path, own_server: None) -> Laboratory:
+    return Laboratory(tmp_path, getattr(request, "param", EPOCHS))
 
 
 def test_killed_worker_store_and_driver_change_nothing(laboratory: Laboratory) -> None:

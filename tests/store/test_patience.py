@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from hep2flow.errors import StoreError
 from hep2flow.store import embedded
 from hep2flow.store.s3 import Store, StoreAddress, open_store
-
-
-@pytest.fixture
-def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An embedded server of its own, for it is stopped in the middle."""
-    monkeypatch.setenv("HEP2FLOW_HOME", str(tmp_path / "home"))
-    yield
-    embedded.down()
 
 
 def test_a_patient_store_outlives_a_server_that_is_away(own_server: None) -> None:

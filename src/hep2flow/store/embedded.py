@@ -30,6 +30,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from hep2flow.errors import StoreError, UserError
 
+# By which a process and its children find a store; see EmbeddedServer.environment.
+VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "HEP2FLOW_BUCKET")
 BUCKET = "hep2flow"
 PROBE = ".ready"
 REGION = "us-east-1"
@@ -65,13 +67,8 @@ class EmbeddedServer:
 
     def environment(self) -> dict[str, str]:
         """The variables by which this process and its children find the store. Holds the secret: not for printing."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            "AWS_REGION": REGION,
-            "HEP2FLOW_BUCKET": BUCKET,
-        }
+        values = (self.endpoint, self.access_key, self.secret_key, REGION, BUCKET)
+        return dict(zip(VARIABLES, values, strict=True))
 
 
 def home() -> Path:
