@@ -147,10 +147,11 @@ def fit(
         epoch_cells, epoch_started, seen_before = begun.cells, time.monotonic(), seen
         batches = training_keys(training.labels, epoch, train.batch_size, train.seed, train.sampler)
         batches = batches[begun.batches : begun.batches + length.updates - step.updates]
-        shares = [ranks.share(keys) for keys in batches]
+        shares = [ranks.share(range(len(keys))) for keys in batches]
         # A worker without a cell of a batch takes one that counts for nothing.
         loaded = training.batches(
-            [mine or keys[:1] for mine, keys in zip(shares, batches, strict=True)], train.loader_workers
+            [[keys[place] for place in mine or [0]] for mine, keys in zip(shares, batches, strict=True)],
+            train.loader_workers,
         )
         numbered = enumerate(zip(loaded, shares, batches, strict=True), start=begun.batches)
         for number, (batch, mine, keys) in numbered:
@@ -159,7 +160,7 @@ def fit(
                 mixed = mixer(batch)
             # Stochastic depth and dropout: each worker its own.
             with seeded(train.seed, epoch, "noise", number, ranks.rank, device=device):
-                loss = step(mixed, len(keys) if mine else 0)
+                loss = step(mixed, mine, len(keys))
             if not torch.isfinite(loss):
                 cells = ", ".join(training.ids[index] for _, index, _ in keys[:8])
                 raise DivergedError(

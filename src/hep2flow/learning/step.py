@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
@@ -10,6 +12,7 @@ from timm.utils import ModelEmaV3
 from torch.nn.parallel import DistributedDataParallel
 
 from hep2flow.learning.batch import Batch
+from hep2flow.learning.batch_norm import Counting, synchronise
 from hep2flow.learning.losses import build_loss
 from hep2flow.learning.optim import build_optimizer
 from hep2flow.learning.ranks import Ranks
@@ -32,6 +35,9 @@ class Step:
     ) -> None:
         train = recipe.train
         self.train, self.device, self.ranks = train, device, ranks or Ranks()
+        self.counting = Counting()
+        if self.ranks.size > 1:
+            synchronise(network, self.counting)
         self.layout = torch.channels_last if train.channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.layout)
         self.optimizer = build_optimizer(network, recipe.optim)
@@ -52,23 +58,30 @@ class Step:
         """The network that is validated and kept: the averaged one where there is one."""
         return self.network if self.average is None else self.average.module
 
-    def __call__(self, batch: Batch, whole: int | None = None) -> torch.Tensor:
+    def __call__(self, batch: Batch, positions: Sequence[int] | None = None, whole: int | None = None) -> torch.Tensor:
         """Learn from a mixed batch and return its mean loss, a scalar on the device, the same on every worker.
 
-        batch: this worker's share, labels as soft targets
-        whole: cells in the batch, all workers together; 0 where the share is a stand-in that counts for nothing, because
-               there are fewer cells than workers and every worker has to take part
+        batch:     this worker's share, labels as soft targets
+        positions: of its cells in the batch of all workers together; empty where the share is one cell that counts for
+                   nothing, because there are fewer cells than workers and every worker has to take part
+        whole:     cells in the batch of all workers together
+        Where this is the only worker both may be left out.
         Nothing is learnt where the loss is no finite number: the caller has to look.
         """
         whole = len(batch.labels) if whole is None else whole
+        positions = range(whole) if positions is None else positions
         tensors = (*batch.inputs(self.device, self.layout), batch.labels.to(self.device, non_blocking=True))
-        parts = list(zip(*(tensor.chunk(self.train.accumulation) for tensor in tensors), strict=True))
         loss = torch.zeros((), device=self.device)
-        for number, (*some, targets) in enumerate(parts, start=1):
-            share = len(targets) / whole if whole else 0.0
-            with self._apart() if number < len(parts) else nullcontext():
+        # The parts of the whole batch, so that every worker makes the same passes, over the same parts as one would alone.
+        size = math.ceil(whole / self.train.accumulation)
+        starts = range(0, whole, size)
+        for start in starts:
+            mine = [index for index, position in enumerate(positions) if start <= position < start + size]
+            self.counting.counts = bool(mine)
+            *some, targets = (_pick(tensor, mine or [0]) for tensor in tensors)
+            with self._apart() if start != starts[-1] else nullcontext():
                 with torch.autocast(self.device.type, AUTOCAST[self.train.precision], self.train.precision != "fp32"):
-                    part = self.loss(self.forward(*some), targets) * share
+                    part = self.loss(self.forward(*some), targets) * (len(mine) / whole)
                 # The workers' gradients are averaged; their sum is wanted.
                 self.scaler.scale(part * self.ranks.size).backward()
             loss += part.detach()
@@ -91,3 +104,9 @@ class Step:
         self.updates += 1
         if self.average is not None:
             self.average.update(self.network, step=self.updates)
+
+
+def _pick(tensor: torch.Tensor, indices: list[int]) -> torch.Tensor:
+    """These of the first dimension; without a copy where they follow each other."""
+    first, last = indices[0], indices[-1]
+    return tensor[first : last + 1] if last - first + 1 == len(indices) else tensor[indices]

@@ -24,7 +24,9 @@ NETWORK = (
         for name in ("augment", "batch", "checkpoint", "data", "features", "losses", "model", "randomness", "sampling")
     ),
 )
-TRAINING = tuple(f"learning/{name}.py" for name in ("freezing", "loop", "optim", "ranks", "state", "step", "weights"))
+TRAINING = tuple(
+    f"learning/{name}.py" for name in ("batch_norm", "freezing", "loop", "optim", "ranks", "state", "step", "weights")
+)
 PREDICTION = ("learning/metrics.py", "learning/predict.py", "learning/tta.py")
 SOURCES = {
     "ingest": ("cells.py", "sources", "stages/ingest.py"),
