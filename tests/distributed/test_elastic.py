@@ -42,7 +42,7 @@ def test_a_training_goes_on_with_fewer_workers_and_grows_again(laboratory: Labor
     process = laboratory.start()
     laboratory.wait_for_epoch(3, process)
     machines.remove_node(sorted(machines.worker_nodes, key=str)[0], allow_graceful=False)
-    laboratory.wait_for_epoch(6, process)
+    laboratory.wait_for_notice("goes on after epoch", process)
     machines.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
     result = laboratory.finish(process)
     outcome = laboratory.outcome(result)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +78,26 @@ class Laboratory:
         self.store.delete([layout.cache_key("train", result["key"])])
 
     def wait_for_epoch(self, epoch: int, process: subprocess.Popen[str]) -> None:
+        self._wait(f"epoch {epoch}", process, lambda: self._saved_epoch() >= epoch)
+
+    def wait_for_notice(self, text: str, process: subprocess.Popen[str]) -> None:
+        self._wait(text, process, lambda: any(text in notice for notice in self._live_notices()))
+
+    def _wait(self, what: str, process: subprocess.Popen[str], holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + SECONDS
         while process.poll() is None and time.monotonic() < deadline:
-            for item in self.store.list("trainings"):
-                listed = item.key.endswith("/resume/states.json")
-                if listed and self.store.get_json(item.key)["states"][0]["epoch"] >= epoch:
-                    return
+            if holds():
+                return
             time.sleep(0.05)
-        pytest.fail(f"epoch {epoch} was never saved: {self.log.read_text()}")
+        pytest.fail(f"{what} was never seen: {self.log.read_text()}")
+
+    def _saved_epoch(self) -> int:
+        lists = [item.key for item in self.store.list("trainings") if item.key.endswith("/resume/states.json")]
+        return max((self.store.get_json(key)["states"][0]["epoch"] for key in lists), default=0)
+
+    def _live_notices(self) -> list[str]:
+        keys = [item.key for item in self.store.list("trainings") if "/live/notices/" in item.key]
+        return [self.store.get_json(key)["text"] for key in keys]
 
     def kill(self, what: str, process: subprocess.Popen[str]) -> None:
         if what == "driver":

@@ -31,6 +31,8 @@ from hep2flow.store.s3 import open_store
 WAIT_SECONDS = 2.0
 # After a worker or a machine is gone Ray needs a moment to know what is free.
 SETTLE_SECONDS = 5.0
+# Ray looks after its machines every 3 s, and gives one up after five looks without an answer.
+GIVEN_UP_SECONDS = 20.0
 
 
 def run_training(spec: TrainingSpec, tell: Tell) -> None:
@@ -148,8 +150,8 @@ def _harmless(error: TrainingFailedError, before: set[str]) -> str | None:
 
 
 def _gone(before: set[str]) -> bool:
-    """Whether a machine died. A worker beside it knows at once, Ray seconds later."""
-    deadline = time.monotonic() + (SETTLE_SECONDS if len(before) > 1 else 0.0)
+    """Whether a machine died. The workers beside it know at once, Ray seconds later."""
+    deadline = time.monotonic() + (GIVEN_UP_SECONDS if len(before) > 1 else 0.0)
     while not before - machines():
         if time.monotonic() >= deadline:
             return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
 from hep2flow.distributed.worker import TrainingSpec
@@ -72,7 +73,8 @@ def train(
 def _train_on_ray(spec: TrainingSpec) -> None:
     from hep2flow.distributed.cluster import connected
 
-    with connected():
+    # Ray tells of lost machines on standard output, which belongs to the result.
+    with redirect_stdout(sys.stderr), connected():
         # Imported here, while the cluster starts: Ray takes seconds, and none for a training that is there already.
         from hep2flow.distributed.training import run_training
 
