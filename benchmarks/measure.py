@@ -117,7 +117,7 @@ def tell(
 ) -> None:
     """The result: one JSON object on standard output, one line for a person on standard error.
 
-    figure, limit: seconds; within: this limit and those among the details are kept
+    figure, limit: seconds, or a share where the benchmark says so; within: this limit and those among the details are kept
     at:            :func:`machine`, asked before the measuring, so that its load is not our own
     """
     result = {"benchmark": benchmark, "figure": figure, "limit": limit, "within": within, "machine": at, **details}

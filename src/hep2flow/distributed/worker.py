@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -110,6 +111,7 @@ class _Worker:
         self.device: torch.device = ray.train.torch.get_device()
         self.saved: resume.Saved | None = None
         self.at: Progress
+        self.first_update = ""
 
     def train(self) -> End:
         """From the store to the store."""
@@ -186,6 +188,7 @@ class _Worker:
                 self._save(folder, epoch.epoch, epoch.updates, [STATE, METRICS, *([BEST] if epoch.best else [])])
 
         def on_batch(progress: Progress) -> None:
+            self.first_update = self.first_update or datetime.now(timezone.utc).isoformat(timespec="milliseconds")
             if self.ranks.first:
                 self.at, self.messenger.progress = progress, asdict(progress)
 
@@ -252,6 +255,7 @@ class _Worker:
             **facts,
             "timing": {
                 "train_seconds": seconds,
+                "first_update": self.first_update,
                 "images_per_second": best.images_per_second,
                 "workers": self.ranks.size,
                 "notices": live.notices(),
