@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -168,6 +169,10 @@ class Loss(Section):
 class Optim(Section):
     """timm ``create_optimizer_v2``, and how much each part of the network moves.
 
+    lr:              the rate for batches of ``lr_batch_size`` cells
+    lr_batch_size:   null: of ``train.batch_size`` cells, whatever that is
+    lr_scaling:      what another ``train.batch_size`` makes of the rate: none (nothing) | linear (times their ratio,
+                     Goyal et al. 2017) | sqrt (times its root, usual for Adam and its kin); null refuses another batch
     betas:           sgd takes the first as its momentum
     layer_decay:     the rate of each layer below the head is multiplied by this once more (BEiT's layer-wise decay,
                      timm's ``param_groups_layer_decay``); null for one rate
@@ -180,6 +185,8 @@ class Optim(Section):
 
     name: Literal["adam", "adamw", "adamp", "sgd"] = "adamw"
     lr: Positive
+    lr_batch_size: Annotated[int, Field(ge=1)] | None = None
+    lr_scaling: Literal["none", "linear", "sqrt"] | None = None
     weight_decay: NonNegative = 0.0
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     layer_decay: UpToOne | None = None
@@ -279,6 +286,7 @@ class Resources(Section):
 
 
 SEED_MARK = "-seed-"
+SCALING = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}  # powers of the batches' ratio
 
 
 class Recipe(Section):
@@ -311,6 +319,13 @@ class Recipe(Section):
         """The network as every table names it: a laptop network is a stand-in, never the paper's model."""
         stand_in = "" if self.profile == "paper" else ", laptop stand-in"
         return f"{self.model.network} @ {self.model.image_size} px ({self.name}{stand_in})"
+
+    @property
+    def learning_rate(self) -> float:
+        """``optim.lr`` at this recipe's batch, before schedule and layer scales."""
+        optim = self.optim
+        ratio = self.train.batch_size / (optim.lr_batch_size or self.train.batch_size)
+        return optim.lr * math.pow(ratio, SCALING[optim.lr_scaling or "none"])
 
     def with_seeds(self, count: int) -> list[Recipe]:
         """The recipe under ``count`` successive seeds, each with a name of its own; itself alone for one.
@@ -386,6 +401,14 @@ def impossible(recipe: Recipe) -> Iterator[str]:
         yield "schedule.cycles: constant has no restarts; allowed with schedule.name=constant: cycles 1, cycle_decay 1"
     if schedule.cycle_decay < 1 and schedule.cycles == 1 and schedule.name == "cosine":
         yield "schedule.cycle_decay: one cycle has no restart; set schedule.cycles to 2 or more"
+    chosen_for = optim.lr_batch_size
+    if optim.lr_scaling is None and chosen_for is not None and chosen_for != train.batch_size:
+        rates = {rule: optim.lr * math.pow(train.batch_size / chosen_for, power) for rule, power in SCALING.items()}
+        ways = ", ".join(f"{rule} ({rate:.3g})" for rule, rate in rates.items())
+        yield (
+            f"train.batch_size: optim.lr {optim.lr:g} is for batches of {chosen_for} cells, not {train.batch_size}; "
+            f"say what becomes of it, optim.lr_scaling: {ways}"
+        )
     if optim.freeze != "none" and model.weights == "none":
         yield (
             f"optim.freeze: {optim.freeze} would freeze random weights (model.weights is none); "

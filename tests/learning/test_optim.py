@@ -16,7 +16,7 @@ from .builders import tiny
 
 
 def rates(recipe: Recipe, updates: int, per_epoch: int) -> list[float]:
-    optimizer = build_optimizer(build_network(tiny().model, 2), recipe.optim)
+    optimizer = build_optimizer(build_network(tiny().model, 2), recipe)
     rate = LearningRate(optimizer, recipe, updates=updates, updates_per_epoch=per_epoch)
     return [rate.before_update(update) for update in range(updates)]
 
@@ -40,6 +40,15 @@ def test_coat_warms_up_for_10_of_50_epochs_of_23_updates() -> None:
     every_epoch = [found[epoch * 23] for epoch in range(50)]
     assert every_epoch[:10] == sorted(every_epoch[:10])
     assert every_epoch[10:] == sorted(every_epoch[10:], reverse=True)
+
+
+@pytest.mark.parametrize(("rule", "times"), [("none", 1), ("linear", 4), ("sqrt", 2)])
+def test_another_batch_changes_the_rate_by_the_rule_that_is_named(rule: str, times: int) -> None:
+    recipe = load_recipe("coat-mini", overrides=["train.batch_size=64", f"optim.lr_scaling={rule}"])
+    assert recipe.learning_rate == pytest.approx(times * 1e-5, rel=1e-12)
+    found = rates(recipe, 300, 6)
+    assert found[0] == pytest.approx(times * 1e-5 / 60, rel=1e-9)
+    assert found[60:] == pytest.approx([times * cosine(1e-5, update, 300) for update in range(60, 300)], rel=1e-9)
 
 
 def test_warm_restarts_begin_each_time_a_little_lower() -> None:
@@ -76,7 +85,7 @@ def test_every_group_follows_the_schedule_by_its_scale() -> None:
     recipe = tiny("optim.head_multiplier=10", "optim.layer_decay=0.5", "schedule.warmup_updates=0", "optim.lr=1")
     for name in ("cosine", "constant"):
         changed = recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"name": name})})
-        optimizer = build_optimizer(build_network(recipe.model, 2), changed.optim)
+        optimizer = build_optimizer(build_network(recipe.model, 2), changed)
         rate = LearningRate(optimizer, changed, updates=10, updates_per_epoch=5)
         told = rate.before_update(5)
         assert told == pytest.approx(0.5 if name == "cosine" else 1)
@@ -87,7 +96,7 @@ def test_every_group_follows_the_schedule_by_its_scale() -> None:
 def test_convnext_is_moved_by_adam_without_decay() -> None:
     recipe = load_recipe("convnext-b", overrides=["model.network=convnext_atto"])
     network = build_network(recipe.model, 6)
-    optimizer = build_optimizer(network, recipe.optim)
+    optimizer = build_optimizer(network, recipe)
     assert type(optimizer) is torch.optim.Adam
     moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     assert set(map(id, moved)) == set(map(id, network.parameters()))
@@ -99,7 +108,7 @@ def test_convnext_is_moved_by_adam_without_decay() -> None:
 def test_coat_is_moved_by_adamp_which_decays_matrices_only(name: str, small: str) -> None:
     recipe = load_recipe(name, overrides=[f"model.network={small}"])
     network = build_network(recipe.model, 6)
-    optimizer = build_optimizer(network, recipe.optim)
+    optimizer = build_optimizer(network, recipe)
     assert type(optimizer).__name__ == "AdamP"
     decay = {id(parameter): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
     assert set(decay) == set(map(id, network.parameters()))
@@ -123,7 +132,7 @@ def test_layer_decay_is_timms(network: str, features: str) -> None:
         "optim.head_multiplier=10",
     )
     built = build_network(recipe.model, 6)
-    ours = build_optimizer(built, recipe.optim)
+    ours = build_optimizer(built, recipe)
     model = timm_network(built)
     timms = create_optimizer_v2(model, "adamw", lr=1, weight_decay=recipe.optim.weight_decay, layer_decay=0.7)
     head = set(map(id, head_parameters(model)))

@@ -14,16 +14,17 @@ from hep2flow.learning.model import head_parameters, timm_network
 from hep2flow.recipe import Optim, Recipe
 
 
-def build_optimizer(network: torch.nn.Module, section: Optim) -> torch.optim.Optimizer:
-    """timm ``create_optimizer_v2``; biases and norms are not decayed, timm's default.
+def build_optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """timm ``create_optimizer_v2`` at the recipe's rate; biases and norms are not decayed, timm's default.
 
     To be built before anything is frozen: timm leaves frozen parameters out, and they could never move again.
     """
+    section = recipe.optim
     memory = {"momentum": section.betas[0]} if section.name == "sgd" else {"betas": section.betas}
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         timm_network(network),
         opt=section.name,
-        lr=section.lr,
+        lr=recipe.learning_rate,
         weight_decay=section.weight_decay,
         param_group_fn=lambda model: _groups(model, section),
         **memory,
@@ -64,7 +65,7 @@ class LearningRate:
         warmup = schedule.warmup_updates or round(schedule.warmup_epochs * updates_per_epoch)
         # A warm-up as long as the training would leave no cosine: a short try of a long recipe keeps its proportions.
         warmup = min(warmup, cycle // 2)
-        first = {"warmup_t": warmup, "warmup_lr_init": recipe.optim.lr / max(warmup, 1), "t_in_epochs": False}
+        first = {"warmup_t": warmup, "warmup_lr_init": recipe.learning_rate / max(warmup, 1), "t_in_epochs": False}
         self.scheduler: CosineLRScheduler | StepLRScheduler = (
             CosineLRScheduler(
                 optimizer,

@@ -40,7 +40,7 @@ class Step:
             synchronise(network, self.counting)
         self.layout = torch.channels_last if train.channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.layout)
-        self.optimizer = build_optimizer(network, recipe.optim)
+        self.optimizer = build_optimizer(network, recipe)
         self.loss = build_loss(recipe.loss)
         self.average = ModelEmaV3(network, decay=train.ema, use_warmup=True) if train.ema is not None else None
         self.compiled: torch.nn.Module = cast("torch.nn.Module", torch.compile(network)) if train.compile else network

@@ -104,7 +104,7 @@ TABLE_2 = (
     ),
     Row("Weight decay", "0", "0.1", "optim.weight_decay", "not of biases and norms, timm's habit"),
     _both("Optimizer momentum", "β1, β2 = 0.9, 0.999", "optim.betas"),
-    Row("Batch size", "32", "16", "train.batch_size"),
+    Row("Batch size", "32", "16", "train.batch_size", "of all workers together; another needs `optim.lr_scaling`"),
     Row("Training epochs", "30", "50", "train.epochs", "of the 361 training cells: 360 and 1,150 updates in all"),
     _both("Learning rate schedule", "cosine decay", "schedule.name", "to 0, update by update"),
     Row("Warm-up epochs", "0", "10", "schedule.warmup_epochs"),
