@@ -134,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", default="convnext-b")
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=11)
     arguments = parser.parse_args()
     with own_store() as folder:
         twin = str(folder / "twin")

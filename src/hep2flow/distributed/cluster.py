@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hep2flow.errors import UserError
 
@@ -18,6 +20,7 @@ ADDRESS_FILE = "HEP2FLOW_RAY_ADDRESS_FILE"
 START_SECONDS = 120
 STOP_SECONDS = 20
 POLL_SECONDS = 0.1
+CONNECT_SECONDS = 5
 
 # Ray's own housekeeping that a user did not ask for: usage reports, log noise, and on a machine of one's own a watcher
 # for preempted nodes, a process beside every training.
@@ -97,15 +100,27 @@ def connected() -> Iterator[None]:
 
         address = os.environ.get("RAY_ADDRESS") or _shared_address()
         try:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, TimeoutError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        except (OSError, RuntimeError, ValueError) as error:
+            lines = str(error).strip().splitlines()
+            reason = lines[-1] if lines else type(error).__name__
             raise UserError(
                 f"Ray at {address} cannot be reached ({reason}); "
                 "check --address or RAY_ADDRESS, or leave both out to run here"
             ) from error
         stack.callback(ray.shutdown)
         yield
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for minutes where nobody answers; OSError at once, and ValueError for what is no address."""
+    if address in ("auto", "local"):
+        return
+    place = urlsplit(address if "//" in address else f"//{address}")
+    if not place.hostname or not place.port:
+        raise ValueError("write auto, HOST:PORT or ray://HOST:PORT")
+    socket.create_connection((place.hostname, place.port), CONNECT_SECONDS).close()
 
 
 def _shared_address() -> str:

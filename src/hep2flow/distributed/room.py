@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ray
+from ray.util.client import ray as client
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Resources
@@ -16,7 +17,14 @@ def per_worker(resources: Resources) -> dict[str, float]:
 
 def room(resources: Resources) -> int:
     """Workers that fit beside what runs already, machine by machine."""
-    return sum(_fit(have, resources) for have in ray._private.state.available_resources_per_node().values())
+    # Through ray:// the question has to be asked on the cluster.
+    free = ray.get(ray.remote(num_cpus=0)(_free).remote()) if client.is_connected() else _free()
+    return sum(_fit(have, resources) for have in free.values())
+
+
+def _free() -> dict[str, dict[str, float]]:
+    """Node id -> resources that nobody holds."""
+    return dict(ray._private.state.available_resources_per_node())
 
 
 def check_room(resources: Resources, *, grows: bool) -> None:

@@ -1,0 +1,67 @@
+"""What ends a training for good: told as what the user can do, with what was good before it kept."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from hep2flow.distributed.cluster import connected
+from hep2flow.distributed.exhausted import exhausted
+from hep2flow.errors import UserError
+from hep2flow.learning.checkpoint import load_checkpoint
+from hep2flow.stages.train import train
+from hep2flow.store.s3 import Store
+
+from ..stages.test_train import prepared, tiny
+
+MEMORY = 4 * 2**30
+FILE = 2**16
+
+
+def test_a_training_that_diverges_keeps_the_best_network_before_it(store: Store, tmp_path: Path) -> None:
+    growing = ["optim.name=sgd", "schedule.name=constant", "schedule.warmup_updates=100", "optim.lr=10"]
+    recipe = tiny("train.max_updates=null", "train.epochs=10", "train.clipping=null", *growing)
+    dataset, division = prepared(store, tmp_path, recipe)
+    with connected(), pytest.raises(UserError, match=r"diverged.*epoch [2-9].*cells ") as stopped:
+        train(store, recipe, dataset, division)
+    kept = str(stopped.value).rpartition(" is kept at ")[2]
+    store.get_file(store.key(kept), tmp_path / "best.safetensors")
+    network, _ = load_checkpoint(tmp_path / "best.safetensors", torch.device("cpu"))
+    assert all(torch.isfinite(tensor).all() for tensor in network.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("limit", "size", "code", "told"),
+    [
+        (resource.RLIMIT_AS, MEMORY, "torch.zeros(2**40)", "out of memory on the worker's machine"),
+        (resource.RLIMIT_AS, MEMORY, "bytearray(2**40)", "out of memory on the worker's machine"),
+        (resource.RLIMIT_FSIZE, FILE, "save_file({'x': torch.zeros(2**20)}, 'x.safetensors')", "no space left"),
+        (resource.RLIMIT_FSIZE, FILE, "open('x', 'wb').write(bytes(2**20))", "no space left"),
+    ],
+)
+def test_what_the_operating_system_refuses_is_named(
+    limit: int, size: int, code: str, told: str, tmp_path: Path
+) -> None:
+    program = f"""
+import resource, signal, torch
+from safetensors.torch import save_file
+from hep2flow.distributed.exhausted import exhausted
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit({limit}, ({size}, {size}))
+try:
+    {code}
+except Exception as error:
+    print(exhausted(error, "/scratch"))
+"""
+    answer = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert told in answer.stdout
+
+
+def test_any_other_error_is_not_taken_for_a_full_machine() -> None:
+    assert exhausted(RuntimeError("CUDA error: an illegal memory access was encountered"), "/scratch") is None
+    assert exhausted(FileNotFoundError(2, "No such file or directory"), "/scratch") is None
