@@ -159,6 +159,24 @@ def test_kills_at_random_epochs_change_nothing(laboratory: Laboratory) -> None:
         laboratory.forget(result)
 
 
+@pytest.mark.slow
+def test_a_store_that_is_away_for_a_minute_ends_nothing(laboratory: Laboratory) -> None:
+    undisturbed = laboratory.finish(laboratory.start())
+    expected = laboratory.outcome(undisturbed)
+    laboratory.forget(undisturbed)
+    process = laboratory.start()
+    laboratory.wait_for_epoch(2, process)
+    embedded.down()
+    time.sleep(60)  # what is tested
+    assert process.poll() is None, laboratory.log.read_text()
+    embedded.ensure()
+    again = laboratory.finish(process)
+    assert laboratory.outcome(again) == expected
+    told = laboratory.notices(again)
+    assert sum("is away" in notice for notice in told) == 1
+    assert sum("is back" in notice for notice in told) == 1
+
+
 # Long enough to be asked in the middle.
 @pytest.mark.parametrize("laboratory", [50], indirect=True)
 def test_sigterm_saves_in_the_middle_and_the_same_command_goes_on(laboratory: Laboratory) -> None:

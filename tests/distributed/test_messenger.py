@@ -55,4 +55,4 @@ def test_what_could_not_be_carried_is_carried_when_the_store_is_back(own_server:
     messenger.notice("and still is")
     embedded.ensure()
     messenger.close()
-    assert [text.split(" ", 1)[1] for text in live.notices()] == ["the store is away", "and still is"]
+    assert [note["text"] for note in live.notices()] == ["the store is away", "and still is"]

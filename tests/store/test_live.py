@@ -15,7 +15,8 @@ def test_notes_reach_the_other_side_and_a_new_attempt_forgets_what_was_refused(s
     driver.ask_to_leave()
     worker.refuse("train.batch_size: too large")
     assert driver.progress() == {"epoch": 3}
-    assert [note.split(" ", 1)[1] for note in driver.notices()] == ["goes on after epoch 2", "the store is back"]
+    assert [note["text"] for note in driver.notices()] == ["goes on after epoch 2", "the store is back"]
+    assert [note["text"] for note in driver.notices(after=1)] == ["the store is back"]
     assert worker.asked_to_leave()
     assert driver.refusal() == "train.batch_size: too large"
     driver.begin()

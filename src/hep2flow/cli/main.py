@@ -1,7 +1,7 @@
 """The program: its commands, its options for all of them, and how it ends.
 
 Heavy packages are imported by the command that needs them, so that ``--help`` answers at once.
-Exit codes: 0 done; 2 the user can mend it; 1 a defect of ours; 130 interrupted.
+Exit codes: 0 done; 2 the user can mend it; 1 a defect of ours; 130 interrupted; 143 asked to end by SIGTERM.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import typer
 from hep2flow import __version__
 from hep2flow.cli import ablate, compiling, data, pulling, recipes, run, runs, stages, storage, weights
 from hep2flow.errors import UserError
+from hep2flow.termination import ended_by_sigterm
 
 INTERRUPTED = 130
 
@@ -50,7 +51,8 @@ def _main(
 def main() -> None:
     """Entry point: errors a user can mend are one message and exit code 2, never a traceback."""
     try:
-        code = app(standalone_mode=False)
+        with ended_by_sigterm():
+            code = app(standalone_mode=False)
     except UserError as error:
         if os.environ.get("HEP2FLOW_DEBUG"):
             traceback.print_exc()

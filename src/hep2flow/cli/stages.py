@@ -86,8 +86,8 @@ def train(
     from hep2flow.stages.train import train as stage
 
     read, store = read_recipe(recipe, profile, set), connect()
-    with followed_training(store, read.name) as announce:
-        result = stage(store, read, dataset, split, announce)
+    with followed_training(store, read.name) as following:
+        result = stage(store, read, dataset, split, following.announce, following.tell)
     show_result(result, as_json)
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -47,36 +48,51 @@ def followed(store: Store, run_id: str) -> Iterator[None]:
             watcher.join(10)
 
 
+class Following:
+    """What a training tells whoever shows it."""
+
+    def __init__(self, name: str, display: _Display) -> None:
+        self.name, self.key = name, ""
+        self._display = display
+
+    def announce(self, key: str) -> None:
+        """The training's key, before it starts."""
+        self.key = key
+
+    def tell(self, text: str) -> None:
+        """One line about it, from its driver."""
+        self._display.notice(self.name, text)
+
+
 @contextmanager
-def followed_training(store: Store, name: str) -> Iterator[Any]:
-    """Show one training while the block runs; yields a function to be told the training's key."""
+def followed_training(store: Store, name: str) -> Iterator[Following]:
+    """Show one training while the block runs."""
     with _display() as display:
-        stop, key = threading.Event(), [""]
+        stop, following = threading.Event(), Following(f"train {name}", display)
 
         def watch() -> None:
             while not stop.wait(POLL_SECONDS):
-                if key[0]:
-                    display.training(f"train {name}", live_progress(store, layout.training_prefix(key[0])))
+                if following.key:
+                    _look_at_training(store, following.key, following.name, display)
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
-
-        def announce(value: str) -> None:
-            key[0] = value
-
         try:
-            yield announce
+            yield following
         finally:
             stop.set()
             watcher.join(10)
 
 
-def live_progress(store: Store, prefix: str) -> dict[str, Any] | None:
-    """Where a running training is, as its worker last said; None before its first batch and after its end."""
+def _look_at_training(store: Store, key: str, name: str, display: _Display) -> None:
+    live = Live(store, layout.training_prefix(key))
     try:
-        return Live(store, prefix).progress()
-    except UserError:
-        return None
+        for note in live.notices(after=display.seen[name]):
+            display.seen[name] += 1
+            display.notice(name, note["text"])
+        display.training(name, live.progress())
+    except UserError:  # the store is away for a moment, or the training has just ended
+        return
 
 
 def _look(store: Store, run_id: str, display: _Display) -> None:
@@ -88,7 +104,7 @@ def _look(store: Store, run_id: str, display: _Display) -> None:
         name = layout.stage_name(record.stage, record.model).replace("-", " ", 1)
         display.stage(name, record)
         if record.stage == "train" and record.status == "running" and record.key:
-            display.training(name, live_progress(store, layout.training_prefix(record.key)))
+            _look_at_training(store, record.key, name, display)
 
 
 def describe(record: StageRecord) -> str:
@@ -113,13 +129,18 @@ def describe_training(progress: dict[str, Any]) -> str:
 
 
 class _Display:
-    """Plain lines: one when a stage changes, and one about each training every 20 s."""
+    """Plain lines: one when a stage changes, one for each notice, and one about each training every 20 s.
+
+    seen: training -> how many of its notices in the store were read
+    """
 
     def __init__(self, out: TextIO) -> None:
         self.out = out
         self.as_json = os.environ.get("HEP2FLOW_LOG") == "json"
         self.states: dict[str, str] = {}
         self.told: dict[str, float] = {}
+        self.seen: Counter[str] = Counter()
+        self.noticed: dict[tuple[str, str], float] = {}
 
     def stage(self, name: str, record: StageRecord) -> None:
         if self.states.get(name) != record.status:
@@ -133,6 +154,13 @@ class _Display:
         if progress is not None and time.monotonic() - self.told.get(name, 0.0) >= PLAIN_SECONDS:
             self.told[name] = time.monotonic()
             self._say({"stage": name, **progress}, f"{name}: {describe_training(progress)}")
+
+    def notice(self, name: str, text: str) -> None:
+        """Shown once, though it may come from a driver, from its workers and from the store."""
+        now = time.monotonic()
+        if now - self.noticed.get((name, text), -PLAIN_SECONDS) >= PLAIN_SECONDS:
+            self.noticed[name, text] = now
+            self._say({"stage": name, "notice": text}, f"{name}: {text}")
 
     def _say(self, fields: dict[str, Any], text: str) -> None:
         # Not print: the local runner replaces it while tasks run.
@@ -157,6 +185,9 @@ class _Bars(_Display):
         row = self._row(name)
         if record.status != "running":
             self.progress.update(row, total=1, completed=1, state=describe(record))
+
+    def _say(self, fields: dict[str, Any], text: str) -> None:
+        self.progress.console.print(text, markup=False, highlight=False)
 
     def training(self, name: str, progress: dict[str, Any] | None) -> None:
         if progress is not None:

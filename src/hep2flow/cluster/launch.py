@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hep2flow.cluster.follow import followed
-from hep2flow.cluster.local import run_here
+from hep2flow.cluster.local import ended_with_its_steps, run_here
 from hep2flow.errors import UserError
 from hep2flow.recipe import Profile, Recipe
 from hep2flow.stages.begin import begin
@@ -15,6 +15,7 @@ from hep2flow.stages.weights import shippable
 from hep2flow.store.pull import pull
 from hep2flow.store.runs import RunView, interrupted
 from hep2flow.store.s3 import Store
+from hep2flow.termination import TerminatedError
 
 
 class RunFailedError(Exception):
@@ -41,6 +42,7 @@ def launch(store: Store, run_id: str, request: Request, folder: Path) -> RunView
     """Run the pipeline here and leave report, metrics and checkpoints in ``folder``.
 
     Raises UserError for what the user can mend, as the failed stage told it, and RunFailedError for what is our defect.
+    SIGTERM is passed on to the steps; once they have saved what they did, TerminatedError is raised.
     """
     source = request.source
     if not source.startswith("s3://"):
@@ -53,7 +55,7 @@ def launch(store: Store, run_id: str, request: Request, folder: Path) -> RunView
     _, recipes = begin(store, run_id, "", parameters, texts, request.profile, request.seeds)
     print(f"run {run_id}: {', '.join(recipe.title for recipe in recipes)}", file=sys.stderr)
     address, log = store.address, folder / "log.txt"
-    with interrupted(store, run_id), followed(store, run_id):
+    with interrupted(store, run_id), followed(store, run_id), ended_with_its_steps() as terminated:
         view = run_here(
             store,
             {
@@ -68,6 +70,11 @@ def launch(store: Store, run_id: str, request: Request, folder: Path) -> RunView
             },
             log,
         )
+        if terminated.is_set():
+            print(
+                f"asked to end by SIGTERM; the same command with --run-id {run_id} goes on from here", file=sys.stderr
+            )
+            raise TerminatedError
     if view.status != "succeeded":
         raise _failure(view, log)
     pull(store, run_id, folder)

@@ -6,12 +6,21 @@ import builtins
 import contextlib
 import logging
 import tempfile
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from hep2flow.store.runs import RunView, show_run
 from hep2flow.store.s3 import Store
+from hep2flow.termination import on_sigterm
+
+EXECUTOR = "kfp.dsl.executor_main"
+BETWEEN_STEPS_SECONDS = 0.5
 
 
 def run_here(store: Store, parameters: dict[str, Any], log: Path) -> RunView:
@@ -44,3 +53,33 @@ def run_here(store: Store, parameters: dict[str, Any], log: Path) -> RunView:
             # The runner indents by replacing print, and with two tasks at once does not put it back.
             builtins.print = plain_print
     return show_run(store, parameters["run_id"])
+
+
+@contextmanager
+def ended_with_its_steps() -> Iterator[threading.Event]:
+    """Inside the block SIGTERM is passed on to the steps, those that the runner still starts included, and not obeyed.
+
+    Yields what is set then.
+    """
+    over = threading.Event()
+
+    def end_steps() -> None:
+        told: set[int] = set()
+        while not over.wait(BETWEEN_STEPS_SECONDS):
+            for child in psutil.Process().children(recursive=True):
+                if child.pid not in told and _is_step(child):
+                    told.add(child.pid)
+                    child.terminate()
+
+    with on_sigterm(end_steps) as terminated:
+        try:
+            yield terminated
+        finally:
+            over.set()
+
+
+def _is_step(process: psutil.Process) -> bool:
+    try:
+        return EXECUTOR in process.cmdline()
+    except psutil.Error:  # gone, or going
+        return False

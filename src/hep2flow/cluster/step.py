@@ -10,6 +10,7 @@ from typing import Any
 from hep2flow.errors import UserError
 from hep2flow.store.runs import StageRecord, running_stage
 from hep2flow.store.s3 import Store, StoreAddress, open_store
+from hep2flow.termination import ended_by_sigterm
 
 EXIT_USER = 2
 
@@ -32,9 +33,10 @@ def step(
 
 @contextmanager
 def mendable() -> Iterator[None]:
-    """A UserError ends the process with exit code 2 and its message, without a traceback."""
+    """A UserError ends the process with exit code 2 and its message, SIGTERM with 143, without a traceback."""
     try:
-        yield
+        with ended_by_sigterm():
+            yield
     except UserError as error:
         print(f"hep2flow: {error}", file=sys.stderr)
         sys.exit(EXIT_USER)

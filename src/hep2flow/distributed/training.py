@@ -21,12 +21,12 @@ from ray.train.v2.api.exceptions import ControllerError, PreemptionError, Traini
 
 from hep2flow.distributed.growth import watched
 from hep2flow.distributed.room import check_room, machines, per_worker, room
-from hep2flow.distributed.termination import TerminatedError, on_sigterm
 from hep2flow.distributed.worker import TrainingSpec, work
 from hep2flow.errors import StoreError, UserError
 from hep2flow.store.live import Live
 from hep2flow.store.patience import Tell
 from hep2flow.store.s3 import open_store
+from hep2flow.termination import TerminatedError, on_sigterm
 
 WAIT_SECONDS = 2.0
 # After a worker or a machine is gone Ray needs a moment to know what is free.

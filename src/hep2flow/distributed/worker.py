@@ -258,7 +258,7 @@ class _Worker:
                 "first_update": self.first_update,
                 "images_per_second": best.images_per_second,
                 "workers": self.ranks.size,
-                "notices": live.notices(),
+                "notices": [f"{note['at']} {note['text']}" for note in live.notices()],
             },
             "hardware": _hardware(self.device),
         }

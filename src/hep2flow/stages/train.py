@@ -16,18 +16,30 @@ from hep2flow.stages.weights import resolve_weights
 from hep2flow.store import layout
 from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
+from hep2flow.store.patience import Tell
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
 from hep2flow.tracking.mlflow import log_to_mlflow
 
 
+def to_standard_error(text: str) -> None:
+    """One line."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def train(
-    store: Store, recipe: Recipe, dataset: str, split: str, announce: Callable[[str], None] | None = None
+    store: Store,
+    recipe: Recipe,
+    dataset: str,
+    split: str,
+    announce: Callable[[str], None] | None = None,
+    tell: Tell = to_standard_error,
 ) -> StageResult:
     """Train, or go on with a training that was interrupted, or return the one that is there already.
 
     dataset:  URI of the masked data set; split: URI of its division
     announce: told the training's key before it starts, so that its progress can be followed in the store
+    tell:     told in one line of what happens to a training: a crash, a lost machine, a store that is away
     The training holds ``best.safetensors``, ``metrics.jsonl``, ``recipe.yaml`` and ``manifest.json``.
     Raises UserError for a network, weights or resources that cannot be had, and for a training that diverged.
     """
@@ -51,7 +63,8 @@ def train(
                 prefix=prefix,
                 weights=None if weights is None else weights.key,
                 weights_origin=None if weights is None else weights.origin,
-            )
+            ),
+            tell,
         )
     manifest = store.published(prefix)
     assert manifest is not None, "a training that returned has published"
@@ -70,7 +83,7 @@ def train(
     return StageResult(stage="train", key=key, uri=store.uri(prefix), summary=summary)
 
 
-def _train_on_ray(spec: TrainingSpec) -> None:
+def _train_on_ray(spec: TrainingSpec, tell: Tell) -> None:
     from hep2flow.distributed.cluster import connected
 
     # Ray tells of lost machines on standard output, which belongs to the result.
@@ -78,7 +91,7 @@ def _train_on_ray(spec: TrainingSpec) -> None:
         # Imported here, while the cluster starts: Ray takes seconds, and none for a training that is there already.
         from hep2flow.distributed.training import run_training
 
-        run_training(spec, lambda text: print(text, file=sys.stderr, flush=True))
+        run_training(spec, tell)
 
 
 def training_key(store: Store, recipe: Recipe, dataset: str, split: str, weights_sha256: str | None) -> str:

@@ -53,10 +53,10 @@ class Live:
         """One line for whoever follows the training, and for its manifest."""
         self._store.put_json(self._key(f"notices/{time.time_ns():020d}"), {"at": _now(), "text": text})
 
-    def notices(self) -> list[str]:
-        """All notices so far, the oldest first, each with its time, UTC."""
-        notes = [self._store.get_json(item.key) for item in self._store.list(f"{self._folder}/notices")]
-        return [f"{note['at']} {note['text']}" for note in notes]
+    def notices(self, after: int = 0) -> list[dict[str, str]]:
+        """All notices but the first ``after``, the oldest first, each with its time ``at``, UTC, and its ``text``."""
+        keys = [item.key for item in self._store.list(f"{self._folder}/notices")]
+        return [self._store.get_json(key) for key in keys[after:]]
 
     def _key(self, name: str) -> str:
         return f"{self._folder}/{name}.json"

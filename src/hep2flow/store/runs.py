@@ -22,6 +22,7 @@ from hep2flow.results import StageResult
 from hep2flow.store import layout
 from hep2flow.store.faults import NotThereError
 from hep2flow.store.s3 import Store
+from hep2flow.termination import TerminatedError
 
 RunStatus = Literal["running", "succeeded", "failed", "interrupted"]
 HEARTBEAT_SECONDS = 30.0
@@ -202,10 +203,10 @@ def running_stage(store: Store, run_id: str, stage: str, model: str | None = Non
 
 @contextmanager
 def interrupted(store: Store, run_id: str) -> Iterator[None]:
-    """A run that is broken off by hand inside the block says so in its record."""
+    """A run that is broken off by hand, or by SIGTERM, inside the block says so in its record."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TerminatedError):
         try:
             finish_run(store, run_id, "interrupted")
         except UserError as error:  # it had not begun yet, or the store is gone too

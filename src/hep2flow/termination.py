@@ -1,4 +1,4 @@
-"""SIGTERM, by which a cluster announces that it takes a process away: save, leave, and say so."""
+"""SIGTERM, by which a cluster announces that it takes a process away: save or clean up, leave, and say so."""
 
 from __future__ import annotations
 
@@ -12,10 +12,27 @@ EXIT_TERMINATED = 143
 
 
 class TerminatedError(SystemExit):
-    """This process was asked to end by SIGTERM, and what it did was saved."""
+    """This process was asked to end by SIGTERM."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_TERMINATED)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Inside the block SIGTERM raises :class:`TerminatedError`, so that everything is cleaned up on the way out."""
+
+    def end(number: int, frame: Any) -> None:
+        raise TerminatedError
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
