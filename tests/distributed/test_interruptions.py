@@ -141,6 +141,7 @@ def test_killed_worker_store_and_driver_change_nothing(laboratory: Laboratory) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_kills_at_random_epochs_change_nothing(laboratory: Laboratory) -> None:
     undisturbed = laboratory.finish(laboratory.start())
     expected = laboratory.outcome(undisturbed)
@@ -156,6 +157,7 @@ def test_kills_at_random_epochs_change_nothing(laboratory: Laboratory) -> None:
                 process = laboratory.start()
         result = laboratory.finish(process)
         assert laboratory.outcome(result) == expected, f"seed {seed}"
+        print(f"seed {seed}: equal")
         laboratory.forget(result)
 
 
