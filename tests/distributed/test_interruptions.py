@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,19 +100,32 @@ class Laboratory:
         keys = [item.key for item in self.store.list("trainings") if "/live/notices/" in item.key]
         return [self.store.get_json(key)["text"] for key in keys]
 
-    def kill(self, what: str, process: subprocess.Popen[str]) -> None:
+    def kill(self, what: str, process: subprocess.Popen[str]) -> bool:
+        """Returns whether there was something to kill: the training may have ended just now."""
         if what == "driver":
             process.kill()
             process.wait()
         elif what == "worker":
-            inside = psutil.Process(process.pid).children(recursive=True)
-            (worker,) = [child for child in inside if "RayTrainWorker" in " ".join(child.cmdline())]
-            worker.kill()
+            deadline = time.monotonic() + SECONDS
+            while not (workers := self._workers(process)):  # the last one is just being replaced
+                if process.poll() is not None or time.monotonic() > deadline:
+                    return False
+                time.sleep(0.05)
+            workers[0].kill()
         else:
             pid = embedded.status()["pid"]
             os.kill(pid, signal.SIGKILL)
             psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
             embedded.ensure()
+        return True
+
+    def _workers(self, process: subprocess.Popen[str]) -> list[psutil.Process]:
+        found = []
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                if "RayTrainWorker" in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
 
 
 @pytest.fixture
@@ -146,19 +160,21 @@ def test_kills_at_random_epochs_change_nothing(laboratory: Laboratory) -> None:
     undisturbed = laboratory.finish(laboratory.start())
     expected = laboratory.outcome(undisturbed)
     laboratory.forget(undisturbed)
+    kills = 0
     for seed in range(20):
         chance = random.Random(seed)
         process = laboratory.start()
         for epoch in sorted(chance.sample(range(1, EPOCHS - 1), 2)):
             what = chance.choice(["worker", "driver", "store"])
             laboratory.wait_for_epoch(epoch, process)
-            laboratory.kill(what, process)
+            kills += laboratory.kill(what, process)
             if what == "driver":
                 process = laboratory.start()
         result = laboratory.finish(process)
         assert laboratory.outcome(result) == expected, f"seed {seed}"
-        print(f"seed {seed}: equal")
+        print(f"seed {seed}: equal, {kills} kills so far")
         laboratory.forget(result)
+    assert kills > 30, "most of the 40 were to hit a running training"
 
 
 @pytest.mark.slow
