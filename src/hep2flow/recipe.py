@@ -11,6 +11,7 @@ import contextlib
 import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -285,6 +286,54 @@ class Resources(Section):
     keep_states: int = Field(default=2, ge=1)
 
 
+class Domain(Section):
+    """What a sweep tries for one key: one of four kinds.
+
+    uniform, loguniform: any number from low to high
+    integer:             any whole number from low to high, both included
+    choice:              one of these values, as the recipe writes them; null and mappings among them
+    when:                key -> values: tried only where that key has one of them, else the recipe's own value stays; the key
+                         stands in the space before this one, or is not searched
+    """
+
+    uniform: tuple[float, float] | None = None
+    loguniform: tuple[Positive, Positive] | None = None
+    integer: tuple[int, int] | None = None
+    choice: Annotated[tuple[Any, ...], Field(min_length=2)] | None = None
+    when: dict[str, tuple[Any, ...]] = {}
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Domain:
+        given = [kind for kind in KINDS if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of {', '.join(KINDS)}, not {' and '.join(given) or 'none'}")
+        bounds = self.uniform or self.loguniform or self.integer
+        if bounds is not None and not bounds[0] < bounds[1]:
+            raise ValueError(f"a range is [low, high], not [{bounds[0]:g}, {bounds[1]:g}]")
+        return self
+
+
+KINDS = ("uniform", "loguniform", "integer", "choice")
+
+
+class Search(Section):
+    """What a sweep tries, and how.
+
+    metric:           of the validation cells that choose: accuracy (the highest), or loss (the lowest)
+    algorithm:        tpe (Optuna's) | random
+    early_stopping:   asha (Li et al. 2020): of each ``reduction_factor`` trials that came as far, one goes on | none
+    grace_epochs:     no trial is stopped before
+    space:            key of the recipe -> what is tried for it, see :func:`searchable_keys`
+    """
+
+    metric: Literal["accuracy", "loss"] = "accuracy"
+    algorithm: Literal["tpe", "random"] = "tpe"
+    early_stopping: Literal["asha", "none"] = "asha"
+    grace_epochs: int = Field(default=2, ge=1)
+    reduction_factor: int = Field(default=3, ge=2)
+    space: dict[str, Domain] = {}
+
+
 SEED_MARK = "-seed-"
 SCALING = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}  # powers of the batches' ratio
 
@@ -305,6 +354,7 @@ class Recipe(Section):
     train: Train = Train()
     select: Select = Select()
     eval: Eval = Eval()
+    search: Search = Search()
     resources: Resources = Resources()
 
     @model_validator(mode="after")
@@ -416,6 +466,13 @@ def impossible(recipe: Recipe) -> Iterator[str]:
         )
     if optim.unfreeze_every is not None and optim.freeze == "none":
         yield "optim.unfreeze_every: nothing is frozen; set optim.freeze to backbone or stages:N, or this to null"
+    space = recipe.search.space
+    for key in space:
+        if key not in searchable_keys():
+            near = difflib.get_close_matches(key, searchable_keys(), n=3) or ["optim.lr"]
+            yield f"search.space: {key} is no key that a sweep may change; allowed are for example {', '.join(near)}"
+    if "loss.name" in space and recipe.search.metric == "loss":
+        yield "search.metric: losses of different loss.name cannot be compared; set it to accuracy"
 
 
 # CoaT and CoAtNet halve the image five times and join maps of different depth, or attend in windows.
@@ -529,12 +586,39 @@ def _explain(item: Mapping[str, Any]) -> str:
 
 
 def _known_keys(path: list[str]) -> list[str]:
-    section: type[BaseModel] = Recipe
+    section: type[BaseModel] | None = Recipe
     for key in path:
-        field = section.model_fields.get(key)
-        candidates = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
-        found = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if not found:
-            return []
-        section = found[0]
-    return list(section.model_fields)
+        section = _section(section, key) if section else None
+    return list(section.model_fields) if section else []
+
+
+def _section(inside: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """The type of a section's section; None for a leaf and for an unknown key."""
+    field = inside.model_fields.get(key)
+    candidates = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
+    return next((kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+# What would change the question and not the answer, or nothing that is learnt.
+UNSEARCHED = ("data.split", "data.mask_source", "train.seed", "train.loader_workers", "train.validate_every")
+SEARCHED_SECTIONS = ("model", "data", "augment", "batch", "loss", "optim", "schedule", "train")
+
+
+@cache
+def searchable_keys() -> tuple[str, ...]:
+    """Every key that a sweep may change: leaves, and sections that may be null."""
+
+    def keys(section: type[BaseModel], path: str) -> Iterator[str]:
+        for name in section.model_fields:
+            key, inner = f"{path}.{name}", _section(section, name)
+            if key not in UNSEARCHED:
+                yield key
+                if inner is not None:
+                    yield from keys(inner, key)
+
+    found = []
+    for name in SEARCHED_SECTIONS:
+        section = _section(Recipe, name)
+        assert section is not None, name
+        found += list(keys(section, name))
+    return tuple(found)

@@ -32,6 +32,7 @@ SOURCES = {
     "ingest": ("cells.py", "sources", "stages/ingest.py"),
     "mask": ("cells.py", "stages/mask.py"),
     "split": ("stages/split.py",),
+    "halve": ("stages/halve.py", "stages/split.py"),
     "train": (*NETWORK, *TRAINING, "distributed/worker.py", "stages/train.py"),
     "network": ("learning/model.py", "learning/freezing.py"),
     "evaluate": (*NETWORK, *PREDICTION, "stages/evaluate.py", "reporting/figures.py"),

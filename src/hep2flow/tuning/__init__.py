@@ -1,0 +1,1 @@
+"""Sweeps: what is tried, what was found. No Ray here."""

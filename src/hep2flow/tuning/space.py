@@ -1,0 +1,128 @@
+"""A recipe's search space: which values a trial gets, and the recipe they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from hep2flow.errors import UserError
+from hep2flow.recipe import Domain, Recipe, parse_recipe
+
+Changes = dict[str, str]  # key of the recipe -> value as YAML, what `--set` takes
+
+
+def distribution(domain: Domain) -> BaseDistribution:
+    """Optuna's; choices as YAML text, because Optuna knows no mappings."""
+    if domain.uniform is not None:
+        return FloatDistribution(*domain.uniform)
+    if domain.loguniform is not None:
+        return FloatDistribution(*domain.loguniform, log=True)
+    if domain.integer is not None:
+        return IntDistribution(*domain.integer)
+    return CategoricalDistribution([written(value) for value in domain.choice or ()])
+
+
+def suggest(trial: optuna.trial.BaseTrial, recipe: Recipe) -> Changes:
+    """The values that Optuna gives a trial of this recipe's space, in the space's order."""
+    chosen: Changes = {}
+    for key, domain in recipe.search.space.items():
+        if _wanted(domain, recipe, chosen):
+            value = _ask(trial, key, distribution(domain))
+            chosen[key] = value if domain.choice else written(value)
+    return chosen
+
+
+def _ask(trial: optuna.trial.BaseTrial, key: str, kind: BaseDistribution) -> Any:
+    if isinstance(kind, CategoricalDistribution):
+        return trial.suggest_categorical(key, kind.choices)
+    if isinstance(kind, IntDistribution):
+        return trial.suggest_int(key, kind.low, kind.high)
+    assert isinstance(kind, FloatDistribution)
+    return trial.suggest_float(key, kind.low, kind.high, log=kind.log)
+
+
+def parameters(recipe: Recipe, changes: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, BaseDistribution]] | None:
+    """The values of a recipe of this space as Optuna keeps them; None where one lies outside the space.
+
+    changes: to ``recipe``; a key that is not among them has the recipe's own value
+    """
+    values, distributions = dict[str, Any](), dict[str, BaseDistribution]()
+    for key, domain in recipe.search.space.items():
+        if not _wanted(domain, recipe, changes):
+            continue
+        value, kind = _value(recipe, changes, key), distribution(domain)
+        if isinstance(kind, CategoricalDistribution):
+            value = next((text for text in kind.choices if _same(yaml.safe_load(str(text)), value)), None)
+        elif not _inside(kind, value):
+            value = None
+        if value is None:
+            return None
+        values[key], distributions[key] = value, kind
+    return values, distributions
+
+
+def changed(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
+    """The recipe with a trial's values; UserError where they cannot be had together."""
+    return parse_recipe(
+        recipe.model_dump(mode="json"), recipe.name, [f"{key}={value}" for key, value in changes.items()]
+    )
+
+
+def check_space(recipe: Recipe) -> None:
+    """Refuse an empty space, and values that the recipe could never take: each end of each range, and each choice.
+
+    Raises UserError naming the key.
+    """
+    space = recipe.search.space
+    if not space:
+        raise UserError(
+            f"{recipe.name}: search.space is empty; say what to try, for example "
+            "--set 'search.space={optim.lr: {loguniform: [1.0e-5, 1.0e-3]}}'"
+        )
+    for key, domain in space.items():
+        bounds = domain.uniform or domain.loguniform or domain.integer or domain.choice or ()
+        for value in bounds:
+            # Under the first condition there is: many a key means nothing without it.
+            conditions = {other: written(values[0]) for other, values in domain.when.items()}
+            try:
+                changed(recipe, {**conditions, key: written(value)})
+            except UserError as error:
+                raise UserError(f"search.space: {key}: {written(value)} is impossible ({error})") from error
+
+
+def value_of(recipe: Recipe, key: str) -> Any:
+    """The recipe's value of a dotted key, JSON-able; None below a section that is null."""
+    value: Any = recipe.model_dump(mode="json")
+    for part in key.split("."):
+        value = None if value is None else value[part]
+    return value
+
+
+def written(value: Any) -> str:
+    """One line of YAML."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).removesuffix("...\n").strip()
+
+
+def _wanted(domain: Domain, recipe: Recipe, changes: Mapping[str, str]) -> bool:
+    """Whether the conditions hold for the values chosen so far, and the recipe's own where none was chosen."""
+    return all(any(_same(_value(recipe, changes, key), one) for one in allowed) for key, allowed in domain.when.items())
+
+
+def _value(recipe: Recipe, changes: Mapping[str, str], key: str) -> Any:
+    return yaml.safe_load(changes[key]) if key in changes else value_of(recipe, key)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal, though YAML may write 0 or 0.0; but true is not 1."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _inside(kind: BaseDistribution, value: Any) -> bool:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    assert isinstance(kind, (FloatDistribution, IntDistribution))
+    return kind.low <= value <= kind.high
