@@ -600,7 +600,14 @@ def _section(inside: type[BaseModel], key: str) -> type[BaseModel] | None:
 
 
 # What would change the question and not the answer, or nothing that is learnt.
-UNSEARCHED = ("data.split", "data.mask_source", "train.seed", "train.loader_workers", "train.validate_every")
+UNSEARCHED = (
+    "data.split",
+    "data.mask",
+    "data.mask_source",
+    "train.seed",
+    "train.loader_workers",
+    "train.validate_every",
+)
 SEARCHED_SECTIONS = ("model", "data", "augment", "batch", "loss", "optim", "schedule", "train")
 
 

@@ -138,7 +138,7 @@ def test_every_choice_of_a_recipe_can_be_searched() -> None:
     keys = searchable_keys()
     paper = ["optim.lr", "optim.weight_decay", "batch.label_smoothing", "batch.mixup", "batch.cutmix"]
     more = ["augment.color_jitter.hue", "augment.random_erasing", "optim.layer_decay", "optim.freeze", "train.sampler"]
-    assert {*paper, *more, "model.aux_features", "data.mask"} <= set(keys)
+    assert {*paper, *more, "model.aux_features"} <= set(keys)
     assert not [key for key in keys if key.startswith(("search", "resources", "eval", "select", "data.split"))]
 
 

@@ -92,6 +92,35 @@ def train(
 
 
 @app.command()
+def tune(
+    recipe: RecipeOption,
+    dataset: DatasetOption,
+    split: SplitOption,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Trials in all; a sweep of fewer is gone on with.")],
+    concurrency: Annotated[
+        int | None,
+        typer.Option("--concurrency", min=1, help="Trials at once; as many as there is room for if not given."),
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option("--hours", help="End after so long with the trials that are there.")
+    ] = None,
+    earlier: Annotated[
+        str, typer.Option("--from", help="URI of an earlier sweep of the same space to learn from.")
+    ] = "",
+    profile: ProfileOption = ProfileName.paper,
+    set: SetOption = None,
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sweep a recipe's search space through Ray Tune, or go on with a sweep that was interrupted."""
+    from hep2flow.stages.tune import tune as stage
+
+    read, store = read_recipe(recipe, profile, set), connect()
+    result = stage(store, read, dataset, split, trials, concurrency=concurrency, hours=hours, earlier=earlier)
+    show_result(result, as_json)
+
+
+@app.command()
 def evaluate(
     recipe: RecipeOption,
     training: Annotated[str, typer.Option("--training", help="URI of a training.")],

@@ -34,8 +34,10 @@ def halve(store: Store, dataset: str, split: str) -> StageResult:
     entry = lookup(store, "halve", key)
     if entry is not None:
         return StageResult(stage="halve", key=key, uri=entry["output"]["uri"], cached=True, summary=entry["summary"])
-    cells = opened.table(["cell_id", "pattern", "specimen_id"])
-    validation = cells[cells["cell_id"].isin(divided.ids("val"))]
+    columns = ["cell_id", "pattern", "specimen_id"]
+    # The parts of the test cells are not even fetched.
+    rows = opened.rows(set(divided.ids("val")), columns, {"train", None})
+    validation = pd.DataFrame.from_records(list(rows), columns=columns)
     few = [pattern for pattern, count in validation["pattern"].value_counts().items() if count < 2]
     if few:
         raise UserError(

@@ -34,6 +34,7 @@ SOURCES = {
     "split": ("stages/split.py",),
     "halve": ("stages/halve.py", "stages/split.py"),
     "train": (*NETWORK, *TRAINING, "distributed/worker.py", "stages/train.py"),
+    "tune": (*NETWORK, *TRAINING, "distributed/trial.py", "distributed/tuning.py", "stages/tune.py", "tuning"),
     "network": ("learning/model.py", "learning/freezing.py"),
     "evaluate": (*NETWORK, *PREDICTION, "stages/evaluate.py", "reporting/figures.py"),
 }
