@@ -21,6 +21,7 @@ START_SECONDS = 120
 STOP_SECONDS = 20
 POLL_SECONDS = 0.1
 CONNECT_SECONDS = 5
+CONNECT_ATTEMPTS = 3
 
 # Ray's own housekeeping that a user did not ask for: usage reports, log noise, and on a machine of one's own a watcher
 # for preempted nodes, a process beside every training.
@@ -101,7 +102,13 @@ def connected() -> Iterator[None]:
         address = os.environ.get("RAY_ADDRESS") or _shared_address()
         try:
             _knock(address)
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            for left in reversed(range(CONNECT_ATTEMPTS)):
+                try:
+                    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+                    break
+                except ConnectionAbortedError:  # Ray's server for clients at times fails to start its own process
+                    if not left:
+                        raise
         except (OSError, RuntimeError, ValueError) as error:
             lines = str(error).strip().splitlines()
             reason = lines[-1] if lines else type(error).__name__
