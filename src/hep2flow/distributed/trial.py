@@ -24,6 +24,31 @@ if TYPE_CHECKING:
 SCORE, EPOCH = "score", "epoch"
 
 
+class SweepSpec(BaseModel):
+    """One sweep.
+
+    key:         of the sweep in the store
+    recipe:      whose ``search`` says what is tried
+    dataset, halves: URIs of the data set and of its division into training, choosing and judging cells
+    trials:      in all, those that are there already included
+    concurrency: trials at once, None for as many as the cluster has room for
+    seconds:     after which no epoch is waited for any more, None for no limit
+    weights:     key of safetensors to start from, None to start from scratch
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    store: StoreAddress
+    key: str
+    recipe: Recipe
+    dataset: str
+    halves: str
+    trials: int
+    concurrency: int | None = None
+    seconds: float | None = None
+    weights: str | None = None
+
+
 class TrialSpec(BaseModel):
     """Everything a trial needs beside its cells, in plain values; credentials come from the worker's environment.
 

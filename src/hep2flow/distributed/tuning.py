@@ -12,17 +12,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
 from hep2flow.distributed.room import check_room, per_worker
-from hep2flow.distributed.trial import EPOCH, SCORE, Cells, TrialSpec, run_trial
+from hep2flow.distributed.trial import EPOCH, SCORE, Cells, SweepSpec, TrialSpec, run_trial
 from hep2flow.recipe import Recipe
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.patience import Tell
-from hep2flow.store.s3 import Store, StoreAddress, open_store
+from hep2flow.store.s3 import Store, open_store
 from hep2flow.store.splits import Subset, read_split
 from hep2flow.tuning.space import changed
 from hep2flow.tuning.suggestions import Suggestions
@@ -34,31 +33,6 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 # Its syncing of results to a storage that we throw away.
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
-
-
-class SweepSpec(BaseModel):
-    """One sweep.
-
-    key:         of the sweep in the store
-    recipe:      whose ``search`` says what is tried
-    dataset, halves: URIs of the data set and of its division into training, choosing and judging cells
-    trials:      in all, those that are there already included
-    concurrency: trials at once, None for as many as the cluster has room for
-    seconds:     after which no epoch is waited for any more, None for no limit
-    weights:     key of safetensors to start from, None to start from scratch
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    store: StoreAddress
-    key: str
-    recipe: Recipe
-    dataset: str
-    halves: str
-    trials: int
-    concurrency: int | None = None
-    seconds: float | None = None
-    weights: str | None = None
 
 
 def run_sweep(spec: SweepSpec, before: Iterable[Trial], tell: Tell) -> None:
@@ -95,18 +69,17 @@ def run_sweep(spec: SweepSpec, before: Iterable[Trial], tell: Tell) -> None:
 
 def _cells(store: Store, spec: SweepSpec) -> Cells:
     """Of the training, and of the half of the validation that chooses."""
+    from hep2flow.learning.data import columns
+
     dataset, division = open_dataset(store, spec.dataset), read_split(store, spec.halves)
-    columns = ["cell_id", "pattern", "image", *(["mask"] if _measured(spec.recipe) else [])]
+    searched = "model.aux_features" in spec.recipe.search.space  # some trials may measure the cells
+    names = [*columns(spec.recipe), *(["mask"] if searched and not spec.recipe.model.aux_features else [])]
 
     def rows(subset: Subset) -> list[dict[str, Any]]:
-        return list(dataset.rows(set(division.ids(subset)), columns, {"train", None}))
+        return list(dataset.rows(set(division.ids(subset)), names, {"train", None}))
 
     manifest = dataset.manifest
     return Cells(labels=manifest["labels"], bits=manifest["bits"], training=rows("train"), validation=rows("val"))
-
-
-def _measured(recipe: Recipe) -> bool:
-    return bool(recipe.model.aux_features) or "model.aux_features" in recipe.search.space
 
 
 class _NotKept:

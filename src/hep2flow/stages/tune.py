@@ -6,14 +6,15 @@ import sys
 import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hep2flow.distributed.trial import SweepSpec
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
 from hep2flow.results import StageResult
 from hep2flow.stages.halve import halve
 from hep2flow.stages.train import to_standard_error
-from hep2flow.stages.weights import Weights, resolve_weights
+from hep2flow.stages.weights import resolve_weights
 from hep2flow.store import layout
 from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
@@ -23,9 +24,6 @@ from hep2flow.store.splits import read_split
 from hep2flow.tuning.space import changed, check_space
 from hep2flow.tuning.table import trial_table
 from hep2flow.tuning.trials import Trial, best_trial, read_trials
-
-if TYPE_CHECKING:
-    pass
 
 TUNED = "-tuned"
 NAME_LENGTH = 40
@@ -63,7 +61,18 @@ def tune(
     if entry is not None:
         return StageResult(stage="tune", key=key, uri=store.uri(prefix), cached=True, summary=entry["summary"])
     before = read_trials(store, _key_of(store, earlier)) if earlier else []
-    _run(store, recipe, dataset, halves.uri, key, weights, (trials, concurrency, hours), before, tell)
+    spec = SweepSpec(
+        store=store.address,
+        key=key,
+        recipe=recipe,
+        dataset=dataset,
+        halves=halves.uri,
+        trials=trials,
+        concurrency=concurrency,
+        seconds=None if hours is None else 3600 * hours,
+        weights=None if weights is None else weights.key,
+    )
+    _run(spec, before, tell)
     found = read_trials(store, key)
     best = best_trial(found, recipe.search.metric)
     if best is None:
@@ -97,36 +106,14 @@ def sweep_key(store: Store, recipe: Recipe, dataset: str, halves: str, weights_s
     return stage_key("sweep", inputs, code_version("tune"))
 
 
-def _run(
-    store: Store,
-    recipe: Recipe,
-    dataset: str,
-    halves: str,
-    key: str,
-    weights: Weights | None,
-    length: tuple[int, int | None, float | None],
-    before: list[Trial],
-    tell: Tell,
-) -> None:
+def _run(spec: SweepSpec, before: list[Trial], tell: Tell) -> None:
     from hep2flow.distributed.cluster import connected
 
-    trials, concurrency, hours = length
     # Ray tells of its trials on standard output, which belongs to the result.
     with redirect_stdout(sys.stderr), connected():
         # Imported here, while the cluster starts.
-        from hep2flow.distributed.tuning import SweepSpec, run_sweep
+        from hep2flow.distributed.tuning import run_sweep
 
-        spec = SweepSpec(
-            store=store.address,
-            key=key,
-            recipe=recipe,
-            dataset=dataset,
-            halves=halves,
-            trials=trials,
-            concurrency=concurrency,
-            seconds=None if hours is None else 3600 * hours,
-            weights=None if weights is None else weights.key,
-        )
         run_sweep(spec, before, tell)
 
 
@@ -139,7 +126,8 @@ def _key_of(store: Store, uri: str) -> str:
 
 def _summary(trials: list[Trial], best: Trial, halves: StageResult) -> dict[str, Any]:
     counts = {status: sum(trial.status == status for trial in trials) for status in ("finished", "stopped", "failed")}
-    point = max(best.points, key=lambda point: (point.val_accuracy, -point.val_loss))
+    point = best.best_point
+    assert point is not None, "the best trial has a score"
     return {
         "trials": len(trials),
         **counts,

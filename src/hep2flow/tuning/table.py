@@ -22,7 +22,7 @@ def trial_table(recipe: Recipe, trials: list[Trial]) -> pd.DataFrame:
 
 
 def _row(recipe: Recipe, trial: Trial) -> dict[str, Any]:
-    best = max(trial.points, key=lambda point: (point.val_accuracy, -point.val_loss), default=None)
+    best = trial.best_point
     own = trial.number == 0 and not trial.changes
     values = {
         key: trial.changes.get(key, written(value_of(recipe, key)) if own else None) for key in recipe.search.space

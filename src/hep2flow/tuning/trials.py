@@ -51,6 +51,11 @@ class Trial(BaseModel):
     points: list[Point] = []
     reason: str | None = None
 
+    @property
+    def best_point(self) -> Point | None:
+        """The epoch that a training would keep: the highest accuracy, of equals the lower loss; None before the first."""
+        return max(self.points, key=lambda point: (point.val_accuracy, -point.val_loss), default=None)
+
     def curve(self, metric: Metric) -> dict[int, float]:
         """Epoch -> the best so far; more is better, so that a loss is negative."""
         best, curve = float("-inf"), {}
