@@ -19,14 +19,26 @@ def begin(
     store_region: str,
     store_bucket: str,
     store_prefix: str,
-) -> NamedTuple("Begun", [("run_id", str), ("store", dict), ("data", dict), ("recipes", list)]):  # type: ignore[valid-type]
+    tune: bool,
+    trials: int,
+    hours: float,
+    concurrency: int,
+    earlier: str,
+    judge: int,
+    finals: int,
+) -> NamedTuple(  # type: ignore[valid-type]
+    "Begun", [("run_id", str), ("store", dict), ("data", dict), ("recipes", list), ("searched", list)]
+):
     """Validate the recipes and write the run's record.
 
-    What travels on: the store's address as one value, and each recipe under each seed as complete YAML.
+    tune: whether each recipe's search space is swept; what stands after it is what its sweep is asked to do
+    What travels on: the store's address as one value, each recipe under each seed as complete YAML, and the recipes that are
+    searched around.
     """
     from typing import Any, NamedTuple, cast
 
     from hep2flow.cluster.step import mendable, store_of
+    from hep2flow.stages.begin import asked
     from hep2flow.stages.begin import begin as stage
 
     class Begun(NamedTuple):
@@ -34,16 +46,18 @@ def begin(
         store: dict[str, Any]
         data: dict[str, Any]
         recipes: list[str]
+        searched: list[str]
 
     store = {"endpoint": store_endpoint, "region": store_region, "bucket": store_bucket, "prefix": store_prefix}
     with mendable():
-        begun, read = stage(
+        begun, read, searched = stage(
             store_of(store),
             run_id,
             job_id,
-            {"source": source, "format": format, "seeds": seeds},
+            asked(source, format, seeds, tune, trials, hours, concurrency, earlier, judge, finals),
             recipes,
             cast("Any", profile),
             seeds,
         )
-    return Begun(begun, store, read[0].data.model_dump(mode="json"), [recipe.to_yaml() for recipe in read])
+    data = read[0].data.model_dump(mode="json")
+    return Begun(begun, store, data, [one.to_yaml() for one in read], [one.to_yaml() for one in searched])

@@ -21,10 +21,12 @@ def evaluate(
     from hep2flow.cluster.step import step
     from hep2flow.recipe import read_recipe
     from hep2flow.stages.evaluate import evaluate as stage
+    from hep2flow.stages.forms import in_form
 
     read = read_recipe(recipe)
     with step(store, run_id, "evaluate", read.name) as (opened, record):
-        result = stage(opened, read, training, dataset, split)
+        form = in_form(opened, dataset, read.data)
+        result = stage(opened, read, training, form, split)
         record.take(result)
         figures = opened.get_json(f"{opened.key(result.uri)}/metrics.json")
     for name in ("aca", "mca", "macro_f1", "weighted_f1", "n", "network", "subset", "selected_on_test"):

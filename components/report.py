@@ -9,6 +9,8 @@ def report(
     store: dict,  # type: ignore[type-arg]
     run_id: str,
     evaluations: list,  # type: ignore[type-arg]
+    sweeps: list,  # type: ignore[type-arg]
+    judgements: list,  # type: ignore[type-arg]
     page: dsl.Output[dsl.HTML],
     summary: dsl.Output[dsl.Markdown],
 ) -> str:
@@ -19,7 +21,7 @@ def report(
     from hep2flow.stages.report import report as stage
 
     with step(store, run_id, "report") as (opened, record):
-        result = stage(opened, run_id, evaluations)
+        result = stage(opened, run_id, evaluations, list(zip(sweeps, judgements, strict=True)))
         record.take(result)
         for artifact, name in ((page, "index.html"), (summary, "summary.md")):
             opened.get_file(f"{opened.key(result.uri)}/{name}", Path(artifact.path))

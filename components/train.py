@@ -15,10 +15,12 @@ def train(
     """Train one recipe through Ray Train; returns the training's URI."""
     from hep2flow.cluster.step import step
     from hep2flow.recipe import read_recipe
+    from hep2flow.stages.forms import in_form
     from hep2flow.stages.train import train as stage
 
     read = read_recipe(recipe)
     with step(store, run_id, "train", read.name) as (opened, record):
-        result = stage(opened, read, dataset, split, announce=record.announce)
+        form = in_form(opened, dataset, read.data)
+        result = stage(opened, read, form, split, announce=record.announce)
         record.take(result)
     return result.uri

@@ -55,7 +55,11 @@ def test_imports_point_one_way(folder: str) -> None:
 
 
 def test_a_change_of_the_method_makes_its_stages_run_again() -> None:
-    files = {f"learning/{path.name}" for path in (PACKAGE / "learning").glob("*.py") if path.name != "__init__.py"}
+    # A network that is written in another form decides no result.
+    files = {f"learning/{path.name}" for path in (PACKAGE / "learning").glob("*.py")} - {
+        "learning/__init__.py",
+        "learning/onnx.py",
+    }
     watched = {*SOURCES["train"], *SOURCES["evaluate"]}
     assert files - watched == set()
     assert {name for sources in SOURCES.values() for name in sources if not (PACKAGE / name).exists()} == set()

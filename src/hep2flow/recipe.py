@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hep2flow.errors import UserError
 
@@ -269,9 +269,17 @@ def _fixed(value: Any) -> Any:
     return {"min": value, "max": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _whole_or_part(value: float) -> float:
+    """GPUs come whole, or as a part of one."""
+    if value > 1 and value != int(value):
+        raise ValueError("a worker has whole GPUs, or a part of one, for example 0.25")
+    return int(value) if value == int(value) else value
+
+
 class Resources(Section):
     """What a training asks of the Ray cluster, and what it may lose; no leaf here changes what is learnt but by rounding.
 
+    gpus_per_worker: whole ones, or a part of one: with 0.25, four trials of a sweep share a GPU
     workers:      processes that share each batch, a number or ``{min, max}``; the batch stays ``train.batch_size`` cells,
                   all together
     max_failures: how often a training goes on from its last state after a worker crashed; preempted and lost machines
@@ -281,7 +289,7 @@ class Resources(Section):
 
     workers: Annotated[Workers, BeforeValidator(_fixed)] = Workers()
     cpus_per_worker: int = Field(default=1, ge=1)
-    gpus_per_worker: int = Field(default=0, ge=0)
+    gpus_per_worker: Annotated[float, Field(ge=0), AfterValidator(_whole_or_part)] = 0
     max_failures: int = Field(default=3, ge=0)
     keep_states: int = Field(default=2, ge=1)
 
@@ -320,17 +328,25 @@ class Search(Section):
     """What a sweep tries, and how.
 
     metric:           of the validation cells that choose: accuracy (the highest), or loss (the lowest)
-    algorithm:        tpe (Optuna's) | random
-    early_stopping:   asha (Li et al. 2020): of each ``reduction_factor`` trials that came as far, one goes on | none
+    algorithm:        tpe (Optuna's) | random | grid (every combination, in random order) | pbt (population based training,
+                      Jaderberg et al. 2017: generations of ``population`` trials, each going on from a good one's state)
+    early_stopping:   asha (Li et al. 2020): of each ``reduction_factor`` trials that came as far, one goes on | none;
+                      pbt has no use for it
     grace_epochs:     no trial is stopped before
+    grid_points:      of a range, evenly spaced, both ends among them
+    length:           share of the recipe's updates that a trial makes, and each training that judges the winner; the
+                      warm-up shrinks with it
     space:            key of the recipe -> what is tried for it, see :func:`searchable_keys`
     """
 
     metric: Literal["accuracy", "loss"] = "accuracy"
-    algorithm: Literal["tpe", "random"] = "tpe"
+    algorithm: Literal["tpe", "random", "grid", "pbt"] = "tpe"
     early_stopping: Literal["asha", "none"] = "asha"
     grace_epochs: int = Field(default=2, ge=1)
     reduction_factor: int = Field(default=3, ge=2)
+    grid_points: int = Field(default=3, ge=2)
+    population: int = Field(default=8, ge=4)
+    length: UpToOne = 1.0
     space: dict[str, Domain] = {}
 
 
@@ -471,9 +487,25 @@ def impossible(recipe: Recipe) -> Iterator[str]:
         if key not in searchable_keys():
             near = difflib.get_close_matches(key, searchable_keys(), n=3) or ["optim.lr"]
             yield f"search.space: {key} is no key that a sweep may change; allowed are for example {', '.join(near)}"
+        elif recipe.search.algorithm == "pbt" and not key.startswith(PERTURBED):
+            yield (
+                f"search.space: {key} cannot change in the middle of a training, as pbt changes keys; "
+                f"it takes {', '.join(PERTURBED)}; or choose another search.algorithm"
+            )
     if "loss.name" in space and recipe.search.metric == "loss":
         yield "search.metric: losses of different loss.name cannot be compared; set it to accuracy"
 
+
+# What a state of a training goes on with under other values: neither network nor optimizer nor plan has another shape then.
+PERTURBED = (
+    "augment.",
+    "batch.",
+    "optim.lr",
+    "optim.weight_decay",
+    "optim.head_multiplier",
+    "model.drop_path_rate",
+    "train.clipping",
+)
 
 # CoaT and CoAtNet halve the image five times and join maps of different depth, or attend in windows.
 IN_STRIDES_OF_32 = ("coat_", "coatnet_", "coatnext_", "maxvit_", "maxxvit_")
@@ -602,7 +634,6 @@ def _section(inside: type[BaseModel], key: str) -> type[BaseModel] | None:
 # What would change the question and not the answer, or nothing that is learnt.
 UNSEARCHED = (
     "data.split",
-    "data.mask",
     "data.mask_source",
     "train.seed",
     "train.loader_workers",

@@ -6,6 +6,8 @@ Everything is real: `hep2flow tune` as a process, its Ray, its embedded store; S
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hep2flow.sources.synthetic import write_twin
 from hep2flow.store.layout import sweep_prefix
 from hep2flow.store.s3 import Store
 from hep2flow.tuning.trials import Trial, read_trials
@@ -26,11 +29,11 @@ SECONDS = 240
 TRIALS = 6
 
 
-def command_of(store: Store, folder: Path) -> list[str]:
-    recipe = searching("train.epochs=30", "search.early_stopping=none")
+def command_of(store: Store, folder: Path, *overrides: str) -> list[str]:
+    recipe = searching("train.epochs=30", "search.early_stopping=none", *overrides)
     dataset, division = prepared(store, folder, recipe)
     (folder / "recipe.yaml").write_text(recipe.to_yaml())
-    command = [sys.executable, "-m", "hep2flow.cli", "tune", "--json", f"--trials={TRIALS}"]
+    command = [sys.executable, "-m", "hep2flow.cli", "tune", "--json", f"--trials={TRIALS}", "--judge=0"]
     return [*command, "--recipe", str(folder / "recipe.yaml"), "--dataset", dataset, "--split", division]
 
 
@@ -85,3 +88,43 @@ def test_a_killed_driver_and_a_killed_trial(store: Store, tmp_path: Path) -> Non
     assert len(finished) == TRIALS - 1
     assert all([point.epoch for point in trial.points] == list(range(1, 31)) for trial in finished)
     assert not list(store.list(f"{sweep_prefix(result['key'])}/running"))
+
+
+def test_a_crash_and_a_loss_that_is_no_number_end_no_sweep(store: Store, tmp_path: Path) -> None:
+    space = "search.space={optim.lr: {choice: [1.0e-3, 2.0e-3, 1.0e+30]}}"
+    command = command_of(store, tmp_path, space, "search.algorithm=grid", "train.clipping=null")
+    command += ["--trials=4", "--concurrency=1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(store, 1, process)
+    kill_a_trial(process)
+    output, told = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, told
+    summary = json.loads(output)["summary"]
+    assert (summary["trials"], summary["failed"]) == (4, 2)
+    assert sorted(reason.split()[0] for reason in summary["failures"].values()) == ["The", "training"]
+    for number, reason in summary["failures"].items():
+        assert "died" in reason or "diverged" in reason
+        assert f"trial {number}: failed" in told
+
+
+@pytest.mark.slow
+def test_a_killed_run_with_a_sweep_goes_on_by_its_name_alone(store: Store, tmp_path: Path) -> None:
+    """The command and every process it started die in the middle."""
+    recipe = searching("train.epochs=30", "search.early_stopping=none", "name=convnext-b")
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    write_twin(tmp_path / "twin", seed=0, specimens=12)
+    base = [sys.executable, "-m", "hep2flow.cli", "sweep", f"--out={tmp_path / 'out'}"]
+    asked = [f"--recipe={tmp_path / 'recipe.yaml'}", f"--source={tmp_path / 'twin'}", "--run-id=killed"]
+    asked += [f"--trials={TRIALS}", "--judge=1"]
+    process = subprocess.Popen([*base, *asked], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    before = wait_for(store, 2, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    again = subprocess.run([*base, "--resume=killed"], capture_output=True, text=True, check=False, timeout=600)
+    assert again.returncode == 0, again.stderr
+    after = records(store)
+    assert len(after) == TRIALS
+    assert [after[trial.number] for trial in before] == before, "finished trials were not repeated"
+    best = max(after, key=lambda trial: (trial.score("accuracy") or 0, -min(p.val_loss for p in trial.points)))
+    tuned = (tmp_path / "out" / "sweeps" / "convnext-b" / "best.yaml").read_text()
+    assert f"lr: {best.changes.get('optim.lr', recipe.optim.lr)}" in tuned

@@ -9,39 +9,20 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import balanced_accuracy_score, classification_report, log_loss, roc_auc_score
-
-from hep2flow.learning.metrics import (
-    CELL_BOOTSTRAP,
-    SPECIMEN_BOOTSTRAP,
-    evaluate_predictions,
-    intervals_over_seeds,
-    paired_difference,
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    classification_report,
+    confusion_matrix,
+    log_loss,
+    recall_score,
+    roc_auc_score,
 )
 
-LABELS = ["a", "b", "c"]
-
-
-def frames(
-    truth: list[str],
-    predicted: list[str],
-    specimens: list[str | None] | None = None,
-    confidence: float = 0.8,
-    labels: list[str] = LABELS,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Predictions that give ``confidence`` to the predicted class and share out the rest."""
-    ids = [f"cell-{i:05d}" for i in range(len(truth))]
-    rest = (1 - confidence) / (len(labels) - 1)
-    probabilities = {f"p_{label}": [confidence if p == label else rest for p in predicted] for label in labels}
-    predictions = pd.DataFrame({"cell_id": ids, "truth": truth, "predicted": predicted, **probabilities})
-    cells = pd.DataFrame(
-        {
-            "cell_id": ids,
-            "intensity": ["positive" if i % 2 else "intermediate" for i in range(len(truth))],
-            "specimen_id": specimens if specimens is not None else [None] * len(truth),
-        }
-    )
-    return predictions, cells
+from hep2flow.learning.bootstrap import CELL_BOOTSTRAP, SPECIMEN_BOOTSTRAP
+from hep2flow.learning.metrics import evaluate_predictions, intervals_over_seeds
+from tests.learning.predictions import LABELS, frames
 
 
 def random_frames(n: int, specimens: int, seed: int, classes: int = 6) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
@@ -84,9 +65,34 @@ def test_hand_worked_numbers() -> None:
     assert metrics["ece"] == pytest.approx(0.8 - 4 / 7)
     assert len(metrics["reliability"]) == 15
     assert [b["n"] for b in metrics["reliability"] if b["n"]] == [7]
+    # All cells are equally sure: they are accepted together, or not at all.
+    assert metrics["reject_curve"] == [
+        {"coverage": 1.0, "accuracy": pytest.approx(4 / 7), "threshold": pytest.approx(0.8)}
+    ]
+    assert metrics["reject_area"] == pytest.approx(4 / 7)
     # Even rows (a a b c) are intermediate: 2 of 4 right; odd rows (a a b): 2 of 3.
     assert metrics["by_intensity"]["intermediate"] == pytest.approx({"n": 4, "aca": 3 / 4, "mca": 2 / 3})
     assert metrics["by_intensity"]["positive"] == pytest.approx({"n": 3, "aca": 1 / 3, "mca": 1 / 4})
+
+
+def test_roc_areas_by_hand() -> None:
+    # p(a) of the a cells is 0.8 and 0.3, of the others 0.5 and 0.1: three of the four pairs are in order. p(b) of the b
+    # cells is 0.4 and 0.9, of the others 0.1 and 0.4: three pairs are in order and one is a tie, which counts half.
+    predictions, cells = frames(list("aabb"), list("aaab"))
+    predictions[["p_a", "p_b", "p_c"]] = [[0.8, 0.1, 0.1], [0.3, 0.4, 0.3], [0.5, 0.4, 0.1], [0.1, 0.9, 0.0]]
+    areas = evaluate_predictions(predictions, cells, LABELS)["roc_auc"]
+    assert areas == {"per_class": {"a": 3 / 4, "b": 7 / 8, "c": None}, "macro": pytest.approx((3 / 4 + 7 / 8) / 2)}
+
+
+def test_the_calibration_error_by_hand() -> None:
+    # Two cells at 0.9, one right: off by 0.4. Two at 0.5, both right: off by 0.5. Half the cells each.
+    predictions, cells = frames(list("aaaa"), list("abaa"), confidence=0.9)
+    predictions.loc[2:, ["p_a", "p_b", "p_c"]] = [0.5, 0.3, 0.2]
+    metrics = evaluate_predictions(predictions, cells, LABELS)
+    assert metrics["ece"] == pytest.approx((0.4 + 0.5) / 2)
+    lower, upper = (bin_ for bin_ in metrics["reliability"] if bin_["n"])
+    assert (lower["n"], lower["confidence"], lower["accuracy"]) == (2, pytest.approx(0.5), 1.0)
+    assert (upper["n"], upper["confidence"], upper["accuracy"]) == (2, pytest.approx(0.9), 0.5)
 
 
 def test_specimens_vote_and_ties_go_to_the_likelier_class() -> None:
@@ -105,6 +111,19 @@ def test_unknown_specimens_are_said_to_be_unknown() -> None:
     assert metrics["ci95_method"] == CELL_BOOTSTRAP
     assert metrics["by_specimen"] == []
     assert metrics["specimen_vote_accuracy"] is None
+
+
+def test_classes_of_one_specimen_are_named_where_specimens_are_drawn() -> None:
+    truth = list("aabbbb")
+    for specimens, alone in (
+        (list("112233"), ["a"]),
+        (list("112222"), ["a", "b"]),
+        (list("122233"), []),  # b's second specimen holds cells of a too
+        (list("111111"), []),  # cells are drawn
+        ([None, *"12233"], []),  # cells are drawn
+    ):
+        metrics = evaluate_predictions(*frames(truth, truth, specimens), LABELS)
+        assert metrics["ci95_one_specimen"] == alone
 
 
 def test_a_single_specimen_does_not_claim_certainty() -> None:
@@ -141,6 +160,25 @@ def test_agrees_with_scikit_learn() -> None:
     assert metrics["roc_auc"]["macro"] == pytest.approx(
         roc_auc_score(truth, columns, multi_class="ovr", average="macro", labels=labels)
     )
+    assert metrics["roc_auc"]["per_class"] == pytest.approx(
+        dict(zip(labels, roc_auc_score(truth, columns, multi_class="ovr", average=None, labels=labels), strict=True))
+    )
+    assert metrics["aca"] == pytest.approx(accuracy_score(truth, predicted))
+    assert metrics["confusion"] == confusion_matrix(truth, predicted, labels=labels).tolist()
+    accuracies, confidences = calibration_curve(truth == predicted, columns.max(axis=1), n_bins=15)
+    filled = [bin_ for bin_ in metrics["reliability"] if bin_["n"]]
+    assert [bin_["accuracy"] for bin_ in filled] == pytest.approx(accuracies)
+    assert [bin_["confidence"] for bin_ in filled] == pytest.approx(confidences)
+    for level, group in predictions.groupby(cells["intensity"]):
+        assert metrics["by_intensity"][level] == pytest.approx(
+            {
+                "n": len(group),
+                "aca": accuracy_score(group["truth"], group["predicted"]),
+                "mca": recall_score(
+                    group["truth"], group["predicted"], labels=group["truth"].unique(), average="macro"
+                ),
+            }
+        )
 
 
 def test_a_class_without_cells_is_null_and_outside_the_means() -> None:
@@ -209,6 +247,9 @@ def test_properties_of_any_predictions(pair: tuple[pd.DataFrame, pd.DataFrame]) 
     for name, (low, high) in metrics["ci95"].items():
         assert 0 <= low <= metrics[name] <= high <= 1
     assert 0 <= metrics["ece"] <= 1
+    assert 0 <= metrics["reject_area"] <= 1
+    assert metrics["reject_curve"][-1]["coverage"] == 1
+    assert metrics["reject_curve"][-1]["accuracy"] == pytest.approx(metrics["aca"])
 
 
 @settings(max_examples=30, deadline=None)
@@ -219,99 +260,6 @@ def test_the_order_of_the_cells_changes_nothing(pair: tuple[pd.DataFrame, pd.Dat
     random.shuffle(order)
     shuffled = evaluate_predictions(predictions.iloc[order], cells.iloc[order[::-1]], LABELS, bootstrap=50)
     assert shuffled == evaluate_predictions(predictions, cells, LABELS, bootstrap=50)
-
-
-def test_paired_difference_of_equal_predictions_is_nothing() -> None:
-    predictions, cells = frames(list("aabbcc"), list("abbbca"), list("112233"))
-    result = paired_difference([predictions], [predictions], cells)
-    assert (result["difference"], result["ci95"]) == (0.0, [0.0, 0.0])
-
-
-@pytest.mark.parametrize("specimens", [None, [str(i % 10) for i in range(100)]])
-def test_paired_difference_is_tighter_than_two_intervals(specimens: list[str | None] | None) -> None:
-    # Both fail on the same 40 cells; the second fails on ten more.
-    truth = ["a"] * 100
-    first, cells = frames(truth, ["b"] * 40 + ["a"] * 60, specimens)
-    second, _ = frames(truth, ["b"] * 50 + ["a"] * 50, specimens)
-    result = paired_difference([first], [second], cells)
-    assert result["difference"] == pytest.approx(0.1)
-    assert 0.04 <= result["ci95"][0] <= 0.1 <= result["ci95"][1] < 0.17
-
-
-def test_paired_difference_needs_the_same_cells() -> None:
-    predictions, cells = frames(list("abc"), list("abc"))
-    with pytest.raises(ValueError, match="not all of the same cells"):
-        paired_difference([predictions], [predictions.iloc[1:]], cells)
-
-
-def test_paired_difference_over_seeds_by_hand() -> None:
-    # First: 3, 1 and 2 of 4 right, so 6/12; second: 1 of 4 right with its only seed.
-    truth = list("aabb")
-    first = [frames(truth, list(predicted))[0] for predicted in ("aaba", "abaa", "aaaa")]
-    second, cells = frames(truth, list("bbba"))
-    result = paired_difference(first, [second], cells)
-    assert result["difference"] == pytest.approx(1 / 4)
-    assert (result["first"], result["second"]) == (1 / 2, 1 / 4)
-    assert result["seeds"] == [3, 1]
-    # Seeds at 3/4, 1/4 and 2/4: deviations 1/4, -1/4 and 0 from their mean, over n - 1 = 2.
-    assert result["seed_sd"] == [pytest.approx(1 / 4), None]
-    assert result["ci95_method"] == CELL_BOOTSTRAP
-    # The gains of the cells are 1, 2/3, -2/3 and 0: no resample leaves their range.
-    assert -2 / 3 <= result["ci95"][0] < 1 / 4 < result["ci95"][1] <= 1
-    json.dumps(result, allow_nan=False)
-
-
-def test_paired_difference_over_seeds_draws_specimens() -> None:
-    # Two specimens; the first gains half a cell in each of two cells of one, loses one of two in the other.
-    truth = list("aaaa")
-    first = [frames(truth, list(predicted))[0] for predicted in ("abba", "baba")]
-    second, cells = frames(truth, list("bbaa"), list("1122"))
-    result = paired_difference(first, [second], cells)
-    assert result["ci95_method"] == SPECIMEN_BOOTSTRAP
-    assert (result["difference"], result["ci95"]) == (0.0, [-0.5, 0.5])
-
-
-@st.composite
-def two_sides(draw: st.DrawFn) -> tuple[list[pd.DataFrame], list[pd.DataFrame], pd.DataFrame]:
-    n = draw(st.integers(1, 20))
-    names = st.lists(st.sampled_from(LABELS), min_size=n, max_size=n)
-    truth, specimens = draw(names), draw(st.none() | st.lists(st.sampled_from("1234"), min_size=n, max_size=n))
-    cells = frames(truth, truth, specimens)[1]  # type: ignore[arg-type]
-    first, second = ([frames(truth, draw(names))[0] for _ in range(draw(st.integers(1, 4)))] for _ in range(2))
-    return first, second, cells
-
-
-@settings(max_examples=50, deadline=None)
-@given(two_sides(), st.randoms(use_true_random=False))
-def test_neither_the_order_of_cells_nor_of_seeds_changes_a_paired_difference(sides: Any, random: Any) -> None:
-    first, second, cells = sides
-
-    def shuffled(tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
-        tables = [table.sample(frac=1, random_state=random.randrange(2**32)) for table in tables]
-        random.shuffle(tables)
-        return tables
-
-    expected = paired_difference(first, second, cells, bootstrap=50)
-    again = paired_difference(shuffled(first), shuffled(second), shuffled([cells])[0], bootstrap=50)
-    assert again["ci95"] == pytest.approx(expected["ci95"])
-    assert again["difference"] == pytest.approx(expected["difference"])
-    assert (again["first"], again["second"]) == pytest.approx((expected["first"], expected["second"]))
-    for ours, theirs in zip(again["seed_sd"], expected["seed_sd"], strict=True):
-        assert ours == (None if theirs is None else pytest.approx(theirs))
-
-
-@settings(max_examples=50, deadline=None)
-@given(two_sides())
-def test_a_paired_difference_turns_round_with_its_sides(sides: Any) -> None:
-    first, second, cells = sides
-    there = paired_difference(first, second, cells, bootstrap=50)
-    back = paired_difference(second, first, cells, bootstrap=50)
-    assert back["difference"] == pytest.approx(-there["difference"])
-    assert (back["first"], back["second"]) == (there["second"], there["first"])
-    assert back["ci95"] == pytest.approx([-bound for bound in reversed(there["ci95"])])
-    for name in ("seeds", "seed_sd"):
-        assert back[name] == there[name][::-1]
-    assert there["difference"] == pytest.approx(there["first"] - there["second"])
 
 
 @pytest.mark.parametrize("specimens", [None, [str(i // 10) for i in range(100)]])

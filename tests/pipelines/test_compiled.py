@@ -12,7 +12,7 @@ from hep2flow.cluster.compiling import compile_to
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["reproduce"])
+@pytest.mark.parametrize("name", ["reproduce", "sweep"])
 def test_the_committed_yaml_has_not_drifted(name: str, tmp_path: Path) -> None:
     compile_to(name, tmp_path / "fresh.yaml")
     committed = (ROOT / "pipelines" / f"{name}.yaml").read_text(encoding="utf-8")

@@ -13,7 +13,6 @@ from hep2flow.store.datasets import open_dataset, publish_dataset
 from hep2flow.store.s3 import Store
 
 PIXELS = np.zeros((2, 2), np.uint8)
-PNG = encode_png(PIXELS)
 
 
 def listing(store: Store) -> dict[str, int]:
@@ -31,8 +30,9 @@ def cells_of(store: Store, uri: str) -> dict[str, Cell]:
     return {row["cell_id"]: Cell(**row) for row in open_dataset(store, uri).rows()}
 
 
-def publish(store: Store, folder: Path, table: pd.DataFrame, id_order_is_proxy: bool = False) -> str:
-    """A data set of black 2 x 2 cells; table: cell_id, official_split, pattern, specimen_id. Returns its URI."""
+def publish(store: Store, folder: Path, table: pd.DataFrame, id_order_is_proxy: bool = False, grey: int = 0) -> str:
+    """A data set of 2 x 2 cells, black or grey; table: cell_id, official_split, pattern, specimen_id. Returns its URI."""
+    pixels = PIXELS + np.uint8(grey)
     with CellWriter(folder) as writer:
         for row in table.sort_values("official_split").itertuples():
             cell = Cell(
@@ -43,10 +43,10 @@ def publish(store: Store, folder: Path, table: pd.DataFrame, id_order_is_proxy: 
                 specimen_id=None if pd.isna(row.specimen_id) else str(row.specimen_id),
                 width=2,
                 height=2,
-                image=PNG,
+                image=encode_png(pixels),
                 mask=None,
-                sha256=pixel_sha256(PIXELS),
+                sha256=pixel_sha256(pixels),
             )
-            writer.add(cell, 0, None)
+            writer.add(cell, grey, None)
     facts = {"notes": [], "mask": {"mode": "none", "given": 0, "derived": 0}, "id_order_is_proxy": id_order_is_proxy}
     return publish_dataset(store, "made", writer, facts)

@@ -12,6 +12,7 @@ import pytest
 from hep2flow.distributed.cluster import connected
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe, load_recipe
+from hep2flow.stages.mask import mask
 from hep2flow.stages.tune import tune
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store, open_store
@@ -30,7 +31,13 @@ def _ray(_own_environment: None) -> Iterator[None]:
 
 
 def searching(*overrides: str) -> Recipe:
-    more = ["train.max_updates=null", "train.epochs=4", "train.validate_every=1", "model.image_size=32"]
+    more = [
+        "search.length=1",
+        "train.max_updates=null",
+        "train.epochs=4",
+        "train.validate_every=1",
+        "model.image_size=32",
+    ]
     return tiny(*more, SPACE, *overrides)
 
 
@@ -93,3 +100,47 @@ def test_what_is_no_sweep_is_not_learnt_from(store: Store, tmp_path: Path) -> No
     dataset, division = prepared(store, tmp_path, recipe)
     with pytest.raises(UserError, match=r"--from .*there is no sweep"):
         tune(store, recipe, dataset, division, 1, earlier=store.uri("sweeps/" + "0" * 32))
+
+
+def test_cells_are_masked_as_each_trial_wants_them(store: Store, tmp_path: Path) -> None:
+    recipe = searching("search.space={data.mask: {choice: [none, apply, crop]}}", "search.algorithm=grid")
+    dataset, division = prepared(store, tmp_path, recipe)
+    dataset = mask(store, dataset, "apply").uri
+    done = tune(store, recipe, dataset, division, 3)
+    losses = {
+        trial.changes.get("data.mask", "apply"): trial.points[-1].train_loss for trial in read_trials(store, done.key)
+    }
+    assert sorted(losses) == ["apply", "crop", "none"]
+    assert len(set(losses.values())) == 3
+
+
+def test_a_population_goes_on_from_its_best(store: Store, tmp_path: Path) -> None:
+    recipe = searching("search.algorithm=pbt", "search.population=4", "train.epochs=4")
+    dataset, division = prepared(store, tmp_path, recipe)
+    done = tune(store, recipe, dataset, division, 8)
+    trials = read_trials(store, done.key)
+    assert [trial.status for trial in trials] == ["finished"] * 8
+    for trial in trials[:4]:
+        assert [point.epoch for point in trial.points] == [1, 2]
+    for trial in trials[4:]:
+        assert [point.epoch for point in trial.points] == [1, 2, 3, 4]
+        assert trial.points[:2] == trials[trial.parent or 0].points
+    assert done.summary["best_trial"] >= 4
+    assert not list(store.list(f"{store.key(done.uri)}/running"))
+    with pytest.raises(UserError, match=r"search\.population=4 trials"):
+        tune(store, recipe, dataset, division, 9)
+
+
+@pytest.mark.slow
+def test_trials_of_several_workers_learn_what_those_of_one_learn(store: Store, tmp_path: Path) -> None:
+    space = "search.space={optim.lr: {choice: [1.0e-3, 2.0e-3]}}"
+    recipes = [searching(space, "train.epochs=2", "model.drop_path_rate=0", f"resources.workers={n}") for n in (1, 2)]
+    dataset, division = prepared(store, tmp_path, recipes[0])
+    losses = []
+    for number, recipe in enumerate(recipes):
+        # The number of workers is no part of a sweep's key: another space is another sweep.
+        searched = recipe.model_copy(update={"search": recipe.search.model_copy(update={"grid_points": 2 + number})})
+        done = tune(store, searched, dataset, division, 2)
+        assert done.summary["failed"] == 0, done.summary["failures"]
+        losses.append([[point.train_loss for point in trial.points] for trial in read_trials(store, done.key)])
+    assert losses[1] == [pytest.approx(curve, rel=1e-4) for curve in losses[0]]

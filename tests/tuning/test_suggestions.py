@@ -25,11 +25,16 @@ def point(epoch: int, accuracy: float, loss: float = 1.0) -> Point:
     return Point(epoch=epoch, updates=epoch, train_loss=1, val_loss=loss, val_accuracy=accuracy, seconds=epoch)
 
 
+def proposed(suggestions: Suggestions) -> dict[str, str] | None:
+    trial = suggestions.propose(0)
+    return None if trial is None else trial.changes
+
+
 def run(recipe: Recipe, suggestions: Suggestions, count: int, best_rate: float, first: int = 0) -> list[Trial]:
     """Trials whose accuracy is the better the nearer their rate is to the best one."""
     trials = []
     for number in range(first, first + count):
-        changes = suggestions.next()
+        changes = proposed(suggestions)
         assert changes is not None
         away = abs(math.log10(changed(recipe, changes).optim.lr / best_rate))
         trial = Trial(number=number, changes=changes, status="finished", points=[point(1, 1 - away / 4)])
@@ -41,7 +46,7 @@ def run(recipe: Recipe, suggestions: Suggestions, count: int, best_rate: float, 
 def test_the_recipes_own_values_are_tried_first_and_nothing_twice() -> None:
     recipe = searching("{optim.lr: {choice: [1.0e-3, 2.0e-3]}, batch.mixup: {choice: [0, 0.2, 0.8]}}")
     suggestions, tried = Suggestions(recipe), []
-    while (changes := suggestions.next()) is not None:
+    while (changes := proposed(suggestions)) is not None:
         tried.append(changed(recipe, changes))
     assert tried[0] == recipe
     assert len({one.to_yaml() for one in tried[1:]}) == len(tried) - 1 == 6
@@ -50,8 +55,28 @@ def test_the_recipes_own_values_are_tried_first_and_nothing_twice() -> None:
 def test_values_that_cannot_be_had_together_are_not_suggested() -> None:
     recipe = searching("{train.accumulation: {choice: [1, 2, 5]}, train.clipping: {choice: [null, 1.0]}}")
     suggestions = Suggestions(recipe)
-    while (changes := suggestions.next()) is not None:
+    while (changes := proposed(suggestions)) is not None:
         assert changes.get("train.accumulation") != "5"  # does not divide the batch of 64
+
+
+def test_a_grid_tries_every_combination_once_and_ends() -> None:
+    space = (
+        "{optim.lr: {loguniform: [1.0e-4, 1.0e-2]}, batch.mixup: {choice: [0, 0.8]}, train.ema: {choice: [null, 0.9]}}"
+    )
+    recipe = searching(space, "search.algorithm=grid")
+    suggestions, tried = Suggestions(recipe), []
+    while (changes := proposed(suggestions)) is not None:
+        tried.append(changes)
+    rates = {changed(recipe, changes).optim.lr for changes in tried[1:]}
+    assert rates == {1e-4, 1e-3, 1e-2}
+    assert len(tried) == len({str(sorted(changes.items())) for changes in tried}) == 1 + 3 * 2 * 2
+    assert tried[1:] != sorted(tried[1:], key=str), "not in order: a part of a grid is to be spread over it"
+
+
+def test_a_grid_that_nobody_could_walk_is_refused() -> None:
+    recipe = load_recipe("convnext-b", "laptop", ["search.algorithm=grid"])
+    with pytest.raises(UserError, match=r"more than 10,000 points; lower search\.grid_points"):
+        Suggestions(recipe)
 
 
 @pytest.mark.parametrize("algorithm", ["tpe", "random"])
@@ -77,11 +102,11 @@ def test_failed_and_stopped_trials_teach_what_they_can() -> None:
     recipe = searching("{optim.lr: {loguniform: [1.0e-5, 1.0e-1]}}")
     suggestions = Suggestions(recipe)
     for number, status in enumerate(("failed", "stopped", "finished", "running")):
-        changes = suggestions.next()
+        changes = proposed(suggestions)
         assert changes is not None
         points = [] if status == "failed" else [point(1, 0.5), point(2, 0.6)]
         suggestions.learn(Trial(number=number, changes=changes, status=status, points=points))  # type: ignore[arg-type]
-    assert suggestions.next() is not None
+    assert proposed(suggestions) is not None
 
 
 def test_the_best_trial_is_the_highest_then_the_surest_then_the_first() -> None:

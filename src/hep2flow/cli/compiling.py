@@ -15,6 +15,7 @@ class Pipeline(str, Enum):
     """Pipelines."""
 
     reproduce = "reproduce"
+    sweep = "sweep"
 
 
 @app.command("compile")

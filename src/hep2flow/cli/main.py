@@ -14,7 +14,21 @@ from typing import Annotated
 import typer
 
 from hep2flow import __version__
-from hep2flow.cli import ablate, compiling, data, pulling, recipes, run, runs, stages, storage, weights
+from hep2flow.cli import (
+    ablate,
+    compiling,
+    data,
+    exporting,
+    predicting,
+    pulling,
+    recipes,
+    run,
+    runs,
+    stages,
+    storage,
+    sweep,
+    weights,
+)
 from hep2flow.errors import UserError
 from hep2flow.termination import ended_by_sigterm
 
@@ -26,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="HEp-2 cell classification as a workflow.",
 )
-for commands in (run, ablate, stages, pulling, compiling):
+for commands in (run, sweep, ablate, stages, predicting, exporting, pulling, compiling):
     app.add_typer(commands.app)
 for name, group in (("data", data), ("recipe", recipes), ("weights", weights), ("runs", runs), ("storage", storage)):
     app.add_typer(group.app, name=name)

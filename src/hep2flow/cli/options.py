@@ -43,6 +43,11 @@ RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe's name, or
 RecipeOption = Annotated[str, typer.Option("--recipe", help="A shipped recipe's name, or a .yaml file.")]
 DatasetOption = Annotated[str, typer.Option("--dataset", help="URI of a data set.")]
 SplitOption = Annotated[str, typer.Option("--split", help="URI of a split.")]
+RunOption = Annotated[str, typer.Option("--run", help="A run whose trainings are finished.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", help="Recipe's name in the run; the only one, or the best by ACA, if not given."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from hep2flow.cli.common import connect
 from hep2flow.cli.options import JsonOption
+from hep2flow.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, help="What ran.")
 
@@ -44,3 +48,51 @@ def show(run_id: str, as_json: JsonOption = False) -> None:
         print(f"  {name:<24} {'lost: no sign of life' if lost else describe(record)}  {record.key or ''}")
         if record.error:
             print(f"    {record.error}")
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN", help="A run.")],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="Another, or the same one: its models with each other.")],
+    as_json: JsonOption = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write the comparison here, in Markdown.")] = None,
+) -> None:
+    """Two runs' models on the same cells: their difference, and whether it is more than noise."""
+    from hep2flow.reporting.comparison import render
+    from hep2flow.stages.compare import compare_runs
+
+    compared = compare_runs(connect(), first, second)
+    text = render(compared)
+    if out is not None:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--out {out}: cannot be written ({error.strerror}); name a file") from error
+    print(json.dumps(compared, indent=2, ensure_ascii=False) if as_json else text.rstrip())
+
+
+@app.command()
+def delete(run_id: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Delete a run, and what only it refers to; says what goes, and asks."""
+    from rich.filesize import decimal
+
+    from hep2flow.store.delete import delete_run, plan_deletion
+
+    store = connect()
+    deletion = plan_deletion(store, run_id)
+    for part in deletion.parts:
+        print(f"  {part.key:<80} {decimal(part.bytes):>10}")
+    if deletion.stays:
+        print(f"stays, because others refer to it: {', '.join(deletion.stays)}")
+    objects = sum(part.objects for part in deletion.parts) + len(deletion.cache)
+    print(f"{objects} objects, {decimal(deletion.bytes)}")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UserError(f"runs delete {run_id}: nobody is here to ask, nothing was deleted; add --yes")
+        # Not typer.confirm: after Ctrl-C it ends otherwise than every other command.
+        if input("Delete all of this? [y/N]: ").strip().lower() not in {"y", "yes"}:
+            print("nothing was deleted")
+            return
+    delete_run(store, deletion)
+    print(f"run {run_id} is deleted")

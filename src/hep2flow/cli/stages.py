@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from hep2flow.cli.options import (
     Format,
     FormatOption,
     JsonOption,
+    ModelOption,
     ProfileName,
     ProfileOption,
     RecipeOption,
@@ -107,35 +109,85 @@ def tune(
     earlier: Annotated[
         str, typer.Option("--from", help="URI of an earlier sweep of the same space to learn from.")
     ] = "",
+    judge: Annotated[
+        int,
+        typer.Option(
+            "--judge", min=0, help="Trainings of the winner, and of the recipe as it is, that judge it; 0: none."
+        ),
+    ] = 5,
     profile: ProfileOption = ProfileName.paper,
     set: SetOption = None,
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Sweep a recipe's search space through Ray Tune, or go on with a sweep that was interrupted."""
+    from hep2flow.cluster.follow import followed_sweep
+    from hep2flow.stages.judge import judge as judge_stage
     from hep2flow.stages.tune import tune as stage
 
     read, store = read_recipe(recipe, profile, set), connect()
-    result = stage(store, read, dataset, split, trials, concurrency=concurrency, hours=hours, earlier=earlier)
+    with followed_sweep(store, read.name) as following:
+        result = stage(
+            store,
+            read,
+            dataset,
+            split,
+            trials,
+            concurrency=concurrency,
+            hours=hours,
+            earlier=earlier,
+            announce=following.announce,
+            tell=following.tell,
+        )
+        if judge:
+            judged = judge_stage(store, result.uri, judge, following.announce, following.tell)
+            result.summary["judgement"] = judged.summary
     show_result(result, as_json)
 
 
 @app.command()
 def evaluate(
-    recipe: RecipeOption,
-    training: Annotated[str, typer.Option("--training", help="URI of a training.")],
     dataset: DatasetOption,
-    split: SplitOption,
-    profile: ProfileOption = ProfileName.paper,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="A shipped recipe's name, or a .yaml file.")] = None,
+    training: Annotated[str | None, typer.Option("--training", help="URI of a training.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="URI of a split.")] = None,
+    profile: Annotated[ProfileName | None, typer.Option("--profile", help="Of the recipe; paper if not given.")] = None,
     set: SetOption = None,
+    run: Annotated[str | None, typer.Option("--run", help="A finished run, for cells of another data set.")] = None,
+    model: ModelOption = None,
+    map: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="OTHER=OURS", help="What the other data set calls OTHER; OTHER= leaves it out."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate a training on the test cells (on the validation cells where there are none, and says so)."""
+    """Evaluate a training on its test cells (--recipe, --training, --split; on the validation cells where there are none,
+    and says so), or a run's frozen network on every cell of another data set (--run, --model, --map).
+    """
+    ours = {"--recipe": recipe, "--training": training, "--split": split, "--profile": profile, "--set": set}
+    theirs = {"--run": run, "--model": model, "--map": map}
+    mixed = [[name for name, value in form.items() if value is not None] for form in (ours, theirs)]
+    if all(mixed):
+        raise UserError(
+            f"evaluate: {', '.join(mixed[0])} and {', '.join(mixed[1])} do not go together; give --recipe, --training, "
+            "--dataset and --split, or --run and --dataset"
+        )
+    if run is not None:
+        from hep2flow.stages.external import evaluate_external
+
+        def tell(text: str) -> None:
+            print(text, file=sys.stderr)
+
+        result = evaluate_external(connect(), run, model, dataset, map or [], tell, counter("evaluate"))
+        show_result(result, as_json)
+        return
+    if recipe is None or training is None or split is None:
+        missing = [name for name in ("--recipe", "--training", "--split") if ours[name] is None]
+        raise UserError(f"evaluate: {', '.join(missing)} missing; or, for another data set, give --run and --dataset")
     from hep2flow.stages.evaluate import evaluate as stage
 
-    show_result(
-        stage(connect(), read_recipe(recipe, profile, set), training, dataset, split, counter("evaluate")), as_json
-    )
+    read = read_recipe(recipe, profile or ProfileName.paper, set)
+    show_result(stage(connect(), read, training, dataset, split, counter("evaluate")), as_json)
 
 
 @app.command()
@@ -145,19 +197,13 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Write a run's report again, from its evaluations."""
+    from hep2flow.stages.evaluations import finished_evaluations
     from hep2flow.stages.report import report as stage
+    from hep2flow.stages.sweeps import finished_sweeps
     from hep2flow.store.pull import pull as pull_run
-    from hep2flow.store.runs import show_run
 
     store = connect()
-    evaluations = [
-        record.result["uri"]
-        for record in show_run(store, run_id).stages
-        if record.stage == "evaluate" and record.status == "succeeded"
-    ]
-    if not evaluations:
-        raise UserError(f"run {run_id}: has no finished evaluation yet; `hep2flow runs show {run_id}`")
-    result = stage(store, run_id, evaluations)
+    result = stage(store, run_id, finished_evaluations(store, run_id), finished_sweeps(store, run_id))
     if out is not None:
         pull_run(store, run_id, out, "report")
     show_result(result, as_json)

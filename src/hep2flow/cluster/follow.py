@@ -8,13 +8,16 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live as LiveScreen
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.table import Table
 
+from hep2flow.cluster.sweep_table import sweep_table
 from hep2flow.errors import UserError
 from hep2flow.store import layout
 from hep2flow.store.live import Live
@@ -49,14 +52,14 @@ def followed(store: Store, run_id: str) -> Iterator[None]:
 
 
 class Following:
-    """What a training tells whoever shows it."""
+    """What a training, or a sweep, tells whoever shows it."""
 
     def __init__(self, name: str, display: _Display) -> None:
         self.name, self.key = name, ""
         self._display = display
 
     def announce(self, key: str) -> None:
-        """The training's key, before it starts."""
+        """Its key, before it starts."""
         self.key = key
 
     def tell(self, text: str) -> None:
@@ -67,13 +70,26 @@ class Following:
 @contextmanager
 def followed_training(store: Store, name: str) -> Iterator[Following]:
     """Show one training while the block runs."""
+    with _following(store, f"train {name}", _look_at_training) as following:
+        yield following
+
+
+@contextmanager
+def followed_sweep(store: Store, name: str) -> Iterator[Following]:
+    """Show one sweep while the block runs."""
+    with _following(store, f"tune {name}", _look_at_sweep) as following:
+        yield following
+
+
+@contextmanager
+def _following(store: Store, name: str, look: Callable[[Store, str, str, _Display], None]) -> Iterator[Following]:
     with _display() as display:
-        stop, following = threading.Event(), Following(f"train {name}", display)
+        stop, following = threading.Event(), Following(name, display)
 
         def watch() -> None:
             while not stop.wait(POLL_SECONDS):
                 if following.key:
-                    _look_at_training(store, following.key, following.name, display)
+                    look(store, following.key, following.name, display)
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
@@ -95,6 +111,13 @@ def _look_at_training(store: Store, key: str, name: str, display: _Display) -> N
         return
 
 
+def _look_at_sweep(store: Store, key: str, name: str, display: _Display) -> None:
+    try:
+        display.sweep(name, Live(store, layout.sweep_prefix(key)).progress())
+    except UserError:  # the store is away for a moment
+        return
+
+
 def _look(store: Store, run_id: str, display: _Display) -> None:
     try:
         view = show_run(store, run_id)
@@ -103,8 +126,11 @@ def _look(store: Store, run_id: str, display: _Display) -> None:
     for record in view.stages:
         name = layout.stage_name(record.stage, record.model).replace("-", " ", 1)
         display.stage(name, record)
-        if record.stage == "train" and record.status == "running" and record.key:
-            _look_at_training(store, record.key, name, display)
+        if record.status == "running" and record.key and record.stage in FOLLOWED:
+            FOLLOWED[record.stage](store, record.key, name, display)
+
+
+FOLLOWED = {"train": _look_at_training, "tune": _look_at_sweep}
 
 
 def describe(record: StageRecord) -> str:
@@ -128,8 +154,21 @@ def describe_training(progress: dict[str, Any]) -> str:
     )
 
 
+def describe_sweep(progress: dict[str, Any]) -> str:
+    """A sweep's progress as a person reads it."""
+    if "judging" in progress:
+        return f"judging the winner, {progress['judging']} of {progress['trainings']} trainings done"
+    parts = [f"{progress['ended']} of {progress['trials']} trials"]
+    parts += [f"{progress[status]} {status}" for status in ("stopped", "failed") if progress[status]]
+    if (best := progress["best"]) is not None:
+        parts.append(f"best {best['val_accuracy']:.1%} (trial {best['trial']})")
+    if (left := progress["seconds_left"]) is not None:
+        parts.append(f"about {int(left) // 60}:{int(left) % 60:02d} left")
+    return ", ".join(parts)
+
+
 class _Display:
-    """Plain lines: one when a stage changes, one for each notice, and one about each training every 20 s.
+    """Plain lines: one when a stage changes, one for each notice, one about each training and sweep every 20 s.
 
     seen: training -> how many of its notices in the store were read
     """
@@ -155,6 +194,11 @@ class _Display:
             self.told[name] = time.monotonic()
             self._say({"stage": name, **progress}, f"{name}: {describe_training(progress)}")
 
+    def sweep(self, name: str, progress: dict[str, Any] | None) -> None:
+        if progress is not None and time.monotonic() - self.told.get(name, 0.0) >= PLAIN_SECONDS:
+            self.told[name] = time.monotonic()
+            self._say({"stage": name, **progress}, f"{name}: {describe_sweep(progress)}")
+
     def notice(self, name: str, text: str) -> None:
         """Shown once, though it may come from a driver, from its workers and from the store."""
         now = time.monotonic()
@@ -169,12 +213,13 @@ class _Display:
 
 
 class _Bars(_Display):
-    """A terminal: one line per stage, a bar for each training."""
+    """A terminal: one line per stage, a bar for each training and sweep, a table of each sweep's trials."""
 
-    def __init__(self, out: TextIO, progress: Progress) -> None:
+    def __init__(self, out: TextIO, progress: Progress, live: LiveScreen) -> None:
         super().__init__(out)
-        self.progress = progress
+        self.progress, self.live = progress, live
         self.rows: dict[str, TaskID] = {}
+        self.sweeps: dict[str, Table] = {}
 
     def _row(self, name: str) -> TaskID:
         if name not in self.rows:
@@ -185,9 +230,11 @@ class _Bars(_Display):
         row = self._row(name)
         if record.status != "running":
             self.progress.update(row, total=1, completed=1, state=describe(record))
+            if self.sweeps.pop(name, None) is not None:
+                self._draw()
 
     def _say(self, fields: dict[str, Any], text: str) -> None:
-        self.progress.console.print(text, markup=False, highlight=False)
+        self.live.console.print(text, markup=False, highlight=False)
 
     def training(self, name: str, progress: dict[str, Any] | None) -> None:
         if progress is not None:
@@ -197,6 +244,24 @@ class _Bars(_Display):
                 completed=progress["update"],
                 state=describe_training(progress),
             )
+
+    def sweep(self, name: str, progress: dict[str, Any] | None) -> None:
+        if progress is None:
+            return
+        done, count = (
+            (progress["judging"], progress["trainings"])
+            if "judging" in progress
+            else (progress["ended"], progress["trials"])
+        )
+        self.progress.update(self._row(name), total=count, completed=done, state=describe_sweep(progress))
+        if "judging" in progress:
+            self.sweeps.pop(name, None)
+        else:
+            self.sweeps[name] = sweep_table(name, progress)
+        self._draw()
+
+    def _draw(self) -> None:
+        self.live.update(Group(self.progress, *self.sweeps.values()))
 
 
 @contextmanager
@@ -213,5 +278,6 @@ def _display() -> Iterator[_Display]:
         BarColumn(bar_width=24),
         TextColumn("{task.fields[state]}"),
     )
-    with Progress(*columns, console=Console(file=out)) as progress:
-        yield _Bars(out, progress)
+    progress = Progress(*columns, console=Console(file=out))
+    with LiveScreen(progress, console=progress.console, refresh_per_second=4) as live:
+        yield _Bars(out, progress, live)

@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,14 @@ EXECUTOR = "kfp.dsl.executor_main"
 BETWEEN_STEPS_SECONDS = 0.5
 
 
-def run_here(store: Store, parameters: dict[str, Any], log: Path) -> RunView:
-    """Run ``pipelines/reproduce.py`` with these parameters; returns the finished run's view.
+def run_here(store: Store, name: str, parameters: dict[str, Any], log: Path) -> RunView:
+    """Run a pipeline of :mod:`hep2flow.pipelines` with these parameters; returns the finished run's view.
 
     log: what the runner and the tasks print, appended
     """
     from kfp import local
 
     from hep2flow.distributed.cluster import shared_cluster
-    from hep2flow.pipelines.reproduce import reproduce
 
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -48,7 +48,7 @@ def run_here(store: Store, parameters: dict[str, Any], log: Path) -> RunView:
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=root, raise_on_error=False)
         plain_print = builtins.print
         try:
-            reproduce(**parameters)
+            getattr(import_module(f"hep2flow.pipelines.{name}"), name)(**parameters)
         finally:
             # The runner indents by replacing print, and with two tasks at once does not put it back.
             builtins.print = plain_print

@@ -7,20 +7,17 @@ a state to be saved before it changes their number, nor goes on with fewer when 
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from ray.exceptions import OutOfMemoryError, RayActorError
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
-from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 
 from hep2flow.distributed.growth import watched
-from hep2flow.distributed.room import check_room, machines, per_worker, room
+from hep2flow.distributed.room import check_room, machines, room
+from hep2flow.distributed.together import together
 from hep2flow.distributed.worker import TrainingSpec, work
 from hep2flow.errors import StoreError, UserError
 from hep2flow.store.live import Live
@@ -79,14 +76,6 @@ def run_training(spec: TrainingSpec, tell: Tell) -> None:
     raise TerminatedError
 
 
-class _Trainer(TorchTrainer):  # type: ignore[misc] # Ray's classes are untyped
-    """Without Ray Data's part: cells come from the store, and its actor and imports cost seconds at every start."""
-
-    def _create_default_callbacks(self) -> list[object]:
-        callbacks = super()._create_default_callbacks()
-        return [callback for callback in callbacks if not isinstance(callback, DatasetsCallback)]
-
-
 def _attempt(spec: TrainingSpec, workers: int, live: Live, tell: Tell) -> str:
     """Train with so many workers until they are done, left or refused; Ray's TrainingFailedError where they failed."""
     resources = spec.recipe.resources
@@ -97,25 +86,9 @@ def _attempt(spec: TrainingSpec, workers: int, live: Live, tell: Tell) -> str:
         live.ask_to_leave()
 
     with ExitStack() as stack:
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="hep2flow-train-"))
         if workers < resources.workers.max:
             stack.enter_context(watched(lambda: room(resources), grow))
-        result = _Trainer(
-            work,
-            train_loop_config=spec.model_dump(mode="json"),
-            scaling_config=ScalingConfig(
-                num_workers=workers,
-                use_gpu=resources.gpus_per_worker > 0,
-                resources_per_worker=per_worker(resources),
-            ),
-            # Ray's storage holds nothing that is needed tomorrow: results go to our own store.
-            run_config=RunConfig(
-                name=Path(spec.prefix).name,
-                storage_path=scratch,
-                failure_config=FailureConfig(max_failures=0, max_preemption_failures=0, controller_failure_limit=0),
-            ),
-        ).fit()
-    return str(result.return_value)
+        return str(together(work, spec.model_dump(mode="json"), Path(spec.prefix).name, workers, resources))
 
 
 def _workers(spec: TrainingSpec, tell: Tell) -> int:

@@ -14,14 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-RELIABILITY_BINS = 15
-SPECIMEN_BOOTSTRAP = "specimen-clustered bootstrap"
-CELL_BOOTSTRAP = "cell bootstrap: specimens unknown"
-ONE_SPECIMEN_BOOTSTRAP = "cell bootstrap: only one specimen"
-OTHER_CELLS = "the predictions are not all of the same cells"
+from hep2flow.learning.bootstrap import SPECIMEN_BOOTSTRAP, Floats, Integers, score_intervals
+from hep2flow.learning.comparison import OtherCellsError
+from hep2flow.learning.reject import reject_curve
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+RELIABILITY_BINS = 15
 
 
 def evaluate_predictions(
@@ -42,9 +39,11 @@ def evaluate_predictions(
 
     Returns ``n``, ``labels``, ``aca``, ``mca``, ``macro_f1``, ``weighted_f1``, ``per_class``, ``confusion`` (rows are
     the truth), ``roc_auc`` {per_class, macro} (one against the rest), ``ece`` with its ``reliability`` bins, ``nll``
-    (nats), ``by_intensity``, ``by_specimen``, ``specimen_vote_accuracy``, ``ci95`` {aca, mca, macro_f1: [low, high]}
-    and ``ci95_method``. All metrics but ``nll`` lie in [0, 1]. MCA and macro F1 are means over the classes that have
-    cells. The order of the rows changes nothing.
+    (nats), ``by_intensity``, ``by_specimen``, ``specimen_vote_accuracy``, ``reject_curve`` and ``reject_area`` (see
+    :func:`hep2flow.learning.reject.reject_curve`), ``ci95`` {aca, mca, macro_f1: [low, high]}, ``ci95_method`` and
+    ``ci95_one_specimen``: the classes whose cells are all of one specimen, where specimens were drawn; what another
+    specimen of such a class would do is unknown, and not in the intervals of MCA and macro F1. All metrics but ``nll``
+    lie in [0, 1]. MCA and macro F1 are means over the classes that have cells. The order of the rows changes nothing.
 
     Raises ValueError where the frames break this contract.
     """
@@ -67,8 +66,9 @@ def evaluate_predictions(
     precision, recall, f1, support = precision_recall_fscore_support(
         truth, predicted, labels=classes, zero_division=np.nan
     )
+    confidence, correct = probabilities[np.arange(len(table)), predicted], truth == predicted
     by_specimen = _by_specimen(table, labels)
-    intervals, method = _intervals(truth, predicted[None], table["specimen_id"], len(labels), bootstrap, seed)
+    intervals, method = score_intervals(truth, predicted[None], table["specimen_id"], len(labels), bootstrap, seed)
     point = {
         "aca": float(accuracy_score(truth, predicted)),
         "mca": float(recall[supported].mean()),
@@ -90,7 +90,7 @@ def evaluate_predictions(
         },
         "confusion": confusion_matrix(truth, predicted, labels=classes).tolist(),
         "roc_auc": _roc_auc(truth, probabilities, labels),
-        **_calibration(probabilities[np.arange(len(table)), predicted], truth == predicted),
+        **_calibration(confidence, correct),
         "nll": float(log_loss(truth, probabilities, labels=classes)),
         "by_intensity": _by_intensity(table),
         "by_specimen": by_specimen,
@@ -99,9 +99,11 @@ def evaluate_predictions(
             if table["specimen_id"].isna().any()
             else float(np.mean([specimen["vote_correct"] for specimen in by_specimen]))
         ),
+        **reject_curve(confidence, correct),
         # scikit-learn rounds the last digit its own way.
         "ci95": {name: [min(low, point[name]), max(high, point[name])] for name, (low, high) in intervals.items()},
         "ci95_method": method,
+        "ci95_one_specimen": _of_one_specimen(table, labels) if method == SPECIMEN_BOOTSTRAP else [],
     }
 
 
@@ -127,70 +129,12 @@ def intervals_over_seeds(
     first = tables[0]
     for table in tables[1:]:
         if not table[["cell_id", "truth"]].equals(first[["cell_id", "truth"]]):
-            raise ValueError(OTHER_CELLS)
+            raise OtherCellsError
     predicted = np.stack([_codes(table["predicted"], labels) for table in tables])
-    intervals, method = _intervals(
+    intervals, method = score_intervals(
         _codes(first["truth"], labels), predicted, first["specimen_id"], len(labels), bootstrap, seed
     )
     return {"ci95": {name: list(bounds) for name, bounds in intervals.items()}, "ci95_method": method}
-
-
-def paired_difference(
-    first: Sequence[pd.DataFrame],
-    second: Sequence[pd.DataFrame],
-    cells: pd.DataFrame,
-    *,
-    bootstrap: int = 1000,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """ACA of ``first`` minus ACA of ``second`` on the same cells, with a paired bootstrap interval.
-
-    first, second: predictions with cell_id, truth, predicted, all of the same cells; one table per seed, at least one
-    cells:         cell_id, specimen_id (nullable)
-
-    Returns ``difference`` and ``ci95`` [low, high], both in [-1, 1], ``ci95_method``, ``first`` and ``second`` (mean ACA
-    over the side's seeds), and for both sides ``seeds`` (how many) and ``seed_sd`` (standard deviation of ACA over them,
-    None for one).
-    Specimens, or cells where specimens are unknown, are drawn once for all predictions, so that what is hard for all
-    cancels out. Seeds are averaged, not drawn: the interval tells of other cells, ``seed_sd`` of other seeds.
-
-    Raises ValueError where they do not hold the same cells.
-    """
-    both = [pd.DataFrame([_correct(table) for table in side]) for side in (first, second)]
-    truths = [table.set_index("cell_id")["truth"].sort_index() for table in (*first, *second)]
-    if not all(truth.equals(truths[0]) for truth in truths):
-        raise ValueError(OTHER_CELLS)
-    gain = both[0].mean() - both[1].mean()
-    specimens = cells.set_index("cell_id")["specimen_id"].reindex(gain.index)
-    groups, method = _clusters(specimens)
-    # Per unit of the bootstrap: cells the first gains, cells in all.
-    if groups is None:
-        # Kinds by first appearance, not by size: with the sides swapped the same cells are drawn.
-        kinds, values = pd.factorize(gain.to_numpy())
-        units, counts = np.stack([values, np.ones(len(values))], axis=1), np.bincount(kinds)
-    else:
-        units = np.stack([np.bincount(groups, weights=gain), np.bincount(groups).astype(float)], axis=1)
-        counts = np.ones(len(units), dtype=np.int64)
-    drawn = _resample(units, counts, bootstrap, seed)
-    difference = float(gain.mean())
-    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5])
-    each = [side.mean(axis=1) for side in both]
-    return {
-        "difference": difference,
-        "ci95": [min(float(low), difference), max(float(high), difference)],
-        "ci95_method": method,
-        "first": float(each[0].mean()),
-        "second": float(each[1].mean()),
-        "seeds": [len(accuracies) for accuracies in each],
-        "seed_sd": [float(accuracies.std()) if len(accuracies) > 1 else None for accuracies in each],
-    }
-
-
-def _correct(table: pd.DataFrame) -> pd.Series[float]:
-    """1 for each cell predicted right, 0 for the others, by cell_id in order."""
-    indexed = table.set_index("cell_id").sort_index()
-    right: pd.Series[float] = (indexed["truth"] == indexed["predicted"]).astype(float)
-    return right
 
 
 def _joined(predictions: pd.DataFrame, cells: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
@@ -297,70 +241,6 @@ def _by_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, A
     return sorted(result, key=lambda entry: (len(entry["specimen_id"]), entry["specimen_id"]))
 
 
-def _clusters(specimens: pd.Series[str]) -> tuple[Integers | None, str]:
-    """Specimen number of every cell, None where cells have to be drawn one by one, and the method's name."""
-    if specimens.isna().any():
-        return None, CELL_BOOTSTRAP
-    groups = pd.factorize(specimens, sort=True)[0].astype(np.int64)
-    # Drawing the only specimen again and again would claim an interval of width zero.
-    return (groups, SPECIMEN_BOOTSTRAP) if groups.max() > 0 else (None, ONE_SPECIMEN_BOOTSTRAP)
-
-
-def _resample(units: Floats, counts: Integers, bootstrap: int, seed: int) -> Floats:
-    """Sums over units drawn with replacement: (bootstrap, statistics).
-
-    units:  (distinct units, statistics)
-    counts: how many units are of each kind; as many as there are in all are drawn
-    """
-    total = int(counts.sum())
-    drawn = np.random.default_rng(seed).multinomial(total, counts / total, size=bootstrap)
-    return np.asarray(drawn.astype(np.float64) @ units)
-
-
-def _intervals(
-    truth: Integers, predicted: Integers, specimens: pd.Series[str], classes: int, bootstrap: int, seed: int
-) -> tuple[dict[str, tuple[float, float]], str]:
-    """95 % percentile intervals of ACA, MCA and macro F1, each the mean over seeds, and the method's name.
-
-    truth:     class of every cell, (cells,)
-    predicted: (seeds, cells)
-
-    ACA, MCA and F1 follow from the confusion matrix alone, so a resample is a sum of the specimens' confusion matrices.
-    A class whose specimens were not drawn is left out of that resample's means. A skewed bootstrap distribution may
-    leave the point estimate outside its percentiles: the interval is widened to hold it.
-    """
-    groups, method = _clusters(specimens)
-    entries = (truth * classes + predicted).T
-    if groups is None:
-        entries, counts = np.unique(entries, axis=0, return_counts=True)
-        groups = np.arange(len(entries))
-    else:
-        counts = np.ones(int(groups.max()) + 1, dtype=np.int64)
-    seeds = len(predicted)
-    confusions = np.zeros((len(counts), seeds, classes**2))
-    np.add.at(confusions, (groups[:, None], np.arange(seeds), entries), 1)
-    units = confusions.reshape(len(counts), -1)
-    drawn = _resample(units, counts, bootstrap, seed)
-    whole = counts.astype(np.float64) @ units
-    samples, points = (_scores(sums.reshape(-1, seeds, classes, classes)) for sums in (drawn, whole))
-    intervals = {}
-    for name, values in samples.items():
-        low, high = np.percentile(values, [2.5, 97.5])
-        point = points[name].item()
-        intervals[name] = (min(float(low), point), max(float(high), point))
-    return intervals, method
-
-
-def _scores(confusions: Floats) -> dict[str, Floats]:
-    """ACA, MCA and macro F1, each the mean over seeds: (n, seeds, classes, classes) -> (n,)."""
-    hits = np.diagonal(confusions, axis1=2, axis2=3)
-    support, called = confusions.sum(axis=3), confusions.sum(axis=2)
-    present = np.where(support > 0, 1.0, np.nan)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        recalls = hits / support * present
-        f1 = 2 * hits / (support + called) * present
-    return {
-        "aca": (hits.sum(axis=2) / support.sum(axis=2)).mean(axis=1),
-        "mca": np.nanmean(recalls, axis=2).mean(axis=1),
-        "macro_f1": np.nanmean(f1, axis=2).mean(axis=1),
-    }
+def _of_one_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[str]:
+    specimens = table.groupby("truth")["specimen_id"].nunique()
+    return [label for label in labels if specimens.get(label) == 1]

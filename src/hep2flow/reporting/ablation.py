@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from hep2flow.errors import UserError
-from hep2flow.learning.metrics import paired_difference
+from hep2flow.learning.comparison import paired_difference
 from hep2flow.optimism import OPTIMISTIC
-from hep2flow.reporting.tables import escape_markdown
+from hep2flow.reporting.readings import points
+from hep2flow.reporting.tables import Entry, Table
 
 MASK_NAMES = {"apply": "masked", "none": "unmasked", "crop": "cropped"}
 PAPER_GAIN = (0.003, 0.005)  # section 3.1.1: masked over unmasked, "in most examinations"
@@ -82,10 +83,10 @@ def render(found: Mapping[str, Any]) -> str:
         sentences.append(_claim(found["masking"]))
     sentences.append(_cells(found))
     sentences.append(_intervals(found))
-    return "\n".join([*_table(found), "", *(f"- {sentence}" for sentence in sentences), ""])
+    return "\n".join([_table(found).markdown(), "", *(f"- {sentence}" for sentence in sentences), ""])
 
 
-def _table(found: Mapping[str, Any]) -> list[str]:
+def _table(found: Mapping[str, Any]) -> Table:
     header = [
         found["key"],
         "seeds",
@@ -98,13 +99,12 @@ def _table(found: Mapping[str, Any]) -> list[str]:
         deviation = "" if row["seed_sd"] is None else f" ± {100 * row['seed_sd']:.1f}"
         difference = "reference"
         if row["difference"] is not None:
-            difference = f"{100 * row['difference']:+.1f} {_interval(row['ci95'])}"
+            difference = f"{100 * row['difference']:+.1f} {points(row['ci95'])}"
         accuracy = f"{100 * row['aca']:.1f}{deviation}"
-        rows.append([row["value"], str(row["seeds"]), f"{found['n']:,}", accuracy, difference])
-    lines = [[escape_markdown(field) for field in line] for line in (header, *rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    lines.insert(1, ["-" * width for width in widths])
-    return ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
+        rows.append(
+            [Entry(text) for text in (row["value"], str(row["seeds"]), f"{found['n']:,}", accuracy, difference)]
+        )
+    return Table("", header, rows)
 
 
 def _name(key: str, value: str) -> str:
@@ -113,14 +113,14 @@ def _name(key: str, value: str) -> str:
 
 
 def _reading(value: str, reference: str, row: Mapping[str, Any]) -> str:
-    points = 100 * row["difference"]
-    side = "above" if points > 0 else "below"
-    compared = f"is {abs(points):.1f} points {side}" if points else "is exactly as accurate as"
+    gain = 100 * row["difference"]
+    side = "above" if gain > 0 else "below"
+    compared = f"is {abs(gain):.1f} points {side}" if gain else "is exactly as accurate as"
     low, high = row["ci95"]
     judged = (
         "holds 0: inside the noise" if low <= 0 <= high else "does not hold 0: more than the choice of cells explains"
     )
-    return f"{value} {compared} {reference}; the interval {_interval(row['ci95'])} {judged}."
+    return f"{value} {compared} {reference}; the interval {points(row['ci95'])} {judged}."
 
 
 def _claim(masking: Mapping[str, Any]) -> str:
@@ -135,7 +135,7 @@ def _claim(masking: Mapping[str, Any]) -> str:
         judged = f"which lies {'above' if low > PAPER_GAIN[1] else 'below'} all of that"
     return (
         f"The paper claims {claimed} points for masked over unmasked (section 3.1.1, on its own data, without an interval); "
-        f"here it is {100 * masking['difference']:+.1f}, interval {_interval(masking['ci95'])}, {judged}."
+        f"here it is {100 * masking['difference']:+.1f}, interval {points(masking['ci95'])}, {judged}."
     )
 
 
@@ -152,7 +152,3 @@ def _intervals(found: Mapping[str, Any]) -> str:
     if any(row["seed_sd"] is None for row in found["values"]):
         return f"{text}, and how far another seed would move the ACA is unknown for one seed: give --seeds 3 or more."
     return f"{text}: hold the difference beside the standard deviations too."
-
-
-def _interval(bounds: Sequence[float]) -> str:
-    return f"[{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]"

@@ -11,8 +11,11 @@ from typing import Any
 
 import pandas as pd
 
+from hep2flow.learning.comparison import OtherCellsError, mcnemar, paired_difference, permutation_test
 from hep2flow.learning.metrics import intervals_over_seeds
 from hep2flow.optimism import OPTIMISTIC
+
+NOISE = 0.05  # p below that, and an interval without 0, are more than noise
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,83 @@ class Family:
         intervals = intervals_over_seeds(tables, self.cells, self.models[0].metrics["labels"])
         return {**{key: self.mean(key) for key in ("aca", "mca", "macro_f1")}, **intervals}
 
+    def against(self, other: Family) -> dict[str, Any]:
+        """ACA of this family minus the other's on the same cells, and whether chance alone would part them so far.
+
+        Returns what :func:`paired_difference` does, ``permutation`` (see :func:`permutation_test`), ``mcnemar`` (see
+        :func:`mcnemar`; of the trainings that stand for the families, ``seeds``), and ``outside_noise``: p of the
+        permutation test below 0.05 and an interval without 0.
+
+        Raises OtherCellsError where they do not hold the same cells.
+        """
+        ours, theirs = ([model.predictions for model in family.models] for family in (self, other))
+        paired = paired_difference(ours, theirs, self.cells)
+        permutation = permutation_test(ours, theirs, self.cells)
+        low, high = paired["ci95"]
+        return {
+            **paired,
+            "permutation": permutation,
+            "mcnemar": {
+                **mcnemar(self.shown.predictions, other.shown.predictions),
+                "seeds": [family.shown.metrics["seed"] for family in (self, other)],
+            },
+            "outside_noise": permutation["p"] < NOISE and not low <= 0 <= high,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class SweepResult:
+    """One finished sweep of one recipe. Its scores are of the validation cells that chose, in the metric's own unit.
+
+    title:     the recipe's title
+    recipe:    the complete recipe that was searched around, nested
+    manifest:  trials, finished, stopped, failed (counts), best_trial (number), best (key -> YAML text, the winner's
+               changes; {} where the recipe's own values won), val_accuracy and val_loss (of the winner's best epoch),
+               chosen_on {cells, by: specimen | cell}, failures {number as text: reason}, metric (accuracy | loss),
+               importance (key -> share in [0, 1], sum 1; None for too few trials), early_stopping {epochs_run,
+               epochs_saved, seconds_run, seconds_saved} (all trials together; what was saved is estimated)
+    trials:    trial, status (finished | stopped | failed | running), val_accuracy, val_loss, best_epoch, epochs, updates,
+               seconds, reason, then one column per key of the space: numbers, or YAML text, missing where not tried
+    curves:    trial, epoch, updates, train_loss, val_loss, val_accuracy, seconds (since the trial began): one row per
+               validated epoch of each trial
+    judgement: the winner ("tuned") against the recipe's own values ("default") on validation cells that chose nothing:
+               difference in ACA and its ci95, both in [-1, 1], ci95_method, first and second (mean ACA), seeds and
+               seed_sd (of both), each {tuned, default: ACA per seed}, cells, by, updates (equal for both); cells, by,
+               updates and same = True where the recipe's own values won; None where nothing was judged
+    """
+
+    title: str
+    recipe: dict[str, Any]
+    manifest: dict[str, Any]
+    trials: pd.DataFrame
+    curves: pd.DataFrame
+    judgement: dict[str, Any] | None
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the space, the most important first where that is known."""
+        importance = self.manifest["importance"] or {}
+        return sorted(self.recipe["search"]["space"], key=lambda key: -importance.get(key, 0))
+
+    @property
+    def by_accuracy(self) -> bool:
+        """Whether the highest validation accuracy wins, and not the lowest validation loss."""
+        return bool(self.manifest["metric"] == "accuracy")
+
+    @cached_property
+    def best_epochs(self) -> pd.DataFrame:
+        """The row of ``curves`` at the best epoch of every trial that did not fail, by trial; of equals the lower loss."""
+        done = self.trials.loc[self.trials["status"].isin(["finished", "stopped"]), "trial"]
+        order, ascending = (["val_accuracy", "val_loss"], [False, True]) if self.by_accuracy else (["val_loss"], [True])
+        ranked = self.curves[self.curves["trial"].isin(done)].sort_values(order, ascending=ascending, kind="stable")
+        best: pd.DataFrame = ranked.drop_duplicates("trial").set_index("trial").sort_index()
+        return best
+
+    @property
+    def scores(self) -> pd.Series:
+        """Trial -> its best score: accuracy in [0, 1] or loss."""
+        return self.best_epochs["val_accuracy" if self.by_accuracy else "val_loss"]
+
 
 @dataclass(frozen=True)
 class ReportContent:
@@ -139,6 +219,7 @@ class ReportContent:
     cells:      cell_id, official_split, pattern, intensity, specimen_id, width, height; no images
     examples:   pattern -> (original PNG, masked PNG), a few each; may be empty
     provenance: versions, hardware, started, keys, seconds per stage; nested
+    sweeps:     of the recipes; may be empty
     """
 
     run_id: str
@@ -148,6 +229,7 @@ class ReportContent:
     cells: pd.DataFrame
     examples: dict[str, list[tuple[bytes, bytes]]]
     provenance: dict[str, Any]
+    sweeps: Sequence[SweepResult] = ()
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -161,11 +243,18 @@ class ReportContent:
     @cached_property
     def families(self) -> list[Family]:
         """The models, those together that differ in the seed only, by mean ACA, best first."""
-        found: dict[str, list[ModelResult]] = {}
-        for model in sorted(self.models, key=lambda model: model.metrics["seed"]):
-            found.setdefault(_without_seed(model), []).append(model)
-        families = [Family(models, self.cells) for models in found.values()]
-        return sorted(families, key=lambda family: -family.scores["aca"])
+        return families_of(self.models, self.cells)
+
+    @cached_property
+    def lead(self) -> dict[str, Any] | None:
+        """How the best family differs from the next, see :meth:`Family.against`; None without another on the same cells."""
+        if len(self.families) == 1:
+            return None
+        best, other = self.families[:2]
+        try:
+            return best.against(other)
+        except OtherCellsError:
+            return None
 
     @property
     def several_seeds(self) -> bool:
@@ -190,6 +279,15 @@ class ReportContent:
     def comparable_with_paper(self, model: ModelResult) -> bool:
         """Whether the model's accuracy may stand beside the paper's: same test cells, never used to choose anything."""
         return self.real_icpr2012 and self.on_official_test_set(model) and not model.metrics["selected_on_test"]
+
+
+def families_of(models: Sequence[ModelResult], cells: pd.DataFrame) -> list[Family]:
+    """The models, those together that differ in the seed only, by mean ACA, best first; cells: of all of them."""
+    found: dict[str, list[ModelResult]] = {}
+    for model in sorted(models, key=lambda model: model.metrics["seed"]):
+        found.setdefault(_without_seed(model), []).append(model)
+    families = [Family(members, cells) for members in found.values()]
+    return sorted(families, key=lambda family: -family.scores["aca"])
 
 
 def _without_seed(model: ModelResult) -> str:

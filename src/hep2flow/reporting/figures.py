@@ -26,6 +26,7 @@ from PIL import Image
 from hep2flow.cells import decode_png
 
 INK = "#1f2328"
+PAGE = "#fefefe"  # behind writing that lines cross
 GRID = "#8b949e"
 CELL = "#00508f"
 SERIES = ("#2a82c9", "#d9660f", "#1a9370", "#b8619b", "#8a7a1d", "#6f6fd1")
@@ -71,7 +72,11 @@ STYLE: Any = {
 
 def spell(label: str, width: int = 22) -> str:
     """A label as a person writes it, shortened to ``width`` characters."""
-    text = label.replace("_", " ")
+    return shorten(label.replace("_", " "), width)
+
+
+def shorten(text: str, width: int) -> str:
+    """A text of at most ``width`` characters."""
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
@@ -89,7 +94,7 @@ def score_intervals(
     seeds:  name -> aca, mca, macro_f1 of each seed, drawn as small points
     """
     rows = [("ACA", "aca"), ("MCA", "mca"), ("macro F1", "macro_f1")]
-    figure, axes = _figure(title, height=1.25 + 0.28 * len(rows) * len(models) + 0.17 * len(models))
+    figure, axes = blank(title, height=1.25 + 0.28 * len(rows) * len(models) + 0.17 * len(models))
     for i, (name, metrics) in enumerate(models.items()):
         for j, (_, key) in enumerate(rows):
             y = j + (i - (len(models) - 1) / 2) * 0.8 / max(len(models), 2)
@@ -102,7 +107,7 @@ def score_intervals(
                 fmt=MARKERS[i % len(MARKERS)],
                 color=SERIES[i % len(SERIES)],
                 capsize=3,
-                label=_wrapped(name) if j == 0 else None,
+                label=wrapped(name) if j == 0 else None,
             )
             each = [100 * scores[key] for scores in seeds.get(name, [])]
             axes.plot(each, [y] * len(each), ".", color=INK, markersize=3, alpha=0.7, zorder=3)
@@ -117,7 +122,7 @@ def score_intervals(
     axes.set_xlim(0, 100)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(f"%, with 95 % interval{'; small points: each seed' if seeds else ''}")
-    _legend_below(figure)
+    legend_below(figure)
     return figure
 
 
@@ -129,7 +134,7 @@ def confusion_matrix(metrics: Mapping[str, Any], title: str) -> Figure:
     classes = len(labels)
     support = counts.sum(axis=1)
     share = counts / np.maximum(support, 1)[:, None]
-    figure, axes = _figure(title, width=max(WIDTH, 0.5 * classes + 2), height=max(4.4, 0.45 * classes + 1.8))
+    figure, axes = blank(title, width=max(WIDTH, 0.5 * classes + 2), height=max(4.4, 0.45 * classes + 1.8))
     small = classes > 10
     for row in range(classes):
         for column in range(classes):
@@ -166,7 +171,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
     table = pd.DataFrame(list(history)).apply(pd.to_numeric)
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained", facecolor="none")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    _name(figure, title)
+    name_figure(figure, title)
     epoch = table["epoch"]
     upper.plot(epoch, table["train_loss"], color=SERIES[0], linestyle="--", label="training loss")
     upper.plot(epoch, table["val_loss"], color=SERIES[1], label="validation loss")
@@ -193,16 +198,16 @@ def class_distribution(pattern_counts: Mapping[str, Mapping[str, int]], title: s
     """
     patterns = sorted({pattern for counts in pattern_counts.values() for pattern in counts})
     subsets = [subset for subset in SUBSETS if sum(pattern_counts.get(subset, {}).values())]
-    figure, axes = _figure(title, height=1.3 + 0.22 * len(patterns) * (len(subsets) + 0.6))
+    figure, axes = blank(title, height=1.3 + 0.22 * len(patterns) * (len(subsets) + 0.6))
     thickness = 0.84 / max(len(subsets), 1)
     for i, subset in enumerate(subsets):
         counts = [pattern_counts[subset].get(pattern, 0) for pattern in patterns]
         places = np.arange(len(patterns)) - 0.42 + (i + 0.5) * thickness
-        bars = axes.barh(places, counts, thickness * 0.92, label=f"{SUBSETS[subset]} ({sum(counts)})", **_fill(i))
+        bars = axes.barh(places, counts, thickness * 0.92, label=f"{SUBSETS[subset]} ({sum(counts)})", **bar_fill(i))
         axes.bar_label(bars, padding=2, size=8)
     _name_rows(axes, patterns)
     axes.set_xlabel("cells")
-    _legend_below(figure)
+    legend_below(figure)
     return figure
 
 
@@ -210,34 +215,32 @@ def class_distribution(pattern_counts: Mapping[str, Mapping[str, int]], title: s
 def per_class_f1(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
     """F1 per pattern, one bar per model; a pattern without an F1 has no bar."""
     labels = list(next(iter(models.values()))["labels"])
-    figure, axes = _figure(title, height=1.2 + 0.22 * len(labels) * (len(models) + 0.6) + 0.17 * len(models))
+    figure, axes = blank(title, height=1.2 + 0.22 * len(labels) * (len(models) + 0.6) + 0.17 * len(models))
     thickness = 0.84 / len(models)
     for i, (name, metrics) in enumerate(models.items()):
         values = [metrics["per_class"].get(label, {}).get("f1") for label in labels]
         widths = [0.0 if value is None else 100 * value for value in values]
         places = np.arange(len(labels)) - 0.42 + (i + 0.5) * thickness
-        bars = axes.barh(places, widths, thickness * 0.92, label=_wrapped(name), **_fill(i))
+        bars = axes.barh(places, widths, thickness * 0.92, label=wrapped(name), **bar_fill(i))
         axes.bar_label(bars, ["–" if value is None else f"{100 * value:.1f}" for value in values], padding=2, size=8)
     _name_rows(axes, labels)
     axes.set_xlim(0, 108)
     axes.set_xticks(range(0, 101, 20))
     axes.set_xlabel("F1, %")
-    _legend_below(figure)
+    legend_below(figure)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def reliability_diagram(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
     """Accuracy against predicted probability, in the bins of the expected calibration error; area shows cells."""
-    figure, axes = _figure(title, height=4.4)
+    figure, axes = blank(title, height=4.4)
     axes.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1.2, label="perfectly calibrated")
     for i, (name, metrics) in enumerate(models.items()):
         bins = [entry for entry in metrics["reliability"] if entry["n"]]
         x, y = [entry["confidence"] for entry in bins], [entry["accuracy"] for entry in bins]
         color = SERIES[i % len(SERIES)]
-        axes.plot(
-            x, y, color=color, marker=MARKERS[i % len(MARKERS)], linewidth=0.8, markersize=4, label=_wrapped(name)
-        )
+        axes.plot(x, y, color=color, marker=MARKERS[i % len(MARKERS)], linewidth=0.8, markersize=4, label=wrapped(name))
         axes.scatter(x, y, [400 * entry["n"] / metrics["n"] for entry in bins], color=color, alpha=0.35, linewidth=0)
     axes.set_xlim(0, 1.03)
     axes.set_ylim(-0.03, 1.03)
@@ -246,7 +249,7 @@ def reliability_diagram(models: Mapping[str, Mapping[str, Any]], title: str = ""
         axis.set_major_formatter(PercentFormatter(1, symbol=""))
     axes.set_xlabel("probability of the predicted pattern, %")
     axes.set_ylabel("accuracy, %")
-    _legend_below(figure)
+    legend_below(figure)
     return figure
 
 
@@ -273,7 +276,7 @@ def _gallery(rows: Mapping[str, Sequence[bytes]], bits: int, title: str, heading
     side = min(0.85, (WIDTH - 1.4) / columns)
     figure = Figure(figsize=(1.4 + side * columns, side * len(rows) + 0.25), layout="constrained", facecolor="none")
     grid = figure.subplots(len(rows), columns, squeeze=False)
-    _name(figure, title)
+    name_figure(figure, title)
     for line, (pattern, images) in zip(grid, rows.items(), strict=True):
         for axes in line:
             axes.set_axis_off()
@@ -315,25 +318,27 @@ def svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def _figure(title: str = "", *, width: float = WIDTH, height: float) -> tuple[Figure, Axes]:
-    lines = len(_wrapped(title, width).splitlines())
+def blank(title: str = "", *, width: float = WIDTH, height: float) -> tuple[Figure, Axes]:
+    """A figure of one plot, so many inches wide, and high below its title."""
+    lines = len(wrapped(title, width).splitlines())
     figure = Figure(figsize=(width, height + 0.17 * lines), layout="constrained", facecolor="none")
     axes = figure.subplots()
-    _name(figure, title)
+    name_figure(figure, title)
     return figure, axes
 
 
-def _name(figure: Figure, title: str) -> None:
+def name_figure(figure: Figure, title: str) -> None:
+    """Write the title above the figure, where there is one."""
     if title:
-        figure.suptitle(_wrapped(title, figure.get_figwidth()), x=0.02, ha="left", size=9.5)
+        figure.suptitle(wrapped(title, figure.get_figwidth()), x=0.02, ha="left", size=9.5)
 
 
-def _wrapped(text: str, width: float = WIDTH) -> str:
+def wrapped(text: str, width: float = WIDTH) -> str:
     """Text broken into lines of at most ``width`` inches."""
     return "\n".join(textwrap.wrap(text, int(54 * width / WIDTH)))
 
 
-def _fill(index: int) -> dict[str, Any]:
+def bar_fill(index: int) -> dict[str, Any]:
     """Face and hatch of one series of bars."""
     return {
         "color": SERIES[index % len(SERIES)],
@@ -350,5 +355,6 @@ def _name_rows(axes: Axes, labels: Sequence[str]) -> None:
     axes.grid(visible=False, axis="y")
 
 
-def _legend_below(figure: Figure) -> None:
+def legend_below(figure: Figure) -> None:
+    """One line for each series, below the plot."""
     figure.legend(loc="outside lower left", ncols=1, fontsize=8.5)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from hep2flow.optimism import OPTIMISTIC
-from hep2flow.reporting import figures, readings, tables
+from hep2flow.reporting import comparison, figures, readings, sweep_readings, sweeps, tables
 from hep2flow.reporting.content import ReportContent
 from hep2flow.reporting.model_card import model_card
 
@@ -57,7 +57,7 @@ def write(content: ReportContent, folder: Path) -> None:
 
 
 def summary(content: ReportContent) -> str:
-    """Warnings, verdict and comparison in Markdown."""
+    """Warnings, verdict, comparison and sweeps in Markdown."""
     escape = tables.escape_markdown
     return "\n\n".join(
         [
@@ -68,6 +68,7 @@ def summary(content: ReportContent) -> str:
             escape(" ".join(readings.verdict(content))),
             tables.comparison(content.families).markdown(),
             *([tables.seeds(content.families).markdown()] if content.several_seeds else []),
+            *(escape(f"Sweep of {sweep.title}. {' '.join(sweep_readings.verdict(sweep))}") for sweep in content.sweeps),
             f"Split: {escape(content.split['protocol'])}. {readings.leakage(content)}\n",
         ]
     )
@@ -154,17 +155,25 @@ def illustrations(content: ReportContent) -> dict[str, Illustration]:
         shown.append(
             Illustration("masking", "Masking", readings.mask(content), figures.masking(content.examples, bits, title))
         )
+    for sweep, file in zip(content.sweeps, _sweep_files(content), strict=True):
+        for kind, drawing in sweeps.drawings(sweep).items():
+            shown.append(Illustration(f"sweep-{kind}-{file}", *drawing))
     return {illustration.name: illustration for illustration in shown}
 
 
 def inline(svg: str, name: str) -> str:
-    """An SVG document as an element of a page: ids made unique by ``name``, the ink replaced by the text's colour."""
+    """An SVG document as an element of a page: ids made unique by ``name``, its colours of ink and paper the page's."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
     body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
     body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
-    return body.replace(figures.INK, "currentColor").replace("'DejaVu Sans', sans-serif", "inherit")
+    body = body.replace(figures.INK, "currentColor").replace(figures.PAGE, "var(--page)")
+    return body.replace("'DejaVu Sans', sans-serif", "inherit")
+
+
+def _sweep_files(content: ReportContent) -> list[str]:
+    return _file_names([sweep.recipe["name"] for sweep in content.sweeps])
 
 
 def _file_names(recipes: list[str]) -> list[str]:
@@ -178,6 +187,7 @@ def _page(content: ReportContent, shown: dict[str, Illustration]) -> str:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     models, families = content.ranked, content.families
+    lead = comparison.compare(families[0], families[1], content.lead) if content.lead else None
     page = environment.get_template("page.html.j2").render(
         title=title(content),
         content=content,
@@ -194,6 +204,8 @@ def _page(content: ReportContent, shown: dict[str, Illustration]) -> str:
         intensity=readings.intensity(models),
         specimens=readings.specimens(models),
         comparison=tables.comparison(families),
+        lead=lead and comparison.table(lead),
+        lead_remarks=lead and comparison.remarks(lead),
         seeds=tables.seeds(families),
         per_class=tables.per_class(models),
         by_intensity=tables.by_intensity(models),
@@ -210,6 +222,7 @@ def _page(content: ReportContent, shown: dict[str, Illustration]) -> str:
         trainings=tables.trainings(content.models),
         provenance=tables.facts("Where this came from", content.provenance),
         shown=shown,
+        sweeps=[sweeps.section(sweep, file) for sweep, file in zip(content.sweeps, _sweep_files(content), strict=True)],
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704  our own file
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),  # noqa: S704  our own file
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hep2flow.learning.metrics import SPECIMEN_BOOTSTRAP, paired_difference
+from hep2flow.learning.bootstrap import SPECIMEN_BOOTSTRAP
 from hep2flow.reporting.content import Family, ModelResult, ReportContent
 from hep2flow.reporting.figures import spell
 
@@ -21,6 +21,22 @@ def percent(value: float | None) -> str:
 def interval(bounds: Sequence[float]) -> str:
     """A 95 % interval as ``66.1 to 83.0``, in percent."""
     return f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
+
+
+def points(bounds: Sequence[float]) -> str:
+    """An interval of a difference as ``[-2.0, 5.3]``, in points."""
+    return f"[{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]"
+
+
+def probability(p: float) -> str:
+    """A test's p as ``p = 0.41``."""
+    return f"p = {p:.2g}"
+
+
+def noise(paired: Mapping[str, Any]) -> str:
+    """What a difference, see :meth:`Family.against`, is to be taken for."""
+    side = "outside" if paired["outside_noise"] else "inside"
+    return f"is {side} the noise: {probability(paired['permutation']['p'])}, interval {points(paired['ci95'])}"
 
 
 def warnings(content: ReportContent) -> list[str]:
@@ -105,7 +121,7 @@ def verdict(content: ReportContent) -> list[str]:
         f"{'the whole interval lies above that' if above else 'that is not excluded by the interval'}."
     )
     if len(content.families) > 1:
-        sentences.append(difference(content, best, content.families[1]))
+        sentences.append(difference(content))
     sentences.append(against_paper(content, best))
     return sentences
 
@@ -118,36 +134,14 @@ def over_seeds(family: Family, key: str = "aca") -> str:
     return f", mean of {len(family.models)} seeds with a standard deviation of {100 * deviation:.1f} points"
 
 
-def difference(content: ReportContent, first: Family, second: Family) -> str:
-    """Whether ``first`` is better than ``second`` beyond the noise.
-
-    One seed each: only where even the two intervals are apart. Several: where the interval of the paired difference of
-    their means excludes zero.
-    """
-    ours, theirs = ([model.predictions for model in family.models] for family in (first, second))
-    if len({frozenset(table["cell_id"]) for table in (*ours, *theirs)}) > 1:
+def difference(content: ReportContent) -> str:
+    """Whether the best model is better than the next beyond the noise."""
+    second, paired = content.families[1], content.lead
+    if paired is None:
         return f"{second.name} was evaluated on other cells: the two are not compared."
-    paired = paired_difference(ours, theirs, content.cells)
-    low, high = first.scores["ci95"]["aca"][0], second.scores["ci95"]["aca"][1]
-    zero = "excludes" if paired["ci95"][0] > 0 else "includes"
-    lead = (
-        f"Its lead of {100 * paired['difference']:.1f} points over {second.name} ({percent(second.scores['aca'])}"
-        f"{over_seeds(second)}, interval {interval(second.scores['ci95']['aca'])})"
-    )
-    if paired["seeds"] != [1, 1]:
-        judged = "exceeds" if zero == "excludes" else "does not exceed"
-        return (
-            f"{lead} {judged} the noise: the paired difference of the means over seeds has a 95 % interval of "
-            f"{interval(paired['ci95'])} points, which {zero} zero ({paired['ci95_method']}; seeds are not drawn)."
-        )
-    judged = (
-        "exceeds the noise: the two intervals do not overlap"
-        if low > high
-        else "does not exceed the noise, judged conservatively: the two intervals overlap"
-    )
     return (
-        f"{lead} {judged}. The paired difference has a 95 % interval of {interval(paired['ci95'])} points, "
-        f"which {zero} zero."
+        f"Its lead of {100 * paired['difference']:.1f} points over {second.name} ({percent(second.scores['aca'])}"
+        f"{over_seeds(second)}, interval {interval(second.scores['ci95']['aca'])}) {noise(paired)}."
     )
 
 
@@ -158,6 +152,12 @@ def scores(content: ReportContent) -> str:
     text = (
         f"Intervals: {method} over {specimens} specimens." if method == SPECIMEN_BOOTSTRAP else f"Intervals: {method}."
     )
+    alone = best.shown.metrics.get("ci95_one_specimen")  # evaluations of earlier versions do not say
+    if alone:
+        text += (
+            f" All cells of {' and of '.join(map(spell, alone))} are of one specimen each: what another specimen would "
+            "do is unknown, and not in the intervals of MCA and macro F1."
+        )
     return f"{text} Means over seeds; seeds themselves are not drawn." if content.several_seeds else text
 
 

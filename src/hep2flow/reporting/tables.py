@@ -42,9 +42,12 @@ class Table:
         return bool(entries) and all(entry.value is not None for entry in entries)
 
     def markdown(self) -> str:
-        """The table in Markdown."""
-        lines = [self.header, ["---"] * len(self.header), *([entry.text for entry in row] for row in self.rows)]
-        return "\n".join("| " + " | ".join(escape_markdown(text) for text in line) + " |" for line in lines)
+        """The table in Markdown, its columns aligned: a terminal shows it as well."""
+        lines = [self.header, *([entry.text for entry in row] for row in self.rows)]
+        escaped = [[escape_markdown(text) for text in line] for line in lines]
+        widths = [max(3, *(len(line[column]) for line in escaped)) for column in range(len(self.header))]
+        escaped.insert(1, ["-" * width for width in widths])
+        return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in escaped)
 
 
 def escape_markdown(text: str) -> str:
@@ -209,10 +212,10 @@ def _timing(family: Family) -> str:
     if seconds is None:
         return "–"
     each = " each" if len(family.models) > 1 else ""
-    return f"{_duration(seconds)}{each}, {speed:,.0f} images/s"
+    return f"{duration(seconds)}{each}, {speed:,.0f} images/s"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
@@ -321,13 +324,13 @@ def _published(entry: Published, cells: str) -> list[Entry]:
 
 def recipes(families: Sequence[Family]) -> Table:
     """Every leaf of every recipe."""
-    flat = [flatten(_of_all_seeds(family)) for family in families]
+    flat = [flatten(of_all_seeds(family)) for family in families]
     keys = dict.fromkeys(key for recipe in flat for key in recipe)
     rows = [[Entry(key), *(Entry(recipe.get(key, "–")) for recipe in flat)] for key in keys]
     return Table("The complete recipes", ["Choice", *(family.name for family in families)], rows, sortable=False)
 
 
-def _of_all_seeds(family: Family) -> dict[str, Any]:
+def of_all_seeds(family: Family) -> dict[str, Any]:
     """The recipe that the trainings share, with the seeds of all."""
     recipe = family.models[0].recipe
     return {**recipe, "name": family.file, "train": {**recipe["train"], "seed": family.seeds}}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from hep2flow.errors import UserError
+from hep2flow.stages.evaluations import finished_evaluations, read_predictions
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 
 
@@ -25,16 +23,8 @@ def outcomes(
     predictions: dict[str, list[pd.DataFrame]] = {}
     dataset, metrics = "", {}
     for value, run_id in runs.items():
-        uris = [
-            record.result["uri"]
-            for record in sorted(show_run(store, run_id).stages, key=lambda record: record.model or "")
-            if record.stage == "evaluate" and record.status == "succeeded"
-        ]
-        if not uris:
-            raise UserError(f"run {run_id}: has no finished evaluation; `hep2flow runs show {run_id}`")
-        predictions[value] = [
-            pd.read_parquet(io.BytesIO(store.get_bytes(f"{store.key(uri)}/predictions.parquet"))) for uri in uris
-        ]
+        uris = finished_evaluations(store, run_id)
+        predictions[value] = [read_predictions(store, uri) for uri in uris]
         dataset = store.get_json(f"{store.key(uris[0])}/manifest.json")["dataset"]
         metrics = store.get_json(f"{store.key(uris[0])}/metrics.json")
     return predictions, open_dataset(store, dataset).table(["cell_id", "specimen_id"]), metrics

@@ -10,6 +10,31 @@ from hep2flow.stages.preflight import preflight
 from hep2flow.store.layout import run_id_from_job, valid_run_id
 from hep2flow.store.runs import RunRecord, RunStatus, finish_run, start_run
 from hep2flow.store.s3 import Store
+from hep2flow.tuning.space import check_space
+
+
+def asked(
+    source: str,
+    format: str,
+    seeds: int = 1,
+    tune: bool = False,
+    trials: int = 0,
+    hours: float = 0,
+    concurrency: int = 0,
+    earlier: str = "",
+    judge: int = 0,
+    finals: int = 1,
+) -> dict[str, Any]:
+    """What a run is asked to do beside its recipes, as its record keeps it; of a sweep only where there is one."""
+    sweep = {
+        "trials": trials,
+        "hours": hours,
+        "concurrency": concurrency,
+        "earlier": earlier,
+        "judge": judge,
+        "finals": finals,
+    }
+    return {"source": source, "format": format, "seeds": seeds, **({"tune": sweep} if tune else {})}
 
 
 def begin(
@@ -20,16 +45,22 @@ def begin(
     recipes: list[str],
     profile: Profile,
     seeds: int = 1,
-) -> tuple[str, list[Recipe]]:
+) -> tuple[str, list[Recipe], list[Recipe]]:
     """Validate the recipes, write ``runs/{run_id}/run.json``, and return the run's id and the recipes it trains.
 
+    Last come the recipes as they were given, under one seed: those that a sweep searches around.
     run_id:  empty: derived from the pipeline's job id, so that recurring runs and clones each get their own
+    parameters: as :func:`asked` makes them
     recipes: names of shipped recipes, or whole recipes as YAML; all share mask and split
     seeds:   how many trainings of each recipe, under successive seeds
     """
     run_id = run_id_of(run_id, job_id)
-    check_shared([recipe_of(text, profile) for text in recipes])
-    read = [seeded for text in recipes for seeded in recipe_of(text, profile).with_seeds(seeds)]
+    given = [recipe_of(text, profile) for text in recipes]
+    check_shared(given)
+    if "tune" in parameters:
+        for recipe in given:
+            check_space(recipe)
+    read = [seeded for recipe in given for seeded in recipe.with_seeds(seeds)]
     preflight(store, read)
     record = RunRecord(
         run_id=run_id,
@@ -38,7 +69,7 @@ def begin(
         recipes={recipe.name: recipe.model_dump(mode="json") for recipe in read},
     )
     start_run(store, record)
-    return run_id, read
+    return run_id, read, given
 
 
 def finish(store: Store, run_id: str, job_id: str, status: RunStatus) -> None:

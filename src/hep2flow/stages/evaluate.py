@@ -78,12 +78,12 @@ def evaluate(
         meta = pd.DataFrame(
             {name: [row[name] for row in rows] for name in ("cell_id", "intensity", "specimen_id", "pattern")}
         )
-        predictions = _table(meta, augmented, description.labels)
+        predictions = prediction_table(meta, augmented, description.labels)
         metrics = evaluate_predictions(predictions, meta, description.labels, seed=recipe.train.seed)
         tta_off = None
         if recipe.eval.tta != "none":
             without = evaluate_predictions(
-                _table(meta, plain, description.labels), meta, description.labels, bootstrap=1
+                prediction_table(meta, plain, description.labels), meta, description.labels, bootstrap=1
             )
             tta_off = {name: without[name] for name in ("aca", "mca", "macro_f1")}
         chosen_on = selection(division.protocol)
@@ -107,7 +107,7 @@ def evaluate(
         folder.mkdir()
         text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
-        _write(predictions, chosen_on, folder / "predictions.parquet")
+        write_predictions(predictions, chosen_on, folder / "predictions.parquet")
         history = read_history(store, training)
         reservation = f"; {OPTIMISTIC}" if chosen_on["selected_on_test"] else ""
         save(confusion_matrix(metrics, f"{viewed.title}, {metrics['subset']}{reservation}"), folder, "confusion_matrix")
@@ -129,7 +129,11 @@ def evaluate(
     return StageResult(stage="evaluate", key=key, uri=store.uri(prefix), summary=summary)
 
 
-def _table(meta: pd.DataFrame, probabilities: torch.Tensor, labels: list[str]) -> pd.DataFrame:
+def prediction_table(meta: pd.DataFrame, probabilities: torch.Tensor, labels: list[str]) -> pd.DataFrame:
+    """cell_id, truth, predicted and ``p_<label>`` of each cell.
+
+    meta: cell_id and pattern of the cells; probabilities: (n, labels), in their order
+    """
     predicted = [labels[index] for index in probabilities.argmax(1).tolist()]
     table: pd.DataFrame = pd.DataFrame({"cell_id": meta["cell_id"], "truth": meta["pattern"], "predicted": predicted})
     for index, label in enumerate(labels):
@@ -137,7 +141,8 @@ def _table(meta: pd.DataFrame, probabilities: torch.Tensor, labels: list[str]) -
     return table
 
 
-def _write(predictions: pd.DataFrame, chosen_on: dict[str, Any], path: Path) -> None:
+def write_predictions(predictions: pd.DataFrame, chosen_on: dict[str, Any], path: Path) -> None:
+    """As Parquet, with :func:`hep2flow.optimism.selection` in its metadata."""
     table = pa.Table.from_pandas(predictions, preserve_index=False)
     told = {name: json.dumps(value) for name, value in chosen_on.items()}
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, **told}), path)

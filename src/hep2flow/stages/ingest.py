@@ -13,6 +13,7 @@ from hep2flow.errors import DataFaults
 from hep2flow.results import Progress, StageResult
 from hep2flow.sources import open_source
 from hep2flow.sources.tree import FolderTree
+from hep2flow.store import layout
 from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import publish_dataset
 from hep2flow.store.s3 import Store, file_sha256
@@ -24,12 +25,14 @@ def ingest(
 ) -> StageResult:
     """Read every cell of ``source``, check it, and publish the data set.
 
-    source: a directory, a .zip or .tar(.gz) archive, or an s3:// prefix
+    source: a directory, a .zip or .tar(.gz) archive, or an s3:// prefix; a data set of this store is taken as it is
     format: auto | icpr2012 | i3a | folder
     name:   of the data set in the store; the source's own where None
     The summary's ``given_split`` is the URI of the source's own division (``public_split.csv``), or empty.
     Raises DataFaults with every fault found; then nothing is written.
     """
+    if (there := _dataset_there(store, source)) is not None:
+        return there
     fingerprint = _fingerprint(store, source)
     key = None
     if fingerprint is not None:
@@ -56,11 +59,12 @@ def ingest(
             "parent": None,
             "mask": {"mode": "none", "given": masked, "derived": 0},
         }
-        uri = publish_dataset(store, name or opened.name, writer, facts)
         given_split = ""
         if opened.given_split is not None:
             cells = pd.DataFrame(opened.given_split.items(), columns=["cell_id", "subset"])
             given_split = write_split(store, Split(cells, "given", None, None, writer.digest))
+            facts["given_split"] = store.key(given_split)
+        uri = publish_dataset(store, name or opened.name, writer, facts)
         summary = {
             "cells": writer.count,
             "given_split": given_split,
@@ -70,6 +74,23 @@ def ingest(
         key = key or stage_key("ingest", {"dataset": uri}, code_version("ingest"))
     commit(store, "ingest", key, {"output": {"uri": uri, "kind": "folder"}, "summary": summary})
     return StageResult(stage="ingest", key=key, uri=uri, summary=summary)
+
+
+def _dataset_there(store: Store, source: str) -> StageResult | None:
+    """The result for a source that is a whole data set of this store; None for any other."""
+    inside = source.startswith(store.uri(layout.DATASETS + "/"))
+    if not inside or (manifest := store.published(store.key(source))) is None:
+        return None
+    split, facts = manifest["facts"].get("given_split"), manifest["facts"]
+    given_split = "" if split is None else store.uri(split)
+    summary = {
+        "cells": manifest["count"],
+        "given_split": given_split,
+        "synthetic": facts["synthetic"],
+        "notes": facts["notes"],
+    }
+    key = stage_key("ingest", {"dataset": source}, code_version("ingest"))
+    return StageResult(stage="ingest", key=key, uri=source.rstrip("/"), cached=True, summary=summary)
 
 
 def _fingerprint(store: Store, source: str) -> str | None:

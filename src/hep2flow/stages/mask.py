@@ -52,7 +52,7 @@ def mask(
         with scratch_folder() as scratch:
             with CellWriter(scratch / "dataset") as writer:
                 for done, row in enumerate(opened.rows(), start=1):
-                    cell, was_derived = _masked(Cell(**row), mode)
+                    cell, was_derived = masked_cell(Cell(**row), mode)
                     derived += was_derived
                     kept = cell.mask_pixels()
                     assert kept is not None
@@ -75,7 +75,8 @@ def mask(
 DERIVED_NOTE = "{} masks derived from the images (Otsu, largest component): the source has none"
 
 
-def _masked(cell: Cell, mode: MaskMode) -> tuple[Cell, bool]:
+def masked_cell(cell: Cell, mode: MaskMode) -> tuple[Cell, bool]:
+    """The cell in the mode apply or crop, and whether its mask had to be derived; it has a mask from then on."""
     pixels = cell.pixels()
     inside = cell.mask_pixels()
     derived = inside is None

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from hep2flow.optimism import selection
-from hep2flow.recipe import parse_recipe
 from hep2flow.reporting.content import Family, ModelResult, ReportContent
 from hep2flow.reporting.page import write
 from hep2flow.results import StageResult
-from hep2flow.stages.history import read_history
+from hep2flow.stages.evaluations import read_model
 from hep2flow.stages.split import shared_specimens
+from hep2flow.stages.sweeps import read_sweep
 from hep2flow.store import layout
 from hep2flow.store.cache import stage_key
 from hep2flow.store.datasets import Dataset, open_dataset
@@ -27,15 +27,16 @@ from hep2flow.store.splits import Split, read_split
 EXAMPLES_PER_PATTERN = 4
 
 
-def report(store: Store, run_id: str, evaluations: list[str]) -> StageResult:
+def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[tuple[str, str]] = ()) -> StageResult:
     """Write ``index.html``, its figures, ``summary.md`` and the model cards for the evaluations of one run.
 
-    evaluations: URIs, all of the same data set and split; those of one recipe under several seeds are shown together
+    evaluations: URIs, all of the same cells and split; those of one recipe under several seeds are shown together
+    sweeps:      URI of each sweep of the run, and of its judgement, empty where it was not judged
     A report is cheap and names its run's times: it is made anew each time, never cached.
     """
-    manifests = [store.get_json(f"{store.key(uri)}/manifest.json") for uri in evaluations]
-    dataset, split = open_dataset(store, manifests[0]["dataset"]), read_split(store, manifests[0]["split"])
-    models = [_model(store, uri, manifest) for uri, manifest in zip(evaluations, manifests, strict=True)]
+    manifest = store.get_json(f"{store.key(evaluations[0])}/manifest.json")
+    dataset, split = open_dataset(store, manifest["dataset"]), read_split(store, manifest["split"])
+    models = [read_model(store, uri) for uri in evaluations]
     cells = dataset.table()
     content = ReportContent(
         run_id=run_id,
@@ -45,6 +46,7 @@ def report(store: Store, run_id: str, evaluations: list[str]) -> StageResult:
         cells=cells,
         examples=_examples(store, dataset, split),
         provenance=_provenance(store, run_id, models),
+        sweeps=[read_sweep(store, sweep, judgement) for sweep, judgement in sweeps],
     )
     prefix = layout.report_prefix(run_id)
     with tempfile.TemporaryDirectory(prefix="hep2flow-report-") as scratch:
@@ -69,19 +71,6 @@ def _scores(family: Family) -> dict[str, Any]:
     if len(family.models) > 1:
         scores |= {"seeds": len(family.models), "aca_sd": family.deviation("aca")}
     return scores
-
-
-def _model(store: Store, uri: str, manifest: dict[str, Any]) -> ModelResult:
-    key, recipe = store.key(uri), parse_recipe(manifest["recipe"], uri)
-    return ModelResult(
-        title=recipe.model_copy(update={"name": recipe.family}).title,
-        family=recipe.family,
-        recipe=manifest["recipe"],
-        training=store.get_json(f"{store.key(manifest['training'])}/manifest.json"),
-        metrics=store.get_json(f"{key}/metrics.json"),
-        history=read_history(store, manifest["training"]),
-        predictions=pd.read_parquet(io.BytesIO(store.get_bytes(f"{key}/predictions.parquet"))),
-    )
 
 
 def _described(dataset: Dataset) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hep2flow.errors import UserError
-from hep2flow.recipe import Recipe, parse_recipe
+from hep2flow.recipe import Recipe, parse_recipe, read_recipe
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 
@@ -20,7 +20,8 @@ def init_from(store: Store, run_id: str, recipes: list[Recipe]) -> list[Recipe]:
         for record in view.stages
         if record.stage == "train" and record.status == "succeeded" and record.model is not None
     }
-    networks = {name: parse_recipe(view.run.recipes[name], f"run {run_id}").model.network for name in sorted(trained)}
+    # From the training itself: a sweep's run does not know its tuned recipes when it begins.
+    networks = {name: _trained(store, trained[name]).model.network for name in sorted(trained)}
     chosen = []
     for recipe in recipes:
         fitting = [name for name, network in networks.items() if network == recipe.model.network]
@@ -34,3 +35,7 @@ def init_from(store: Store, run_id: str, recipes: list[Recipe]) -> list[Recipe]:
         weights = f"model.weights={trained[name]}/best.safetensors"
         chosen.append(parse_recipe(recipe.model_dump(mode="json"), recipe.name, [weights]))
     return chosen
+
+
+def _trained(store: Store, training: str) -> Recipe:
+    return read_recipe(store.get_bytes(f"{store.key(training)}/recipe.yaml").decode(), training)

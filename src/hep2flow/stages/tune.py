@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from hep2flow.distributed.trial import SweepSpec
+from hep2flow.distributed.sweep import SweepSpec
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
 from hep2flow.results import StageResult
+from hep2flow.stages.forms import in_form
 from hep2flow.stages.halve import halve
 from hep2flow.stages.train import to_standard_error
 from hep2flow.stages.weights import resolve_weights
@@ -19,8 +21,10 @@ from hep2flow.store import layout
 from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.patience import Tell
+from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
+from hep2flow.tuning.outcome import curves, importance, saved
 from hep2flow.tuning.space import changed, check_space
 from hep2flow.tuning.table import trial_table
 from hep2flow.tuning.trials import Trial, best_trial, read_trials
@@ -39,6 +43,7 @@ def tune(
     concurrency: int | None = None,
     hours: float | None = None,
     earlier: str = "",
+    announce: Callable[[str], None] | None = None,
     tell: Tell = to_standard_error,
 ) -> StageResult:
     """Run a sweep, or go on with one that was interrupted, or return the one that is there already.
@@ -48,53 +53,84 @@ def tune(
     trials:      in all; a sweep of fewer is gone on with
     concurrency: trials at once, None for as many as the cluster has room for
     hours:       after which the sweep ends with the trials it has
-    earlier:     URI of another sweep of the same space, whose trials teach this one
+    earlier:     URI of another sweep of the same space, or a run that has one of this recipe: its trials teach this one
+    announce:    told the sweep's key before it starts, so that its progress can be followed in the store
     tell:        told in one line of each trial that ends
-    The sweep holds ``best.yaml`` (a complete recipe), ``trials.parquet`` and ``trials.csv``, and a record of each trial.
+    The sweep holds ``best.yaml`` (a complete recipe), ``trials.parquet`` and ``trials.csv``, ``curves.parquet``, and a
+    record of each trial.
     Raises UserError for a space that is none, and where every trial failed.
     """
     check_space(recipe)
     halves, weights = halve(store, dataset, split), resolve_weights(store, recipe.model)
-    key = sweep_key(store, recipe, dataset, halves.uri, None if weights is None else weights.sha256)
+    key = sweep_key(store, recipe, dataset, halves.uri, None if weights is None else weights.sha256, trials)
     whole, prefix = stage_key("tune", {"sweep": key, "trials": trials}, ""), layout.sweep_prefix(key)
     entry = lookup(store, "tune", whole)
     if entry is not None:
         return StageResult(stage="tune", key=key, uri=store.uri(prefix), cached=True, summary=entry["summary"])
-    before = read_trials(store, _key_of(store, earlier)) if earlier else []
-    spec = SweepSpec(
-        store=store.address,
-        key=key,
-        recipe=recipe,
-        dataset=dataset,
-        halves=halves.uri,
-        trials=trials,
-        concurrency=concurrency,
-        seconds=None if hours is None else 3600 * hours,
-        weights=None if weights is None else weights.key,
-    )
-    _run(spec, before, tell)
+    before = read_trials(store, _key_of(store, earlier, recipe)) if earlier else []
+    if announce is not None:
+        announce(key)
+    spec = sweep_spec(store, recipe, dataset, halves.uri, key, None if weights is None else weights.key, trials)
+    seconds = None if hours is None else 3600 * hours
+    epochs = _run(spec.model_copy(update={"concurrency": concurrency, "seconds": seconds}), before, tell)
     found = read_trials(store, key)
-    best = best_trial(found, recipe.search.metric)
+    # Only the last generation of a population has trained to the end.
+    candidates = found[-recipe.search.population :] if recipe.search.algorithm == "pbt" else found
+    best = best_trial(candidates, recipe.search.metric)
     if best is None:
         reasons = sorted({trial.reason for trial in found if trial.reason})
         raise UserError(f"sweep: none of {len(found)} trials came to a validated epoch; {'; '.join(reasons)[:500]}")
     summary = _summary(found, best, halves)
     with tempfile.TemporaryDirectory(prefix="hep2flow-sweep-") as name:
         folder = Path(name)
-        winner = changed(recipe, {**best.changes, "name": f"{recipe.name[: NAME_LENGTH - len(TUNED)]}{TUNED}"})
-        (folder / "best.yaml").write_text(winner.to_yaml(), encoding="utf-8")
+        (folder / "best.yaml").write_text(tuned(recipe, best.changes).to_yaml(), encoding="utf-8")
         table = trial_table(recipe, found)
         table.to_parquet(folder / "trials.parquet", index=False)
         table.to_csv(folder / "trials.csv", index=False)
-        facts = {"kind": "sweep", "dataset": dataset, "split": halves.uri, "metric": recipe.search.metric, **summary}
+        curves(found).to_parquet(folder / "curves.parquet", index=False)
+        facts = {
+            "kind": "sweep",
+            "recipe": recipe.model_dump(mode="json"),
+            "dataset": dataset,
+            "split": halves.uri,
+            "metric": recipe.search.metric,
+            **summary,
+            "importance": importance(recipe, found),
+            "early_stopping": saved(found, epochs),
+        }
         store.publish(folder, prefix, facts)
     if len([trial for trial in found if trial.status != "running"]) >= trials:
         commit(store, "tune", whole, {"output": {"uri": store.uri(prefix), "kind": "folder"}, "summary": summary})
     return StageResult(stage="tune", key=key, uri=store.uri(prefix), summary=summary)
 
 
-def sweep_key(store: Store, recipe: Recipe, dataset: str, halves: str, weights_sha256: str | None) -> str:
-    """Key of a sweep: what its trials learn from, every leaf of the recipe they read, and the space; not its length."""
+def tuned(recipe: Recipe, changes: dict[str, str]) -> Recipe:
+    """The recipe with a trial's values, under a name of its own."""
+    return changed(recipe, {**changes, "name": f"{recipe.name[: NAME_LENGTH - len(TUNED)]}{TUNED}"})
+
+
+def sweep_spec(
+    store: Store, recipe: Recipe, dataset: str, halves: str, key: str, weights: str | None, trials: int
+) -> SweepSpec:
+    """What a sweep's trials, and the trainings that judge it, have in common; the data set in every form they try."""
+    masks = recipe.search.space.get("data.mask")
+    forms: dict[str, str] = {recipe.data.mask: dataset}
+    if masks is not None:
+        tried = {recipe.data.mask, *(masks.choice or ())}
+        forms = {mask: in_form(store, dataset, recipe.data.model_copy(update={"mask": mask})) for mask in sorted(tried)}
+    return SweepSpec(
+        store=store.address,
+        key=key,
+        recipe=recipe,
+        datasets=forms,
+        halves=halves,
+        trials=trials,
+        weights=weights,
+    )
+
+
+def sweep_key(store: Store, recipe: Recipe, dataset: str, halves: str, weights_sha256: str | None, trials: int) -> str:
+    """Key of a sweep: what its trials learn from, every leaf of the recipe they read, and the space; not their number."""
     plain = recipe.model_dump(mode="json", exclude={"name", "profile", "paper_model", "eval", "resources"})
     del plain["model"]["weights"]
     inputs: dict[str, Any] = {
@@ -102,11 +138,13 @@ def sweep_key(store: Store, recipe: Recipe, dataset: str, halves: str, weights_s
         "halves": read_split(store, halves).digest,
         "weights": weights_sha256,
         "recipe": plain,
+        # The generations of a population share the epochs: more of them are another sweep.
+        "trials": trials if recipe.search.algorithm == "pbt" else None,
     }
     return stage_key("sweep", inputs, code_version("tune"))
 
 
-def _run(spec: SweepSpec, before: list[Trial], tell: Tell) -> None:
+def _run(spec: SweepSpec, before: list[Trial], tell: Tell) -> int:
     from hep2flow.distributed.cluster import connected
 
     # Ray tells of its trials on standard output, which belongs to the result.
@@ -114,13 +152,19 @@ def _run(spec: SweepSpec, before: list[Trial], tell: Tell) -> None:
         # Imported here, while the cluster starts.
         from hep2flow.distributed.tuning import run_sweep
 
-        run_sweep(spec, before, tell)
+        return run_sweep(spec, before, tell)
 
 
-def _key_of(store: Store, uri: str) -> str:
-    key = store.key(uri).removeprefix("sweeps/").strip("/")
-    if not read_trials(store, key):
-        raise UserError(f"--from {uri}: there is no sweep; give the URI that an earlier one returned")
+def _key_of(store: Store, earlier: str, recipe: Recipe) -> str:
+    if not earlier.startswith("s3://"):
+        stages = show_run(store, earlier).stages
+        key = next((one.key for one in stages if (one.stage, one.model) == ("tune", recipe.name)), None)
+    else:
+        key = store.key(earlier).removeprefix("sweeps/").strip("/")
+    if key is None or not read_trials(store, key):
+        raise UserError(
+            f"--from {earlier}: there is no sweep of {recipe.name}; give a run that has one, or the URI that one returned"
+        )
     return key
 
 

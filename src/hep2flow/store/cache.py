@@ -27,16 +27,19 @@ NETWORK = (
 TRAINING = tuple(
     f"learning/{name}.py" for name in ("batch_norm", "freezing", "loop", "optim", "ranks", "state", "step", "weights")
 )
-PREDICTION = ("learning/metrics.py", "learning/predict.py", "learning/tta.py")
+PREDICTION = tuple(f"learning/{name}.py" for name in ("bootstrap", "comparison", "metrics", "predict", "reject", "tta"))
+SWEEPING = ("distributed/sweep.py", "distributed/trial.py", "stages/tune.py", "tuning")
 SOURCES = {
     "ingest": ("cells.py", "sources", "stages/ingest.py"),
     "mask": ("cells.py", "stages/mask.py"),
     "split": ("stages/split.py",),
     "halve": ("stages/halve.py", "stages/split.py"),
     "train": (*NETWORK, *TRAINING, "distributed/worker.py", "stages/train.py"),
-    "tune": (*NETWORK, *TRAINING, "distributed/trial.py", "distributed/tuning.py", "stages/tune.py", "tuning"),
+    "tune": (*NETWORK, *TRAINING, *SWEEPING, "distributed/tuning.py"),
+    "judge": (*NETWORK, *TRAINING, *PREDICTION, *SWEEPING, "distributed/judging.py", "stages/judge.py"),
     "network": ("learning/model.py", "learning/freezing.py"),
     "evaluate": (*NETWORK, *PREDICTION, "stages/evaluate.py", "reporting/figures.py"),
+    "external": (*NETWORK, *PREDICTION, "stages/evaluate.py", "stages/external.py", "reporting/figures.py"),
 }
 
 

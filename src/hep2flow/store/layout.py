@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from hep2flow.errors import UserError
 
 RUN_ID_LENGTH = 40
+DATASETS = "datasets"
 RUNS = "runs"
 WEIGHTS = "weights"
 MIRRORS = f"{WEIGHTS}/hub"
@@ -40,7 +41,7 @@ def _digest(text: str) -> str:
 
 def dataset_prefix(name: str, digest: str) -> str:
     """``datasets/{name}/{digest}``"""
-    return f"datasets/{_name(name)}/{_digest(digest)}"
+    return f"{DATASETS}/{_name(name)}/{_digest(digest)}"
 
 
 def split_key(digest: str) -> str:

@@ -223,7 +223,9 @@ def list_runs(store: Store) -> list[RunView]:
         except StoreError:
             raise
         except UserError as error:  # one damaged record must not hide the other runs
-            log.warning("%s", error)
+            # Some servers keep the folder of a run that was deleted.
+            if not isinstance(error.__cause__, NotThereError):
+                log.warning("%s", error)
     return sorted(views, key=lambda view: view.run.started, reverse=True)
 
 

@@ -38,6 +38,7 @@ ATTEMPTS = 5
 CONNECT_SECONDS = 5
 READ_SECONDS = 60
 MULTIPART_BYTES = 16 * 2**20
+BLOCK_BYTES = 2**20
 TRANSFER = TransferConfig(
     multipart_threshold=MULTIPART_BYTES, multipart_chunksize=MULTIPART_BYTES, max_concurrency=THREADS
 )
@@ -257,6 +258,38 @@ class Store:
                 partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)
+
+    def continue_file(self, key: str, path: Path, size: int, sha256: str, arrived: Callable[[int], None]) -> None:
+        """Download an object to a file that appears with this size and SHA-256, or not at all.
+
+        What has arrived when this is broken off stays beside it under a hidden name: the next call goes on from there.
+        arrived: told after each block how many bytes are there
+        Raises DamagedError where the object's bytes are others.
+        """
+        partial = path.with_name(f".{path.name}.{sha256[:16]}.partial")
+        with self._doing(f"downloading {self.uri(key)}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    self._append(key, partial, size, arrived)
+                    break
+                except (ResponseStreamingError, IncompleteReadError, ReadTimeoutError):
+                    if attempt == ATTEMPTS:
+                        raise
+            if partial.stat().st_size != size or file_sha256(partial) != sha256:
+                partial.unlink()
+                raise DamagedError(f"{self.uri(key)}: its bytes are not those that its manifest names")
+            partial.replace(path)
+
+    def _append(self, key: str, partial: Path, size: int, arrived: Callable[[int], None]) -> None:
+        with partial.open("ab") as file:
+            if file.tell() < size:
+                answer = self._client.get_object(
+                    Bucket=self.address.bucket, Key=self._full(key), Range=f"bytes={file.tell()}-"
+                )
+                for block in answer["Body"].iter_chunks(BLOCK_BYTES):
+                    file.write(block)
+                    arrived(file.tell())
 
     def put_file(self, path: Path, key: str) -> None:
         """Upload a file, in parts where it is large, with its SHA-256 in the object's metadata."""

@@ -12,6 +12,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from hep2flow.errors import UserError
 from hep2flow.recipe import Domain, Recipe, parse_recipe
 
+LARGEST_GRID = 10_000
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
 Changes = dict[str, str]  # key of the recipe -> value as YAML, what `--set` takes
 
 
@@ -30,7 +33,7 @@ def suggest(trial: optuna.trial.BaseTrial, recipe: Recipe) -> Changes:
     """The values that Optuna gives a trial of this recipe's space, in the space's order."""
     chosen: Changes = {}
     for key, domain in recipe.search.space.items():
-        if _wanted(domain, recipe, chosen):
+        if wanted(domain, recipe, chosen):
             value = _ask(trial, key, distribution(domain))
             chosen[key] = value if domain.choice else written(value)
     return chosen
@@ -52,9 +55,9 @@ def parameters(recipe: Recipe, changes: Mapping[str, str]) -> tuple[dict[str, An
     """
     values, distributions = dict[str, Any](), dict[str, BaseDistribution]()
     for key, domain in recipe.search.space.items():
-        if not _wanted(domain, recipe, changes):
+        if not wanted(domain, recipe, changes):
             continue
-        value, kind = _value(recipe, changes, key), distribution(domain)
+        value, kind = value_under(recipe, changes, key), distribution(domain)
         if isinstance(kind, CategoricalDistribution):
             value = next((text for text in kind.choices if _same(yaml.safe_load(str(text)), value)), None)
         elif not _inside(kind, value):
@@ -63,6 +66,35 @@ def parameters(recipe: Recipe, changes: Mapping[str, str]) -> tuple[dict[str, An
             return None
         values[key], distributions[key] = value, kind
     return values, distributions
+
+
+def grid(recipe: Recipe) -> list[Changes]:
+    """Every combination of the space's values, a range's being ``search.grid_points`` of it; UserError for too many."""
+    combinations: list[Changes] = [{}]
+    for key, domain in recipe.search.space.items():
+        values = [written(value) for value in _points(domain, recipe.search.grid_points)]
+        combinations = [
+            {**changes, **({key: value} if wanted(domain, recipe, changes) else {})}
+            for changes in combinations
+            for value in (values if wanted(domain, recipe, changes) else values[:1])
+        ]
+        if len(combinations) > LARGEST_GRID:
+            raise UserError(
+                f"search.algorithm: a grid of this space has more than {LARGEST_GRID:,} points; "
+                "lower search.grid_points, leave keys out of search.space, or choose tpe"
+            )
+    return combinations
+
+
+def _points(domain: Domain, count: int) -> list[Any]:
+    if domain.choice is not None:
+        return list(domain.choice)
+    low, high = domain.uniform or domain.loguniform or domain.integer or (0, 0)
+    shares = [index / (count - 1) for index in range(count)]
+    if domain.loguniform is not None:
+        return [float(f"{low * (high / low) ** share:.6g}") for share in shares]
+    evenly = [low + (high - low) * share for share in shares]
+    return list(dict.fromkeys(round(value) for value in evenly)) if domain.integer else evenly
 
 
 def changed(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
@@ -107,12 +139,15 @@ def written(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).removesuffix("...\n").strip()
 
 
-def _wanted(domain: Domain, recipe: Recipe, changes: Mapping[str, str]) -> bool:
-    """Whether the conditions hold for the values chosen so far, and the recipe's own where none was chosen."""
-    return all(any(_same(_value(recipe, changes, key), one) for one in allowed) for key, allowed in domain.when.items())
+def wanted(domain: Domain, recipe: Recipe, changes: Mapping[str, str]) -> bool:
+    """Whether a key's conditions hold for the values chosen before it, and the recipe's own where none was chosen."""
+    return all(
+        any(_same(value_under(recipe, changes, key), one) for one in allowed) for key, allowed in domain.when.items()
+    )
 
 
-def _value(recipe: Recipe, changes: Mapping[str, str], key: str) -> Any:
+def value_under(recipe: Recipe, changes: Mapping[str, str], key: str) -> Any:
+    """What the recipe has of a key once it is changed so."""
     return yaml.safe_load(changes[key]) if key in changes else value_of(recipe, key)
 
 

@@ -1,7 +1,8 @@
-"""What a sweep tries next: the recipe's own values first, then what Optuna makes of the trials so far."""
+"""What a sweep tries next: the recipe's own values first, then what Optuna, or a grid, makes of the trials so far."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 
 import optuna
@@ -9,7 +10,7 @@ from optuna.trial import TrialState, create_trial
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
-from hep2flow.tuning.space import Changes, changed, parameters, suggest
+from hep2flow.tuning.space import Changes, changed, grid, parameters, suggest
 from hep2flow.tuning.trials import Trial
 
 # Of a space of a few choices everything has been tried at some time.
@@ -28,19 +29,35 @@ class Suggestions:
         self._recipe, self._metric = recipe, recipe.search.metric
         trials = list(before)
         seed = recipe.train.seed + len(trials)
-        samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._study = optuna.create_study(sampler=samplers[recipe.search.algorithm](seed=seed), direction="maximize")
+        sampler = optuna.samplers.TPESampler if recipe.search.algorithm == "tpe" else optuna.samplers.RandomSampler
+        self._study = optuna.create_study(sampler=sampler(seed=seed), direction="maximize")
+        self._grid: list[Changes] | None = None
+        if recipe.search.algorithm == "grid":
+            self._grid = grid(recipe)
+            random.Random(recipe.train.seed).shuffle(self._grid)
         self._tried: set[tuple[tuple[str, str], ...]] = set()
         self._asked: dict[tuple[tuple[str, str], ...], optuna.Trial] = {}
         for trial in trials:
             self.learn(trial)
 
-    def next(self) -> Changes | None:
-        """Values that were not tried yet and make a recipe; None where none is found any more."""
+    def propose(self, number: int) -> Trial | None:
+        """The trial of this number: values that were not tried yet and make a recipe; None where none is found any more."""
+        changes = self._next()
+        return None if changes is None else Trial(number=number, changes=changes)
+
+    def unneeded(self, ended: Trial) -> list[int]:
+        """Trials whose state nobody goes on from, now that this one has ended."""
+        return [ended.number]
+
+    def _next(self) -> Changes | None:
         if not self._tried:
             self._tried.add(())
             return {}
+        if self._grid is not None:
+            fresh = next((changes for changes in self._grid if self._fresh(changes)), None)
+            if fresh is not None:
+                self._tried.add(_identity(fresh))
+            return fresh
         for _ in range(ATTEMPTS):
             asked = self._study.ask()
             changes = suggest(asked, self._recipe)

@@ -39,14 +39,16 @@ class Trial(BaseModel):
 
     number:  from 0; the first has the recipe's own values
     changes: to the recipe
+    parent:  the trial whose state it goes on from, under other values; None for one from the start
     status:  stopped is what early stopping ended; failed has a reason; running may also be what was interrupted
-    points:  its validated epochs in their order
+    points:  its validated epochs in their order, those of its parents before them
     """
 
     model_config = ConfigDict(extra="forbid")
 
     number: int
     changes: Changes
+    parent: int | None = None
     status: Status = "running"
     points: list[Point] = []
     reason: str | None = None

@@ -1,0 +1,53 @@
+"""Tune: ingest -> mask -> split -> for each recipe {sweep -> judge} -> train and evaluate the best ones -> report."""
+
+from hep2flow.pipelines.compare import tune_and_compare
+from hep2flow.pipelines.prepare import closing, prepare
+from kfp import dsl
+
+
+@dsl.pipeline(
+    name="hep2flow-sweep",
+    description="HEp-2 cells: sweep each recipe's search space, judge what was chosen, train and evaluate it, report.",
+)
+def sweep(
+    source: str,
+    format: str = "auto",
+    recipes: list = ["convnext-b", "coat-mini"],  # type: ignore[type-arg] # noqa: B006 - KFP reads it, nobody changes it
+    profile: str = "paper",
+    trials: int = 32,
+    hours: float = 0.0,
+    concurrency: int = 0,
+    earlier: str = "",
+    judge: int = 5,
+    seeds: int = 1,
+    run_id: str = "",
+    store_endpoint: str = "http://seaweedfs.kubeflow:9000",
+    store_region: str = "us-east-1",
+    store_bucket: str = "mlpipeline",
+    store_prefix: str = "hep2flow",
+) -> None:
+    """source: an s3:// prefix or a path the step can read; recipes: shipped names, or whole recipes as YAML;
+    trials: of each recipe's sweep; hours, concurrency: 0 for no limit; earlier: a run to learn from, or empty;
+    judge: trainings of each winner, and of its recipe as it is, that judge it; seeds: full trainings of each winner;
+    run_id: empty for one that follows from the job, so that recurring runs each get their own.
+    """
+    store = {
+        "store_endpoint": store_endpoint,
+        "store_region": store_region,
+        "store_bucket": store_bucket,
+        "store_prefix": store_prefix,
+    }
+    tuning = {"trials": trials, "hours": hours, "concurrency": concurrency, "earlier": earlier, "judge": judge}
+    asked = {"source": source, "format": format, "recipes": recipes, "profile": profile, "seeds": 1}
+    with dsl.ExitHandler(closing(run_id, store), name="run"):
+        begun, dataset, split = prepare(run_id, store, {**asked, "tune": True, "finals": seeds, **tuning})
+        tune_and_compare(
+            store=begun.outputs["store"],
+            run_id=begun.outputs["run_id"],
+            searched=begun.outputs["searched"],
+            beside=[],
+            dataset=dataset,
+            split=split,
+            seeds=seeds,
+            **tuning,
+        )
