@@ -7,6 +7,7 @@ import pytest
 from hep2flow.recipe import load_recipe
 from hep2flow.tuning.outcome import curves, importance, saved
 from hep2flow.tuning.progress import progress
+from hep2flow.tuning.table import trial_table
 from hep2flow.tuning.trials import Point, Trial
 
 SPACE = "search.space={optim.lr: {loguniform: [1.0e-4, 1.0e-1]}, batch.label_smoothing: {uniform: [0, 0.2]}}"
@@ -59,6 +60,18 @@ def test_the_key_that_matters_is_the_more_important_one() -> None:
     assert sum(found.values()) == pytest.approx(1, abs=1e-3)
     assert found["optim.lr"] > 0.8
     assert importance(RECIPE, trials[:7]) is None, "too few"
+
+
+def test_a_table_writes_a_value_one_way() -> None:
+    space = "search.space={batch.mixup: {choice: [0, 0.2]}, optim.lr: {loguniform: [1.0e-4, 1.0e-1]}}"
+    recipe = load_recipe("convnext-b", "laptop", [space])
+    other = Trial(
+        number=1, changes={"batch.mixup": "0", "optim.lr": "0.01"}, status="finished", points=[point(1, 0.5, 1)]
+    )
+    table = trial_table(recipe, [FINISHED, other, FAILED.model_copy(update={"changes": {"optim.lr": "0.02"}})])
+    assert table["batch.mixup"].tolist()[:2] == ["0", "0"], "0.0 in the recipe, 0 in the space"
+    assert table["batch.mixup"].isna().tolist() == [False, False, True]
+    assert table["optim.lr"].tolist() == [recipe.optim.lr, 0.01, 0.02]
 
 
 def test_progress_tells_the_best_and_the_time_left() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import ray
+import torch
 
 from hep2flow.distributed.room import check_room, per_worker
 from hep2flow.distributed.sweep import SweepSpec, held, read_cells
@@ -35,8 +36,6 @@ def run_judging(
     check_room(resources, grows=bool(os.environ.get("RAY_ADDRESS")))
     cells = read_cells(store, spec, "judge")
     first = next(iter(cells.values()))
-    import torch
-
     labels = torch.tensor([first.labels.index(row["pattern"]) for row in first.training])
     updates = trial_updates(spec.recipe, labels)
     done = {name: found for name in trainings if (found := _read(store, f"{prefix}/{name}.json")) is not None}

@@ -21,12 +21,17 @@ def trial_table(recipe: Recipe, trials: list[Trial]) -> pd.DataFrame:
     return table
 
 
+def _own_text(recipe: Recipe, key: str) -> str:
+    """The recipe's own value, as the space writes it where it is one of its choices: 0, say, and not 0.0."""
+    value = value_of(recipe, key)
+    same = [choice for choice in recipe.search.space[key].choice or () if choice == value]
+    return written(same[0] if same else value)
+
+
 def _row(recipe: Recipe, trial: Trial) -> dict[str, Any]:
     best = trial.best_point
     own = trial.number == 0 and not trial.changes
-    values = {
-        key: trial.changes.get(key, written(value_of(recipe, key)) if own else None) for key in recipe.search.space
-    }
+    values = {key: trial.changes.get(key, _own_text(recipe, key) if own else None) for key in recipe.search.space}
     return {
         "trial": trial.number,
         "status": trial.status,
