@@ -12,10 +12,10 @@ def sweep_table(name: str, progress: dict[str, Any]) -> Table:
 
     progress: as :func:`hep2flow.tuning.progress.progress` tells it
     """
-    table = Table(
-        "trial", "", "epoch", "accuracy", "values", title=name, title_justify="left", box=None, pad_edge=False
-    )
-    table.columns[4].overflow, table.columns[4].no_wrap = "ellipsis", True
+    table = Table(title=name, title_justify="left", box=None, pad_edge=False, expand=True)
+    for heading in ("trial", "", "epoch", "accuracy"):
+        table.add_column(heading, no_wrap=True, justify="left" if heading == "" else "right")
+    table.add_column("values", no_wrap=True, overflow="ellipsis", ratio=1)  # gives way where a terminal is narrow
     best = progress["best"]
     shown = [*([("best", best)] if best is not None else []), *(("running", trial) for trial in progress["running"])]
     for state, trial in shown:
