@@ -26,17 +26,21 @@ def begin(
     earlier: str,
     judge: int,
     finals: int,
+    engine: str,
+    cluster: dict,  # type: ignore[type-arg]
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Begun", [("run_id", str), ("store", dict), ("data", dict), ("recipes", list), ("searched", list)]
 ):
     """Validate the recipes and write the run's record.
 
     tune: whether each recipe's search space is swept; what stands after it is what its sweep is asked to do
+    engine, cluster: refused here where they are wrong, before any work
     What travels on: the store's address as one value, each recipe under each seed as complete YAML, and the recipes that are
     searched around.
     """
     from typing import Any, NamedTuple, cast
 
+    from hep2flow.cluster.options import checked_engine
     from hep2flow.cluster.step import mendable, store_of
     from hep2flow.stages.begin import asked
     from hep2flow.stages.begin import begin as stage
@@ -50,6 +54,7 @@ def begin(
 
     store = {"endpoint": store_endpoint, "region": store_region, "bucket": store_bucket, "prefix": store_prefix}
     with mendable():
+        checked_engine(engine, cluster)
         begun, read, searched = stage(
             store_of(store),
             run_id,

@@ -11,16 +11,20 @@ def train(
     recipe: str,
     dataset: str,
     split: str,
+    engine: str,
+    cluster: dict,  # type: ignore[type-arg]
 ) -> str:
-    """Train one recipe through Ray Train; returns the training's URI."""
+    """Train one recipe through Ray Train, here or as a RayJob; returns the training's URI."""
+    from hep2flow.cluster.engine import perform_on
+    from hep2flow.cluster.specification import Specification
     from hep2flow.cluster.step import step
     from hep2flow.recipe import read_recipe
     from hep2flow.stages.forms import in_form
-    from hep2flow.stages.train import train as stage
 
     read = read_recipe(recipe)
     with step(store, run_id, "train", read.name) as (opened, record):
         form = in_form(opened, dataset, read.data)
-        result = stage(opened, read, form, split, announce=record.announce)
+        asked = Specification(run_id=run_id, recipe=read, dataset=form, split=split)
+        result = perform_on(engine, cluster, opened, asked, record)
         record.take(result)
     return result.uri

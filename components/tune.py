@@ -18,17 +18,20 @@ def tune(
     concurrency: int,
     earlier: str,
     judge: int,
+    engine: str,
+    cluster: dict,  # type: ignore[type-arg]
 ) -> NamedTuple("Tuned", [("best", str), ("sweep", str), ("judgement", str)]):  # type: ignore[valid-type]
     """Sweep one recipe through Ray Tune, and judge what it chose; returns the best recipe, complete, and where both lie.
 
+    engine, cluster: here or as a RayJob
     0 stands for what is not given: hours and concurrency without a limit, no judging.
     """
     from typing import NamedTuple
 
+    from hep2flow.cluster.engine import perform_on
+    from hep2flow.cluster.specification import Specification, Trials
     from hep2flow.cluster.step import step
     from hep2flow.recipe import read_recipe
-    from hep2flow.stages.judge import judge as judge_stage
-    from hep2flow.stages.tune import tune as stage
 
     class Tuned(NamedTuple):
         best: str
@@ -37,20 +40,9 @@ def tune(
 
     read = read_recipe(recipe)
     with step(store, run_id, "tune", read.name) as (opened, record):
-        result = stage(
-            opened,
-            read,
-            dataset,
-            split,
-            trials,
-            concurrency=concurrency or None,
-            hours=hours or None,
-            earlier=earlier,
-            announce=record.announce,
-        )
-        judgement = judge_stage(opened, result.uri, judge, record.announce) if judge else None
-        if judgement is not None:
-            result.summary |= {"judgement": judgement.summary, "judgement_uri": judgement.uri}
+        sweep = Trials(trials=trials, hours=hours, concurrency=concurrency, earlier=earlier, judge=judge)
+        asked = Specification(run_id=run_id, recipe=read, dataset=dataset, split=split, sweep=sweep)
+        result = perform_on(engine, cluster, opened, asked, record)
         record.take(result)
         best = opened.get_bytes(f"{opened.key(result.uri)}/best.yaml").decode()
-    return Tuned(best, result.uri, "" if judgement is None else judgement.uri)
+    return Tuned(best, result.uri, result.summary.get("judgement_uri", ""))

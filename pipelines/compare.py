@@ -21,12 +21,22 @@ def compare(
     recipes: list,  # type: ignore[type-arg]
     dataset: str,
     split: str,
+    engine: str,
+    cluster: dict,  # type: ignore[type-arg]
     sweeps: list = [],  # type: ignore[type-arg] # noqa: B006 - KFP reads it, nobody changes it
     judgements: list = [],  # type: ignore[type-arg] # noqa: B006
 ) -> None:
     """recipes: complete; sweeps, judgements: what they come from, for the report."""
     with dsl.ParallelFor(recipes, name="model") as recipe:
-        trained = train(store=store, run_id=run_id, recipe=recipe, dataset=dataset, split=split)
+        trained = train(
+            store=store,
+            run_id=run_id,
+            recipe=recipe,
+            dataset=dataset,
+            split=split,
+            engine=engine,
+            cluster=cluster,
+        )
         dsl.importer(artifact_uri=trained.output, artifact_class=dsl.Model)
         evaluated = evaluate(
             store=store,
@@ -64,6 +74,8 @@ def tune_and_compare(
     concurrency: int,
     earlier: str,
     judge: int,
+    engine: str,
+    cluster: dict,  # type: ignore[type-arg]
 ) -> None:
     """searched: the recipes whose space is swept; beside: recipes that are trained as they are, for comparison."""
     with dsl.ParallelFor(searched, name="search", parallelism=1) as recipe:
@@ -78,6 +90,8 @@ def tune_and_compare(
             concurrency=concurrency,
             earlier=earlier,
             judge=judge,
+            engine=engine,
+            cluster=cluster,
         )
     chosen = finalists(tuned=dsl.Collected(tuned.outputs["best"]), seeds=seeds, beside=beside)
     compare(
@@ -86,6 +100,8 @@ def tune_and_compare(
         recipes=chosen.output,
         dataset=dataset,
         split=split,
+        engine=engine,
+        cluster=cluster,
         sweeps=dsl.Collected(tuned.outputs["sweep"]),
         judgements=dsl.Collected(tuned.outputs["judgement"]),
     )

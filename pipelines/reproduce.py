@@ -22,6 +22,8 @@ def reproduce(
     tune: bool = False,
     trials: int = 32,
     run_id: str = "",
+    engine: str = "local",
+    cluster: dict = {},  # type: ignore[type-arg] # noqa: B006
     store_endpoint: str = "http://seaweedfs.kubeflow:9000",
     store_region: str = "us-east-1",
     store_bucket: str = "mlpipeline",
@@ -30,6 +32,8 @@ def reproduce(
     """source: an s3:// prefix or a path the step can read; recipes: shipped names, or whole recipes as YAML;
     seeds: trainings of each recipe, under successive seeds; on a cluster seeds and recipes run side by side;
     tune: sweep each recipe first, with so many trials;
+    engine: where trainings and sweeps run, local (the step's own pod) or rayjob; cluster: what the cluster is, keys as in
+    :class:`hep2flow.cluster.options.ClusterOptions`;
     run_id: empty for one that follows from the job, so that recurring runs each get their own.
     """
     store = {
@@ -40,13 +44,15 @@ def reproduce(
     }
     sweep = {"trials": trials, "hours": 0.0, "concurrency": 0, "earlier": "", "judge": 5}
     asked = {"source": source, "format": format, "recipes": recipes, "profile": profile, "seeds": seeds}
+    place = {"engine": engine, "cluster": cluster}
     with dsl.ExitHandler(closing(run_id, store), name="run"):
-        begun, dataset, split = prepare(run_id, store, {**asked, "tune": tune, "finals": seeds, **sweep})
+        begun, dataset, split = prepare(run_id, store, {**asked, "tune": tune, "finals": seeds, **sweep, **place})
         shared = {
             "store": begun.outputs["store"],
             "run_id": begun.outputs["run_id"],
             "dataset": dataset,
             "split": split,
+            **place,
         }
         with dsl.If(tune == True, name="tuned"):  # noqa: E712 - KFP reads the comparison
             tune_and_compare(

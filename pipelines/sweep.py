@@ -21,6 +21,8 @@ def sweep(
     judge: int = 5,
     seeds: int = 1,
     run_id: str = "",
+    engine: str = "local",
+    cluster: dict = {},  # type: ignore[type-arg] # noqa: B006
     store_endpoint: str = "http://seaweedfs.kubeflow:9000",
     store_region: str = "us-east-1",
     store_bucket: str = "mlpipeline",
@@ -29,6 +31,8 @@ def sweep(
     """source: an s3:// prefix or a path the step can read; recipes: shipped names, or whole recipes as YAML;
     trials: of each recipe's sweep; hours, concurrency: 0 for no limit; earlier: a run to learn from, or empty;
     judge: trainings of each winner, and of its recipe as it is, that judge it; seeds: full trainings of each winner;
+    engine: where trainings and sweeps run, local (the step's own pod) or rayjob; cluster: what the cluster is, keys as in
+    :class:`hep2flow.cluster.options.ClusterOptions`;
     run_id: empty for one that follows from the job, so that recurring runs each get their own.
     """
     store = {
@@ -39,8 +43,9 @@ def sweep(
     }
     tuning = {"trials": trials, "hours": hours, "concurrency": concurrency, "earlier": earlier, "judge": judge}
     asked = {"source": source, "format": format, "recipes": recipes, "profile": profile, "seeds": 1}
+    place = {"engine": engine, "cluster": cluster}
     with dsl.ExitHandler(closing(run_id, store), name="run"):
-        begun, dataset, split = prepare(run_id, store, {**asked, "tune": True, "finals": seeds, **tuning})
+        begun, dataset, split = prepare(run_id, store, {**asked, "tune": True, "finals": seeds, **tuning, **place})
         tune_and_compare(
             store=begun.outputs["store"],
             run_id=begun.outputs["run_id"],
@@ -50,4 +55,5 @@ def sweep(
             split=split,
             seeds=seeds,
             **tuning,
+            **place,
         )

@@ -23,7 +23,7 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     """Neither the developer's stores and credentials, nor the developer's data folder, are ever touched."""
     developer = dict(os.environ)
     for name in developer:
-        if name.startswith(("AWS_", "HEP2FLOW_")) and name != "HEP2FLOW_I3A":
+        if name.startswith(("AWS_", "HEP2FLOW_")) and name not in ("HEP2FLOW_I3A", "HEP2FLOW_CRDS"):
             del os.environ[name]
     os.environ.update(
         HEP2FLOW_HOME=str(tmp_path_factory.mktemp("home")),

@@ -280,6 +280,7 @@ class Resources(Section):
     """What a training asks of the Ray cluster, and what it may lose; no leaf here changes what is learnt but by rounding.
 
     gpus_per_worker: whole ones, or a part of one: with 0.25, four trials of a sweep share a GPU
+    memory_per_worker: GiB, which Kubernetes sets aside; elsewhere nobody counts
     workers:      processes that share each batch, a number or ``{min, max}``; the batch stays ``train.batch_size`` cells,
                   all together
     max_failures: how often a training goes on from its last state after a worker crashed; preempted and lost machines
@@ -290,6 +291,7 @@ class Resources(Section):
     workers: Annotated[Workers, BeforeValidator(_fixed)] = Workers()
     cpus_per_worker: int = Field(default=1, ge=1)
     gpus_per_worker: Annotated[float, Field(ge=0), AfterValidator(_whole_or_part)] = 0
+    memory_per_worker: int = Field(default=8, ge=1)
     max_failures: int = Field(default=3, ge=0)
     keep_states: int = Field(default=2, ge=1)
 

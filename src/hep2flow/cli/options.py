@@ -43,6 +43,10 @@ RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe's name, or
 RecipeOption = Annotated[str, typer.Option("--recipe", help="A shipped recipe's name, or a .yaml file.")]
 DatasetOption = Annotated[str, typer.Option("--dataset", help="URI of a data set.")]
 SplitOption = Annotated[str, typer.Option("--split", help="URI of a split.")]
+SpecOption = Annotated[
+    str | None,
+    typer.Option("--spec", metavar="URI", help="A specification in the store, which says everything; for jobs."),
+]
 RunOption = Annotated[str, typer.Option("--run", help="A run whose trainings are finished.")]
 ModelOption = Annotated[
     str | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from hep2flow.cli.options import (
     RecipeOption,
     SetOption,
     SourceOption,
+    SpecOption,
     SplitOption,
 )
 from hep2flow.errors import UserError
@@ -75,15 +77,18 @@ def split(
 
 @app.command()
 def train(
-    recipe: RecipeOption,
-    dataset: DatasetOption,
-    split: SplitOption,
+    recipe: RecipeOption = "",
+    dataset: DatasetOption = "",
+    split: SplitOption = "",
     profile: ProfileOption = ProfileName.paper,
     set: SetOption = None,
+    spec: SpecOption = None,
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train one recipe through Ray Train, or go on with a training that was interrupted."""
+    if _as_specified("train", spec, {"--recipe": recipe, "--dataset": dataset, "--split": split}, set, as_json):
+        return
     from hep2flow.cluster.follow import followed_training
     from hep2flow.stages.train import train as stage
 
@@ -95,10 +100,12 @@ def train(
 
 @app.command()
 def tune(
-    recipe: RecipeOption,
-    dataset: DatasetOption,
-    split: SplitOption,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Trials in all; a sweep of fewer is gone on with.")],
+    recipe: RecipeOption = "",
+    dataset: DatasetOption = "",
+    split: SplitOption = "",
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1, help="Trials in all; a sweep of fewer is gone on with.")
+    ] = None,
     concurrency: Annotated[
         int | None,
         typer.Option("--concurrency", min=1, help="Trials at once; as many as there is room for if not given."),
@@ -117,10 +124,15 @@ def tune(
     ] = 5,
     profile: ProfileOption = ProfileName.paper,
     set: SetOption = None,
+    spec: SpecOption = None,
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Sweep a recipe's search space through Ray Tune, or go on with a sweep that was interrupted."""
+    needed = {"--recipe": recipe, "--dataset": dataset, "--split": split, "--trials": trials}
+    if _as_specified("tune", spec, needed, set, as_json):
+        return
+    assert trials is not None, "what is needed was given"
     from hep2flow.cluster.follow import followed_sweep
     from hep2flow.stages.judge import judge as judge_stage
     from hep2flow.stages.tune import tune as stage
@@ -143,6 +155,24 @@ def tune(
             judged = judge_stage(store, result.uri, judge, following.announce, following.tell)
             result.summary["judgement"] = judged.summary
     show_result(result, as_json)
+
+
+def _as_specified(
+    stage: str, spec: str | None, needed: Mapping[str, object], set: list[str] | None, as_json: bool
+) -> bool:
+    """Do what ``--spec`` names, where it is given; the other options are refused beside it and needed without it."""
+    if spec is None:
+        missing = [name for name, value in needed.items() if not value]
+        if missing:
+            raise UserError(f"{stage}: {', '.join(missing)} missing; see --help")
+        return False
+    beside = [name for name, value in {**needed, "--set": set}.items() if value]
+    if beside:
+        raise UserError(f"{stage}: --spec says everything; leave out {', '.join(beside)}")
+    from hep2flow.cluster.job import do
+
+    show_result(do(connect(), spec), as_json)
+    return True
 
 
 @app.command()

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,6 +34,23 @@ QUIET = {
     # The controller polls its workers; a short training should not wait for the next look.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
+
+
+_elsewhere: ContextVar[bool] = ContextVar("elsewhere", default=False)
+
+
+class RayWantedError(Exception):
+    """A stage came to where it needs Ray, inside :func:`without_ray`."""
+
+
+@contextmanager
+def without_ray() -> Iterator[None]:
+    """Inside the block a stage that needs Ray, because its result is not there yet, raises RayWantedError instead."""
+    token = _elsewhere.set(True)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
 
 
 @contextmanager
@@ -87,6 +105,8 @@ def _wanted(address: Path) -> Path:
 @contextmanager
 def connected() -> Iterator[None]:
     """Connect to ``RAY_ADDRESS``, to the run's shared cluster, or to a local one that ends with the block."""
+    if _elsewhere.get():
+        raise RayWantedError
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         yield
         return
@@ -101,7 +121,7 @@ def connected() -> Iterator[None]:
 
         address = os.environ.get("RAY_ADDRESS") or _shared_address()
         try:
-            _knock(address)
+            knock(address)
             for left in reversed(range(CONNECT_ATTEMPTS)):
                 try:
                     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
@@ -120,7 +140,7 @@ def connected() -> Iterator[None]:
         yield
 
 
-def _knock(address: str) -> None:
+def knock(address: str) -> None:
     """Ray itself tries for minutes where nobody answers; OSError at once, and ValueError for what is no address."""
     if address in ("auto", "local"):
         return

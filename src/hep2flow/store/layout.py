@@ -94,6 +94,21 @@ def stage_name(stage: str, model: str | None = None) -> str:
     return _stage(stage) if model is None else f"{_stage(stage)}-{_name(model)}"
 
 
+def spec_key(run_id: str, digest: str) -> str:
+    """``runs/{run_id}/specs/{digest}.json``: what a job on a cluster is asked to do."""
+    return f"{run_prefix(run_id)}/specs/{_digest(digest)}.json"
+
+
+def outcome_key(run_id: str, digest: str) -> str:
+    """``runs/{run_id}/specs/{digest}-outcome.json``: how it ended, in its own words."""
+    return f"{run_prefix(run_id)}/specs/{_digest(digest)}-outcome.json"
+
+
+def log_key(run_id: str, job: str) -> str:
+    """``runs/{run_id}/logs/{job}.log``: what a job on a cluster printed."""
+    return f"{run_prefix(run_id)}/logs/{_name(job)}.log"
+
+
 def report_prefix(run_id: str) -> str:
     """``runs/{run_id}/report``"""
     return f"{run_prefix(run_id)}/report"

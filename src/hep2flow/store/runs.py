@@ -192,7 +192,7 @@ def running_stage(store: Store, run_id: str, stage: str, model: str | None = Non
     try:
         yield record
     except BaseException as error:
-        record.error, record.mendable = _told(error), isinstance(error, UserError)
+        record.error, record.mendable = told_error(error), isinstance(error, UserError)
         try:
             finish("failed" if isinstance(error, Exception) else "interrupted")
         except StoreError as fault:
@@ -257,7 +257,7 @@ def _plain(record: BaseModel) -> dict[str, Any]:
     return record.model_dump(mode="json")
 
 
-def _told(error: BaseException) -> str:
+def told_error(error: BaseException) -> str:
     """A user's error in full, several faults on several lines; ours by its type and first line."""
     text = str(error).strip()
     if not isinstance(error, UserError):

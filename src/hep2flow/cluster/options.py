@@ -1,0 +1,105 @@
+"""What a Kubernetes cluster is and how jobs are admitted there: all that a training does not ask for itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hep2flow import __version__
+from hep2flow.errors import UserError
+
+Name = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$")]
+Namespace = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")]
+SecretKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]{1,253}$")]
+LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")]
+LabelKey = Annotated[
+    str,
+    Field(
+        pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$",
+        max_length=253,
+    ),
+]
+Image = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", max_length=512)]
+Engine = Literal["local", "rayjob"]
+Seconds = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+class Toleration(BaseModel):
+    """A taint that workers bear: of this key, and with ``Equal`` of this value; an empty effect stands for all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: LabelKey
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: LabelValue = ""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+
+
+class ClusterOptions(BaseModel):
+    """The pipelines' parameter ``cluster``; empty stands for what is not there.
+
+    namespace:          of the RayJobs; empty: the step's own
+    image:              of Ray's pods, with hep2flow in it; a digest rather than a tag
+    pull_secret:        Secret to pull it with
+    secret:             Secret with the object store's credentials; empty where the service account has the right itself
+    access_key, secret_key: the Secret's keys
+    service_account:    of Ray's pods
+    user:               numeric id that they run as
+    queue:              Kueue's LocalQueue
+    priority:           Kueue's WorkloadPriorityClass; without a queue the pods' PriorityClass
+    node_selector, tolerations: of workers that have GPUs
+    spot:               key of the taint of spot nodes, which workers then may run on
+    head_cpus, head_memory: of the head, which trains nothing; memory in GiB
+    scratch:            GiB of disk for ``/tmp`` of each pod
+    waiting_seconds:    until the job runs, nodes and images included; then it is given up
+    deadline_seconds:   of the whole job
+    retries:            new Ray clusters after a lost head; the training goes on from its last state
+    ttl_seconds:        that a finished job's pods stay
+    trials_at_once:     of a sweep that names no concurrency itself
+    ray_token:          Ray asks for a token, as KubeRay's ``authOptions`` has it
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    namespace: Namespace = ""
+    image: Image = f"hep2flow/ray:{__version__}"
+    pull_secret: Name = ""
+    secret: Name = "mlpipeline-minio-artifact"  # noqa: S105 - the name of a Secret
+    access_key: SecretKey = "accesskey"
+    secret_key: SecretKey = "secretkey"  # noqa: S105 - the name of a key
+    service_account: Name = "hep2flow-ray"
+    user: int = Field(default=1000, ge=1, le=2**31 - 1)
+    queue: LabelValue = ""
+    priority: LabelValue = ""
+    node_selector: dict[LabelKey, LabelValue] = {}
+    tolerations: tuple[Toleration, ...] = (Toleration(key="nvidia.com/gpu"),)
+    spot: LabelKey | Literal[""] = ""
+    head_cpus: int = Field(default=1, ge=1)
+    head_memory: int = Field(default=4, ge=1)
+    scratch: int = Field(default=20, ge=1)
+    waiting_seconds: Seconds = 3600
+    deadline_seconds: Seconds = 24 * 3600
+    retries: int = Field(default=2, ge=0, le=100)
+    ttl_seconds: int = Field(default=300, ge=0, le=2**31 - 1)
+    trials_at_once: int = Field(default=4, ge=1)
+    ray_token: bool = False
+
+
+def checked_engine(engine: str, cluster: dict[str, Any]) -> tuple[Engine, ClusterOptions]:
+    """The pipelines' parameters of these names; UserError naming what is wrong in them."""
+    if engine not in ("local", "rayjob"):
+        raise UserError(f"engine: local (the step itself, or its RAY_ADDRESS) or rayjob, not {engine!r}")
+    return cast("Engine", engine), cluster_options(cluster)
+
+
+def cluster_options(given: dict[str, Any]) -> ClusterOptions:
+    """The pipelines' parameter ``cluster``; UserError naming the key."""
+    try:
+        return ClusterOptions.model_validate(given)
+    except ValidationError as error:
+        faults = [(".".join(map(str, item["loc"])), str(item["msg"])) for item in error.errors()]
+        raise UserError(
+            "; ".join(f"cluster.{key}: {what.removeprefix('Value error, ')}" for key, what in faults)
+            + f" (its keys: {', '.join(ClusterOptions.model_fields)})"
+        ) from error

@@ -1,0 +1,248 @@
+"""An HTTP double of the Kubernetes API: RayJobs of one namespace, their pods and logs, and the faults of a real server."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+NAMESPACE = "laboratory"
+JOBS = f"/apis/ray.io/v1/namespaces/{NAMESPACE}/rayjobs"
+PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+FORBIDDEN = 'rayjobs.ray.io is forbidden: User "system:serviceaccount:laboratory:step" cannot {verb} resource'
+
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The next request of a verb is answered so."""
+
+    verb: str
+    status: int
+    message: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+DISCONNECT = "disconnect"  # the watch's connection breaks in the middle of a line
+EXPIRED = "expired"  # 410: the version to watch from is too old
+END = "end"  # the server ends the watch, as it does after a while
+HOLD = "hold"  # nothing happens any more until the job is deleted
+
+# One thing that happens, while somebody watches: a change of the job's status, something done, or one of the above.
+Step = Tree | Callable[[], None] | str
+
+
+@dataclass
+class Double:
+    """The cluster's state, and what befalls it.
+
+    script:   what happens to the job, one after the other
+    faults:   answered once each
+    requests: verb and path, as they came
+    logs:     of each pod, what each look at it gives; the last one again and again, and log_read is set
+    """
+
+    script: list[Step] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    jobs: dict[str, Tree] = field(default_factory=dict)
+    pods: list[Tree] = field(default_factory=list)
+    logs: dict[str, list[list[str]]] = field(default_factory=dict)
+    created: threading.Event = field(default_factory=threading.Event)
+    deleted: threading.Event = field(default_factory=threading.Event)
+    log_read: threading.Event = field(default_factory=threading.Event)
+    version: int = 1
+
+    def change(self, job: Tree, change: Tree) -> None:
+        """``suspend`` changes what is asked for, everything else the status."""
+        self.version += 1
+        job["metadata"]["resourceVersion"] = str(self.version)
+        fresh = dict(change)
+        if "suspend" in fresh:
+            job["spec"]["suspend"] = fresh.pop("suspend")
+        job["status"] = {**job.get("status", {}), **fresh}
+
+    def wait_for_log(self) -> None:
+        """Until every line of the log was there to read."""
+        assert self.log_read.wait(60)
+
+    def verbs(self) -> list[str]:
+        return [verb for verb, _ in self.requests]
+
+
+def pod(name: str, **status: Any) -> Tree:
+    """A pod of a job, as the API tells it."""
+    return {"metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z"}, "status": status}
+
+
+@contextmanager
+def serving(double: Double, folder: Path) -> Iterator[Path]:
+    """Serve it on loopback; yields the KUBECONFIG that names it."""
+
+    class Handler(_Handler):
+        world = double
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "double",
+        "clusters": [{"name": "double", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "users": [{"name": "nobody", "user": {"token": "none"}}],
+        "contexts": [{"name": "double", "context": {"cluster": "double", "user": "nobody", "namespace": NAMESPACE}}],
+    }
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    try:
+        yield path
+    finally:
+        double.deleted.set()
+        server.shutdown()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    world: Double
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        if parts.path == JOBS:
+            verb = "watch" if query.get("watch") in ("true", "True") else "list"
+        elif parts.path == PODS:
+            verb = "list pods"
+        else:
+            verb = "log" if parts.path.endswith("/log") else "get"
+        if self._faulty(verb):
+            return
+        if verb == "watch":
+            self._watch(query)
+        elif verb == "list":
+            name = query["fieldSelector"].removeprefix("metadata.name=")
+            items = [job for key, job in self.world.jobs.items() if key == name]
+            self._answer(200, {"items": items, "metadata": {"resourceVersion": str(self.world.version)}})
+        elif verb == "list pods":
+            assert "hep2flow/job=" in query["labelSelector"]
+            component = query["labelSelector"].partition("component=")[2]
+            pods = [one for one in self.world.pods if component in one["metadata"]["name"]]
+            self._answer(200, {"kind": "PodList", "apiVersion": "v1", "items": pods, "metadata": {}})
+        elif verb == "log":
+            self._log(parts.path.removeprefix(f"{PODS}/").removesuffix("/log"))
+        else:
+            name = parts.path.removeprefix(f"{JOBS}/")
+            found = self.world.jobs.get(name)
+            self._answer(200, found) if found else self._status(404, "not found")
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self._faulty("create"):
+            return
+        name = body["metadata"]["name"]
+        if name in self.world.jobs:
+            self._status(409, f'rayjobs.ray.io "{name}" already exists')
+            return
+        self.world.jobs[name] = body
+        self.world.change(body, {})
+        self._answer(201, body)
+        self.world.created.set()
+
+    def do_DELETE(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self._faulty("delete"):
+            return
+        gone = self.world.jobs.pop(self.path.partition("?")[0].removeprefix(f"{JOBS}/"), None)
+        self._status(200, "") if gone else self._status(404, "not found")
+        self.world.deleted.set()
+
+    def _faulty(self, verb: str) -> bool:
+        self.world.requests.append((verb, self.path))
+        fault = next((fault for fault in self.world.faults if fault.verb == verb), None)
+        if fault is None:
+            return False
+        self.world.faults.remove(fault)
+        self._status(fault.status, fault.message or FORBIDDEN.format(verb=verb), fault.headers)
+        return True
+
+    def _watch(self, query: dict[str, str]) -> None:
+        name = query["fieldSelector"].removeprefix("metadata.name=")
+        self._begin()
+        while self.world.script:
+            step = self.world.script.pop(0)
+            job = self.world.jobs.get(name)
+            if job is None or step == END:
+                break
+            if step == DISCONNECT:
+                self._chunk('{"type": "MODIFIED", "obj')
+                self.wfile.flush()
+                self.close_connection = True
+                return
+            if step == EXPIRED:
+                gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
+                self._chunk(json.dumps({"type": "ERROR", "object": gone}) + "\n")
+                break
+            if step == HOLD:
+                self.world.deleted.wait(60)
+                break
+            if isinstance(step, dict):
+                self.world.change(job, step)
+                self._chunk(json.dumps({"type": "MODIFIED", "object": job}) + "\n")
+            else:
+                assert callable(step)
+                step()
+                if name not in self.world.jobs:
+                    self._chunk(json.dumps({"type": "DELETED", "object": job}) + "\n")
+        self._chunk("")
+
+    def _log(self, name: str) -> None:
+        looks = self.world.logs.get(name, [])
+        if not looks:
+            self._status(400, "container is waiting to start")
+            return
+        lines = looks.pop(0) if len(looks) > 1 else looks[0]
+        self._begin()
+        for line in lines:
+            if line == DISCONNECT:
+                self.close_connection = True
+                return
+            self._chunk(f"{line}\n")
+        self._chunk("")
+        if len(looks) == 1:
+            self.world.log_read.set()
+
+    def _begin(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+
+    def _chunk(self, text: str) -> None:
+        data = text.encode()
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+    def _status(self, code: int, message: str, headers: dict[str, str] | None = None) -> None:
+        self._answer(code, {"kind": "Status", "code": code, "message": message}, headers)
+
+    def _answer(self, code: int, body: Tree | None, headers: dict[str, str] | None = None) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        for key, value in (headers or {}).items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.wfile.write(data)
