@@ -13,7 +13,7 @@ def evaluate(
     dataset: str,
     split: str,
     metrics: dsl.Output[dsl.Metrics],
-    confusion: dsl.Output[dsl.ClassificationMetrics],
+    classification: dsl.Output[dsl.ClassificationMetrics],
 ) -> str:
     """Evaluate one training; returns the evaluation's URI, and shows its figures in the Kubeflow page."""
     from pathlib import Path
@@ -21,7 +21,9 @@ def evaluate(
     from hep2flow.cluster.step import step
     from hep2flow.recipe import read_recipe
     from hep2flow.stages.evaluate import evaluate as stage
+    from hep2flow.stages.evaluations import read_predictions
     from hep2flow.stages.forms import in_form
+    from hep2flow.stages.roc import micro_average_roc
 
     read = read_recipe(recipe)
     with step(store, run_id, "evaluate", read.name) as (opened, record):
@@ -29,10 +31,13 @@ def evaluate(
         result = stage(opened, read, training, form, split)
         record.take(result)
         figures = opened.get_json(f"{opened.key(result.uri)}/metrics.json")
+        predictions = read_predictions(opened, result.uri)
     for name in ("aca", "mca", "macro_f1", "weighted_f1", "n", "network", "subset", "selected_on_test"):
         metrics.log_metric(name, figures[name])
-    confusion.log_confusion_matrix(figures["labels"], figures["confusion"])
-    for artifact in (metrics, confusion):
+    # The page of Kubeflow draws both of one artifact.
+    classification.log_confusion_matrix(figures["labels"], figures["confusion"])
+    classification.log_roc_curve(*micro_average_roc(predictions, figures["labels"]))
+    for artifact in (metrics, classification):
         # The local runner's cache never hits for an output without a file.
         Path(artifact.path).parent.mkdir(parents=True, exist_ok=True)
         Path(artifact.path).touch()

@@ -10,6 +10,7 @@ import pandas as pd
 
 from hep2flow.cells import encode_png
 from hep2flow.learning.metrics import evaluate_predictions
+from hep2flow.learning.mistakes import most_confident_mistakes
 from hep2flow.reporting.content import ModelResult, ReportContent
 
 LABELS = ["centromere", "coarse_speckled", "cytoplasmatic", "fine_speckled", "homogeneous", "nucleolar"]
@@ -112,7 +113,10 @@ def make_model(
                 "best": False,
             }
         )
-    max(history, key=lambda entry: entry["val_accuracy"])["best"] = True
+    so_far = 0.0
+    for entry in history:
+        entry["best"] = entry["val_accuracy"] > so_far
+        so_far = max(so_far, entry["val_accuracy"])
     size = 64 if result["profile"] == "laptop" else 224
     title = f"{network} @ {size} px" + (" (laptop stand-in)" if result["profile"] == "laptop" else "")
     tree: dict[str, Any] = {
@@ -122,6 +126,7 @@ def make_model(
             "weights": "none" if result["profile"] == "laptop" else "pretrained",
             "image_size": size,
         },
+        "data": {"mask": "apply"},
         "augment": {"horizontal_flip": 0.5, "vertical_flip": 0.5, "cutout": recipe.startswith("convnext")},
         "loss": {"name": "soft_target_cross_entropy" if recipe.startswith("convnext") else "binary_cross_entropy"},
         "optim": {"name": "adam" if recipe.startswith("convnext") else "adamp", "lr": 4e-6, "betas": [0.9, 0.999]},
@@ -229,3 +234,31 @@ def make_content_of_seeds(seeds: int, **metrics: Any) -> ReportContent:
         for seed in range(seeds)
     ]
     return replace(content, models=models)
+
+
+def with_pictures(content: ReportContent, *, heat: bool = True) -> ReportContent:
+    """As evaluations leave it: each model's mistakes with their heat maps, and its augmented batch; mixed for convnext-b."""
+    pairs = [pair for pattern in content.examples.values() for pair in pattern]
+    y, x = np.mgrid[:70, :70]
+    warm = encode_png((255 * np.exp(-((x - 20) ** 2 + (y - 30) ** 2) / 200)).astype(np.uint8))
+    mask = encode_png(((x - 35) / 26) ** 2 + ((y - 35) / 30) ** 2 < 1)
+    labels = content.dataset["labels"]
+    models, originals = [], {}
+    for model in content.models:
+        wrong = most_confident_mistakes(model.predictions, labels)
+        pictures = pairs[: len(wrong)]
+        mixed = model.family == "convnext-b"
+        batch = pd.DataFrame(
+            {
+                "cell_id": [f"train-{index:04d}" for index in range(16)],
+                "pattern": [labels[index % len(labels)] for index in range(16)],
+                "mixed_with": [labels[-1 - index % len(labels)] if mixed else None for index in range(16)],
+                "image": [masked for _, masked in pairs[:16]],
+            }
+        )
+        augment = {"horizontal_flip": 0.5, "vertical_flip": 0.0, "quarter_turns": True, "cutout": {"side": 0.5}}
+        recipe = {**model.recipe, "augment": augment, "batch": {"mixup": 0.8 if mixed else 0.0, "cutmix": 0.0}}
+        mistakes = wrong.assign(seen=[masked for _, masked in pictures], heat=warm if heat else None)
+        models.append(replace(model, recipe=recipe, mistakes=mistakes, batch=batch))
+        originals |= {cell: (original, mask) for cell, (original, _) in zip(wrong["cell_id"], pictures, strict=True)}
+    return replace(content, models=models, originals=originals)

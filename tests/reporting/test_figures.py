@@ -47,9 +47,21 @@ def test_a_matrix_of_many_classes_and_empty_rows_is_drawn() -> None:
 
 def test_the_kept_epoch_is_marked(content: ReportContent) -> None:
     history = content.models[0].history
-    kept = next(entry for entry in history if entry["best"])
+    kept = max(history, key=lambda entry: entry["val_accuracy"])
+    assert sum(entry["best"] for entry in history) > 1
     shown = texts(figures.svg(figures.learning_curves(history, "a model")))
+    assert sum(text.startswith("kept: ") for text in shown) == 1
     assert f"kept: epoch {kept['epoch']}, {100 * kept['val_accuracy']:.1f} %" in shown
+
+
+def test_curves_are_joined_over_epochs_that_were_not_validated(content: ReportContent) -> None:
+    missing = {"val_loss": None, "val_accuracy": None, "best": False}
+    history = [entry | (missing if entry["epoch"] % 2 else {}) for entry in content.models[0].history]
+    figure = figures.learning_curves(history, "a model")
+    curves = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
+    for label in ("validation loss", "validation accuracy"):
+        assert not np.isnan(curves[label].get_ydata()).any()
+        assert len(curves[label].get_xdata()) == len(history) // 2
 
 
 def test_learning_curves_without_validation_loss(content: ReportContent) -> None:
@@ -82,7 +94,7 @@ def test_dollars_in_labels_are_dollars(content: ReportContent) -> None:
 @pytest.mark.parametrize("bits", [12, 16])
 def test_a_16_bit_image_is_shown_by_its_significant_bits(bits: int) -> None:
     white = encode_png(np.full((40, 30), 2**bits - 1, dtype=np.uint16))
-    assert figures._thumbnail(white, bits).min() == 255
+    assert figures.thumbnail(white, bits).min() == 255
 
 
 def test_patterns_with_different_numbers_of_examples(content: ReportContent) -> None:

@@ -143,9 +143,9 @@ def test_validation_is_in_every_heading_of_numbers() -> None:
     assert "validation</title>" in page
     for caption in re.findall(r"<figcaption><strong>(.*?)</strong>", page):
         assert "validation" in caption or caption in (
-            "Cells per pattern and subset.",
-            "Examples of the patterns.",
-            "Masking.",
+            "Cells per pattern and subset (compare the paper&#39;s Figure 2).",
+            "Examples of the patterns (compare the paper&#39;s Figure 1).",
+            "Masking (compare the paper&#39;s Figure 5).",
         )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import mean, stdev
 from typing import Any
@@ -29,8 +29,13 @@ class ModelResult:
                  weights_replaced (tensors that did not fit and were made anew), hardware
     metrics:     ``metrics.json`` of the evaluation contract
     history:     one entry per epoch: epoch, updates, train_loss, val_loss, val_accuracy, learning_rate,
-                 images_per_second, best (the epoch that was kept)
+                 images_per_second, best (it was the best so far: the last of these is the one that was kept)
     predictions: cell_id, truth, predicted, ``p_<label>`` per class
+    mistakes:    the most confident: cell_id, truth, predicted, confidence in [0, 1], seen (PNG: the cell as the network saw
+                 it), heat (grey PNG of the same size: what of it speaks for the predicted pattern; None for networks that
+                 do not tell); None where the evaluation has none
+    batch:       cells as the training was shown them: cell_id, pattern, mixed_with (pattern or None), image (PNG); None
+                 where the evaluation has none
     """
 
     title: str
@@ -40,6 +45,8 @@ class ModelResult:
     metrics: dict[str, Any]
     history: list[dict[str, Any]]
     predictions: pd.DataFrame
+    mistakes: pd.DataFrame | None = None
+    batch: pd.DataFrame | None = None
 
     @property
     def name(self) -> str:
@@ -220,6 +227,8 @@ class ReportContent:
     examples:   pattern -> (original PNG, masked PNG), a few each; may be empty
     provenance: versions, hardware, started, keys, seconds per stage; nested
     sweeps:     of the recipes; may be empty
+    leakage:    what cells of different subsets share, see :func:`hep2flow.stages.leakage.leakage`; None: not looked for
+    originals:  cell_id -> (original PNG, its mask as PNG or None) of the models' ``mistakes``
     """
 
     run_id: str
@@ -230,6 +239,8 @@ class ReportContent:
     examples: dict[str, list[tuple[bytes, bytes]]]
     provenance: dict[str, Any]
     sweeps: Sequence[SweepResult] = ()
+    leakage: dict[str, Any] | None = None
+    originals: Mapping[str, tuple[bytes, bytes | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.models:

@@ -41,6 +41,7 @@ SUBSETS = {"train": "training", "val": "validation", "test": "test"}
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "hep2flow",
+    "image.composite_image": False,  # pictures of one plot stay as they are, each in its own pixels
     "text.parse_math": False,  # labels are data: a dollar sign is a dollar sign
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -174,13 +175,15 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
     name_figure(figure, title)
     epoch = table["epoch"]
     upper.plot(epoch, table["train_loss"], color=SERIES[0], linestyle="--", label="training loss")
-    upper.plot(epoch, table["val_loss"], color=SERIES[1], label="validation loss")
+    validated = table.dropna(subset=["val_loss"])  # not every epoch is
+    upper.plot(validated["epoch"], validated["val_loss"], color=SERIES[1], label="validation loss")
     upper.set_ylabel("loss")
-    lower.plot(epoch, 100 * table["val_accuracy"], color=SERIES[1], label="validation accuracy")
+    lower.plot(validated["epoch"], 100 * validated["val_accuracy"], color=SERIES[1], label="validation accuracy")
     lower.set_ylabel("accuracy, %")
     lower.set_xlabel("epoch")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for best in table.loc[table["best"] == 1, "epoch"]:
+    # Each epoch that was the best so far was kept for a while; the last of them stayed.
+    for best in table.loc[table["best"] == 1, "epoch"][-1:]:
         for axes in (upper, lower):
             axes.axvline(best, color=INK, linewidth=1.2, linestyle=":")
         value = 100 * table.loc[epoch == best, "val_accuracy"].iloc[0]
@@ -281,14 +284,14 @@ def _gallery(rows: Mapping[str, Sequence[bytes]], bits: int, title: str, heading
         for axes in line:
             axes.set_axis_off()
         for axes, image in zip(line, images, strict=False):
-            axes.imshow(_thumbnail(image, bits), cmap="gray", vmin=0, vmax=255, interpolation="none")
+            axes.imshow(thumbnail(image, bits), cmap="gray", vmin=0, vmax=255, interpolation="none")
         line[0].text(-0.12, 0.5, spell(pattern), transform=line[0].transAxes, ha="right", va="center")
     for axes, heading in zip(grid[0], headings, strict=False):
         axes.set_title(heading, loc="center", size=8.5)
     return figure
 
 
-def _thumbnail(png: bytes, bits: int) -> npt.NDArray[np.uint8]:
+def thumbnail(png: bytes, bits: int) -> npt.NDArray[np.uint8]:
     """An image for the eye: 8 bit, at most THUMBNAIL pixels a side, its brightness as stored."""
     pixels = decode_png(png)
     if pixels.dtype == np.uint16:

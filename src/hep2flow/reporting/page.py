@@ -12,11 +12,13 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from hep2flow.optimism import OPTIMISTIC
-from hep2flow.reporting import comparison, figures, readings, sweep_readings, sweeps, tables
-from hep2flow.reporting.content import ReportContent
+from hep2flow.reporting import claims, comparison, figures, galleries, readings, sweep_readings, sweeps, tables
+from hep2flow.reporting.content import ModelResult, ReportContent
 from hep2flow.reporting.model_card import model_card
+from hep2flow.reporting.reject_figure import reject_curve
 
 HERE = Path(__file__).parent
+PAPER_BATCHES = {"convnext-b": 6, "coat-mini": 7}  # recipe -> the paper's figure of its augmented batch
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ def summary(content: ReportContent) -> str:
             tables.comparison(content.families).markdown(),
             *([tables.seeds(content.families).markdown()] if content.several_seeds else []),
             *(escape(f"Sweep of {sweep.title}. {' '.join(sweep_readings.verdict(sweep))}") for sweep in content.sweeps),
-            f"Split: {escape(content.split['protocol'])}. {readings.leakage(content)}\n",
+            "The paper's claims:",
+            "\n".join(escape(f"- {claim.words}: {claim.verdict}. {claim.reason}") for claim in claims.claims(content)),
+            f"Split: {escape(content.split['protocol'])}. {escape(readings.leakage(content))}\n",
         ]
     )
 
@@ -111,11 +115,23 @@ def illustrations(content: ReportContent) -> dict[str, Illustration]:
         shown.append(
             Illustration(
                 f"confusion-{file}",
-                f"Confusion matrix: {model.name}",
+                f"Confusion matrix: {model.name}{_compare(_paper_matrix(model))}",
                 readings.confusion(model),
                 figures.confusion_matrix(model.metrics, model.full_name),
             )
         )
+    for model, file in zip(models, files, strict=True):
+        if model.mistakes is not None and len(model.mistakes):
+            shown.append(
+                Illustration(
+                    f"mistakes-{file}",
+                    f"The most confident mistakes: {model.name}",
+                    readings.mistakes(model, content.cells),
+                    galleries.mistakes(
+                        model.mistakes, content.originals, content.cells, content.dataset["bits"], model.full_name
+                    ),
+                )
+            )
     for model, file in zip(models, files, strict=True):
         if model.history:
             shown.append(
@@ -134,10 +150,20 @@ def illustrations(content: ReportContent) -> dict[str, Illustration]:
             figures.reliability_diagram(named, title),
         )
     )
+    sure = [model for model in models if "reject_curve" in model.metrics]  # evaluations of earlier versions have none
+    if sure:
+        shown.append(
+            Illustration(
+                "reject",
+                f"Accuracy on the surest cells{suffix}",
+                readings.reject(sure),
+                reject_curve({model.name: model.metrics for model in sure}, title),
+            )
+        )
     shown.append(
         Illustration(
             "distribution",
-            "Cells per pattern and subset",
+            f"Cells per pattern and subset{_compare(2)}",
             readings.distribution(content),
             figures.class_distribution(content.split["pattern_counts"], title),
         )
@@ -147,14 +173,29 @@ def illustrations(content: ReportContent) -> dict[str, Illustration]:
         shown.append(
             Illustration(
                 "patterns",
-                "Examples of the patterns",
+                f"Examples of the patterns{_compare(1)}",
                 readings.examples(content),
                 figures.pattern_examples(content.examples, bits, title),
             )
         )
         shown.append(
-            Illustration("masking", "Masking", readings.mask(content), figures.masking(content.examples, bits, title))
+            Illustration(
+                "masking",
+                f"Masking{_compare(5)}",
+                readings.mask(content),
+                figures.masking(content.examples, bits, title),
+            )
         )
+    for model, file in zip(models, files, strict=True):
+        if model.batch is not None:
+            shown.append(
+                Illustration(
+                    f"batch-{file}",
+                    f"Augmented training cells: {model.name}{_compare(PAPER_BATCHES.get(model.family))}",
+                    readings.augmentations(model),
+                    galleries.augmented(model.batch, title),
+                )
+            )
     for sweep, file in zip(content.sweeps, _sweep_files(content), strict=True):
         for kind, drawing in sweeps.drawings(sweep).items():
             shown.append(Illustration(f"sweep-{kind}-{file}", *drawing))
@@ -170,6 +211,18 @@ def inline(svg: str, name: str) -> str:
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
     body = body.replace(figures.INK, "currentColor").replace(figures.PAGE, "var(--page)")
     return body.replace("'DejaVu Sans', sans-serif", "inherit")
+
+
+def _compare(figure: int | None) -> str:
+    """The paper's figure that is this one's counterpart, for a caption."""
+    return "" if figure is None else f" (compare the paper's Figure {figure})"
+
+
+def _paper_matrix(model: ModelResult) -> int | None:
+    """The paper's confusion matrix of the same recipe: of whole-train it shows the second recipe's only."""
+    if model.metrics["protocol"] == "whole-train":
+        return 9 if model.family == "coat-mini" else None
+    return 8 if model.family in PAPER_BATCHES else None
 
 
 def _sweep_files(content: ReportContent) -> list[str]:
@@ -211,7 +264,10 @@ def _page(content: ReportContent, shown: dict[str, Illustration]) -> str:
         by_intensity=tables.by_intensity(models),
         by_specimen=tables.by_specimen(models),
         mistakes=[tables.mistakes(model, content) for model in models],
+        claims=claims.claims(content),
         published=tables.published(content),
+        near_duplicates=tables.near_duplicates(content),
+        beside_the_paper=tables.beside_the_paper(families),
         recipes=tables.recipes(families),
         split=tables.facts(
             "The split", {key: value for key, value in content.split.items() if key != "pattern_counts"}

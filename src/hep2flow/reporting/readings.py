@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import pandas as pd
 
 from hep2flow.learning.bootstrap import SPECIMEN_BOOTSTRAP
 from hep2flow.reporting.content import Family, ModelResult, ReportContent
 from hep2flow.reporting.figures import spell
 
 RESEARCH_ONLY = "Research use only, not for clinical use."
+SUBSET_NAMES = {"train": "training", "val": "validation", "test": "test"}
+ANSWERED = 0.8  # of the cells: where the reject curve is read
 SUSPICIOUS_ACA = 0.85  # on the official ICPR 2012 split; published results end near 81 %
 
 
@@ -67,7 +72,12 @@ def warnings(content: ReportContent) -> list[str]:
                 "test set; look for a leak before believing it."
             )
     if content.split["shared_specimens"] != 0:
-        found.append(leakage(content))
+        found.append(_shared_specimens(content))
+    if content.leakage:
+        if content.leakage["test_specimens"]:
+            found.append(f"Leakage: {_test_specimens(content.leakage)}")
+        if content.leakage["duplicates"]["count"]:
+            found.append(f"Leakage: {_duplicates(content.leakage['duplicates'])}")
     return found
 
 
@@ -80,6 +90,51 @@ def _whose(chosen: Sequence[ModelResult], models: Sequence[ModelResult]) -> str:
 
 
 def leakage(content: ReportContent) -> str:
+    """What cells of different subsets share: specimens, blocks of IDs, and what they show."""
+    sentences = [_shared_specimens(content)]
+    if content.leakage:
+        if content.leakage["test_specimens"] is not None:
+            sentences.append(_test_specimens(content.leakage))
+        if content.leakage["id_blocks"]:
+            sentences.append(_id_blocks(content.leakage["id_blocks"]))
+        sentences.append(_duplicates(content.leakage["duplicates"]))
+    return " ".join(sentences)
+
+
+def _test_specimens(found: Mapping[str, Any]) -> str:
+    shared = found["test_specimens"]
+    if shared == 0:
+        return "No specimen of the test set has cells in another subset."
+    return f"{_specimens_have(shared)} cells in the test set and in training or validation too; test accuracy flatters."
+
+
+def _id_blocks(blocks: Mapping[str, int]) -> str:
+    return (
+        f"Of {blocks['of']} blocks of contiguous IDs, a proxy for the unpublished specimens, {blocks['shared']} "
+        f"{'has' if blocks['shared'] == 1 else 'have'} cells in more than one subset."
+    )
+
+
+def _duplicates(found: Mapping[str, Any]) -> str:
+    if not found["count"]:
+        return "No two cells of different subsets are near-duplicates."
+    pair = found["pairs"][0]
+    (one, other), (here, there) = pair["cells"], (SUBSET_NAMES[subset] for subset in pair["subsets"])
+    how = "equal to the pixel" if pair["correlation"] is None else f"correlation {pair['correlation']:.3f}"
+    pairs = "1 pair of cells of different subsets is a near-duplicate"
+    if found["count"] > 1:
+        pairs = f"{found['count']:,} pairs of cells of different subsets are near-duplicates"
+    return (
+        f"{pairs}, {found['equal']:,} equal to the pixel; the closest are {one} ({here}) and {other} ({there}), {how}. "
+        "Accuracy on such cells flatters."
+    )
+
+
+def _specimens_have(shared: int) -> str:
+    return f"{shared} {'specimen has' if shared == 1 else 'specimens have'}"
+
+
+def _shared_specimens(content: ReportContent) -> str:
     """Whether cells of one specimen stand on both sides of training and validation."""
     shared = content.split["shared_specimens"]
     if shared is None:
@@ -90,7 +145,7 @@ def leakage(content: ReportContent) -> str:
     if shared == 0:
         return "Leakage: no specimen has cells in both training and validation."
     return (
-        f"Leakage: {shared} {'specimen has' if shared == 1 else 'specimens have'} cells in both training and "
+        f"Leakage: {_specimens_have(shared)} cells in both training and "
         "validation; validation accuracy flatters, and so does the choice of the epoch."
     )
 
@@ -195,10 +250,53 @@ def confusion(model: ModelResult) -> str:
     )
 
 
+def mistakes(model: ModelResult, cells: pd.DataFrame) -> str:
+    """What the most confident mistakes have in common; cells: cell_id, intensity, specimen_id of these at least."""
+    assert model.mistakes is not None, "asked of models that have some"
+    table = model.mistakes.merge(cells[["cell_id", "intensity", "specimen_id"]], on="cell_id")
+    (pair, count), *_ = Counter(zip(table["truth"], table["predicted"], strict=True)).most_common()
+    shared = [
+        f"{count} are {spell(pair[0])} cells called {spell(pair[1])}" if count > 1 else "no two are the same confusion"
+    ]
+    if table["intensity"].notna().any():
+        shared.append(f"{percent((table['intensity'] == 'intermediate').mean())} are intermediate cells")
+    if table["specimen_id"].notna().any():
+        (specimen, most), *_ = Counter(table["specimen_id"].dropna()).most_common()
+        shared.append(f"{percent(most / len(table))} are of specimen {specimen}")
+    wrong = int((model.predictions["truth"] != model.predictions["predicted"]).sum())
+    *first, last = shared
+    return f"Of the {len(table)} most confident of {wrong} mistakes {', '.join(first)}{' and ' if first else ''}{last}."
+
+
+def augmentations(model: ModelResult) -> str:
+    """Which augmentations made the cells of a training batch."""
+    recipe = model.recipe
+    mixing = {name: recipe["batch"][name] for name in ("mixup", "cutmix")}
+    active = [_named(name, value) for name, value in {**recipe["augment"], **mixing}.items() if value]
+    if not active:
+        return "The recipe augments nothing: the cells are resized only."
+    mixed = "; each cell is mixed with the one whose pattern is named second" if any(mixing.values()) else ""
+    return f"Of the first batch of the first epoch, as its network was shown them, made by {', '.join(active)}{mixed}."
+
+
+def _named(name: str, value: Any) -> str:
+    """An augmentation in words, for example ``cutout (side 0.5)``."""
+    words = name.replace("_", " ")
+    if value is True:
+        return words
+    if isinstance(value, Mapping):
+        return f"{words} ({', '.join(f'{key} {_range(entry)}' for key, entry in value.items() if entry)})"
+    return f"{words} ({_range(value)})"
+
+
+def _range(value: Any) -> str:
+    return " to ".join(f"{end:g}" for end in value) if isinstance(value, Sequence) else f"{value:g}"
+
+
 def learning(model: ModelResult) -> str:
     """Which epoch was kept, and whether training should have been longer or shorter."""
     history = model.history
-    kept = next((entry for entry in history if entry["best"]), history[-1])
+    kept = next((entry for entry in reversed(history) if entry["best"]), history[-1])
     text = (
         f"Epoch {kept['epoch']} of {history[-1]['epoch']} was kept, "
         f"with a validation accuracy of {percent(kept['val_accuracy'])}"
@@ -269,6 +367,18 @@ def calibration(models: Sequence[ModelResult]) -> str:
         confidence = sum(b["n"] * b["confidence"] for b in metrics["reliability"] if b["n"]) / metrics["n"]
         direction = "overconfident" if confidence > metrics["aca"] else "underconfident"
         parts.append(f"{model.name}: {direction}, off by {100 * metrics['ece']:.1f} points on average (ECE)")
+    return "; ".join(parts) + "."
+
+
+def reject(models: Sequence[ModelResult]) -> str:
+    """What answering fewer cells, the surest ones, would give."""
+    parts = []
+    for model in models:
+        point = next(point for point in model.metrics["reject_curve"] if point["coverage"] >= ANSWERED)
+        parts.append(
+            f"{model.name}: answering only the surest {percent(point['coverage'])} of cells would be right on "
+            f"{percent(point['accuracy'])} of them, against {percent(model.metrics['aca'])} of all"
+        )
     return "; ".join(parts) + "."
 
 

@@ -5,6 +5,7 @@ The paper's words stand here, the values are read from the shipped recipes: neit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -148,7 +149,12 @@ ROWS = (*TABLE_1, *TABLE_2, *TEXT)
 
 def value_of(recipe: Recipe, key: str) -> str:
     """The value of a recipe's dotted key as YAML on one line: ``--set key=VALUE`` gives it back."""
-    value: Any = reduce(lambda branch, part: branch[part], key.split("."), recipe.model_dump(mode="json"))
+    return value_in(recipe.model_dump(mode="json"), key)
+
+
+def value_in(recipe: Mapping[str, Any], key: str) -> str:
+    """As :func:`value_of`, of a recipe as nested mappings; KeyError for a key that it does not have."""
+    value: Any = reduce(lambda branch, part: branch[part], key.split("."), recipe)
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"))
     return text.removesuffix("...\n").rstrip("\n")
 

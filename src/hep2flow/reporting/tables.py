@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hep2flow.learning.mistakes import most_confident_mistakes
 from hep2flow.reporting.content import Family, ModelResult, ReportContent
 from hep2flow.reporting.figures import spell
-from hep2flow.reporting.readings import cells_of, interval, percent
-
-MISTAKES = 12
+from hep2flow.reporting.readings import SUBSET_NAMES, cells_of, interval, percent
+from hep2flow.reporting.recipe_table import TABLE_1, TABLE_2, value_in
 
 
 @dataclass(frozen=True)
@@ -273,13 +273,10 @@ def by_specimen(models: Sequence[ModelResult]) -> Table:
 
 def mistakes(model: ModelResult, content: ReportContent) -> Table:
     """The most confident mistakes: where labels, or the model, are worth a second look."""
-    wrong = model.predictions[model.predictions["truth"] != model.predictions["predicted"]]
-    labels = model.metrics["labels"]
-    confidence = wrong[[f"p_{label}" for label in labels]].max(axis=1)
-    wrong = wrong.assign(confidence=confidence).sort_values(["confidence", "cell_id"], ascending=[False, True])
+    wrong = most_confident_mistakes(model.predictions, model.metrics["labels"])
     facts = content.cells.set_index("cell_id")
     rows = []
-    for cell in wrong.head(MISTAKES).to_dict("records"):
+    for cell in wrong.to_dict("records"):
         where = facts.loc[cell["cell_id"]]
         rows.append(
             [
@@ -328,6 +325,48 @@ def recipes(families: Sequence[Family]) -> Table:
     keys = dict.fromkeys(key for recipe in flat for key in recipe)
     rows = [[Entry(key), *(Entry(recipe.get(key, "–")) for recipe in flat)] for key in keys]
     return Table("The complete recipes", ["Choice", *(family.name for family in families)], rows, sortable=False)
+
+
+def beside_the_paper(families: Sequence[Family]) -> list[Table]:
+    """The paper's Tables 1 and 2, row by row, beside what this run's recipes have in their place."""
+    header = ["The paper's row", "The paper: ConvNeXt-B", "The paper: custom CoAtNet", "Recipe key"]
+    header += [family.name for family in families]
+    return [
+        Table(
+            caption,
+            header,
+            [
+                [Entry(text) for text in (row.topic, row.convnext, row.coat, row.key)]
+                + [Entry(_chosen(family, row.key)) for family in families]
+                for row in rows
+            ],
+            sortable=False,
+        )
+        for caption, rows in (
+            ("Ours beside the paper's Table 1: network and augmentation", TABLE_1),
+            ("Ours beside the paper's Table 2: training", TABLE_2),
+        )
+    ]
+
+
+def _chosen(family: Family, key: str) -> str:
+    try:
+        return value_in(family.models[0].recipe, key)
+    except (KeyError, TypeError):  # a recipe of an earlier version does not have every key of today's
+        return "–"
+
+
+def near_duplicates(content: ReportContent) -> Table:
+    """The closest pairs of cells of different subsets."""
+    rows = []
+    for pair in content.leakage["duplicates"]["pairs"] if content.leakage else []:
+        correlation = pair["correlation"]
+        entries = [Entry("equal", 1.0) if correlation is None else number(correlation, f"{correlation:.3f}")]
+        for cell, subset, pattern in zip(pair["cells"], pair["subsets"], pair["patterns"], strict=True):
+            entries += [Entry(cell), Entry(SUBSET_NAMES[subset]), Entry(spell(pattern))]
+        rows.append(entries)
+    header = ["Correlation", "Cell", "Subset", "Pattern", "Cell", "Subset", "Pattern"]
+    return Table("The closest pairs of cells of different subsets", header, rows)
 
 
 def of_all_seeds(family: Family) -> dict[str, Any]:

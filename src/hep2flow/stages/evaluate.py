@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 def evaluate(
     store: Store, recipe: Recipe, training: str, dataset: str, split: str, progress: Progress | None = None
 ) -> StageResult:
-    """Write ``metrics.json``, ``predictions.parquet`` and figures of the evaluation contract.
+    """Write ``metrics.json``, ``predictions.parquet`` and figures of the evaluation contract; and, for the report's eye,
+    ``mistakes.parquet`` and ``batch.parquet`` (see :mod:`hep2flow.stages.pictures`).
 
     training: URI of the training; dataset, split: what it was trained on
     Evaluated are the test cells; where the split has none, the validation cells, and ``subset`` says so. Manifest,
@@ -59,6 +60,7 @@ def evaluate(
     from hep2flow.learning.metrics import evaluate_predictions
     from hep2flow.learning.predict import predict
     from hep2flow.reporting.figures import confusion_matrix, learning_curves, save
+    from hep2flow.stages.pictures import augmented_batch, pictured_mistakes
 
     started = time.monotonic()
     torch.set_num_threads(recipe.resources.cpus_per_worker)
@@ -108,6 +110,9 @@ def evaluate(
         text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
         write_predictions(predictions, chosen_on, folder / "predictions.parquet")
+        mistakes = pictured_mistakes(network, cells, predictions, description.labels, device)
+        write_predictions(mistakes, chosen_on, folder / "mistakes.parquet")
+        augmented_batch(opened, division, description).to_parquet(folder / "batch.parquet", index=False)
         history = read_history(store, training)
         reservation = f"; {OPTIMISTIC}" if chosen_on["selected_on_test"] else ""
         save(confusion_matrix(metrics, f"{viewed.title}, {metrics['subset']}{reservation}"), folder, "confusion_matrix")

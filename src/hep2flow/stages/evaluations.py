@@ -10,6 +10,7 @@ from hep2flow.errors import UserError
 from hep2flow.recipe import parse_recipe
 from hep2flow.reporting.content import ModelResult
 from hep2flow.stages.history import read_history
+from hep2flow.store.faults import NotThereError
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 
@@ -33,6 +34,14 @@ def read_predictions(store: Store, uri: str) -> pd.DataFrame:
     return pd.read_parquet(io.BytesIO(store.get_bytes(f"{store.key(uri)}/predictions.parquet")))
 
 
+def read_pictures(store: Store, uri: str, name: str) -> pd.DataFrame | None:
+    """``mistakes.parquet`` or ``batch.parquet`` of an evaluation; None for evaluations of earlier versions, without."""
+    try:
+        return pd.read_parquet(io.BytesIO(store.get_bytes(f"{store.key(uri)}/{name}.parquet")))
+    except NotThereError:
+        return None
+
+
 def read_model(store: Store, uri: str) -> ModelResult:
     """An evaluation with the training it is of."""
     key = store.key(uri)
@@ -46,4 +55,6 @@ def read_model(store: Store, uri: str) -> ModelResult:
         metrics=store.get_json(f"{key}/metrics.json"),
         history=read_history(store, manifest["training"]),
         predictions=read_predictions(store, uri),
+        mistakes=read_pictures(store, uri, "mistakes"),
+        batch=read_pictures(store, uri, "batch"),
     )

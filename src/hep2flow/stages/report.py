@@ -15,6 +15,7 @@ from hep2flow.reporting.content import Family, ModelResult, ReportContent
 from hep2flow.reporting.page import write
 from hep2flow.results import StageResult
 from hep2flow.stages.evaluations import read_model
+from hep2flow.stages.leakage import leakage
 from hep2flow.stages.split import shared_specimens
 from hep2flow.stages.sweeps import read_sweep
 from hep2flow.store import layout
@@ -25,6 +26,7 @@ from hep2flow.store.s3 import Store
 from hep2flow.store.splits import Split, read_split
 
 EXAMPLES_PER_PATTERN = 4
+Pictures = dict[str, dict[str, Any]]
 
 
 def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[tuple[str, str]] = ()) -> StageResult:
@@ -38,15 +40,20 @@ def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[t
     dataset, split = open_dataset(store, manifest["dataset"]), read_split(store, manifest["split"])
     models = [read_model(store, uri) for uri in evaluations]
     cells = dataset.table()
+    chosen = _example_ids(dataset, split)
+    wrong = {cell for model in models if model.mistakes is not None for cell in model.mistakes["cell_id"]}
+    original, masked = _pictures(store, dataset, chosen | wrong)
     content = ReportContent(
         run_id=run_id,
         dataset=_described(dataset),
         split=_split_facts(split, cells),
         models=models,
         cells=cells,
-        examples=_examples(store, dataset, split),
+        examples=_examples(original, masked, chosen),
+        originals={cell: (original[cell]["image"], original[cell]["mask"] or masked[cell]["mask"]) for cell in wrong},
         provenance=_provenance(store, run_id, models),
         sweeps=[read_sweep(store, sweep, judgement) for sweep, judgement in sweeps],
+        leakage=leakage(store, manifest["dataset"], manifest["split"]),
     )
     prefix = layout.report_prefix(run_id)
     with tempfile.TemporaryDirectory(prefix="hep2flow-report-") as scratch:
@@ -97,25 +104,32 @@ def _split_facts(split: Split, cells: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _examples(store: Store, dataset: Dataset, split: Split) -> dict[str, list[tuple[bytes, bytes]]]:
-    """A few training cells of each pattern, as they came and as the networks see them."""
+def _example_ids(dataset: Dataset, split: Split) -> set[str]:
+    """A few training cells of each pattern."""
     training = set(split.ids("train"))
     table = dataset.table(["cell_id", "pattern"])
     table = table[table["cell_id"].isin(training)].sort_values("cell_id")
     # Evenly spaced over the sorted IDs, where neighbours are often of one specimen.
-    chosen = {
+    return {
         str(group["cell_id"].iloc[round(index * (len(group) - 1) / max(EXAMPLES_PER_PATTERN - 1, 1))])
         for _, group in table.groupby("pattern")
         for index in range(EXAMPLES_PER_PATTERN)
     }
-    columns = ["cell_id", "pattern", "image"]
-    masked = {row["cell_id"]: row for row in dataset.rows(keep=chosen, columns=columns)}
+
+
+def _pictures(store: Store, dataset: Dataset, keep: set[str]) -> tuple[Pictures, Pictures]:
+    """Cells as they came, and as the networks see them: cell_id -> pattern, image, mask."""
+    columns = ["cell_id", "pattern", "image", "mask"]
+    masked = {row["cell_id"]: row for row in dataset.rows(keep=keep, columns=columns)}
     parent = dataset.manifest["facts"]["parent"]
-    original = masked
-    if parent is not None:
-        original = {row["cell_id"]: row for row in open_dataset(store, parent).rows(keep=chosen, columns=columns)}
+    if parent is None:
+        return masked, masked
+    return {row["cell_id"]: row for row in open_dataset(store, parent).rows(keep=keep, columns=columns)}, masked
+
+
+def _examples(original: Pictures, masked: Pictures, chosen: set[str]) -> dict[str, list[tuple[bytes, bytes]]]:
     examples: dict[str, list[tuple[bytes, bytes]]] = {}
-    for cell_id in sorted(masked):
+    for cell_id in sorted(chosen):
         examples.setdefault(masked[cell_id]["pattern"], []).append(
             (original[cell_id]["image"], masked[cell_id]["image"])
         )

@@ -153,6 +153,11 @@ def by_specimen(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assign
 
 def by_id_block(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assignment:
     """Contiguous blocks of IDs within each pattern, as a proxy for specimens."""
+    return _by_group(cells, id_blocks(cells), "ID block", train_fraction, seed)
+
+
+def id_blocks(cells: pd.DataFrame) -> pd.Series[str]:
+    """Name of each cell's block of contiguous IDs within its pattern; cells: cell_id, pattern."""
     block = (
         cells.sort_values("cell_id")
         .groupby("pattern")["cell_id"]
@@ -160,7 +165,8 @@ def by_id_block(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assign
             lambda ids: [f"{index * min(BLOCKS_PER_PATTERN, len(ids)) // len(ids):02d}" for index in range(len(ids))]
         )
     )
-    return _by_group(cells, cells["pattern"] + "/" + block.reindex(cells.index), "ID block", train_fraction, seed)
+    named: pd.Series[str] = cells["pattern"] + "/" + block.reindex(cells.index)
+    return named
 
 
 def _by_group(cells: pd.DataFrame, groups: pd.Series, kind: str, train_fraction: float, seed: int) -> Assignment:

@@ -27,18 +27,22 @@ NETWORK = (
 TRAINING = tuple(
     f"learning/{name}.py" for name in ("batch_norm", "freezing", "loop", "optim", "ranks", "state", "step", "weights")
 )
-PREDICTION = tuple(f"learning/{name}.py" for name in ("bootstrap", "comparison", "metrics", "predict", "reject", "tta"))
+PREDICTION = tuple(
+    f"learning/{name}.py"
+    for name in ("bootstrap", "comparison", "explain", "metrics", "mistakes", "predict", "reject", "tta")
+)
 SWEEPING = ("distributed/sweep.py", "distributed/trial.py", "stages/tune.py", "tuning")
 SOURCES = {
     "ingest": ("cells.py", "sources", "stages/ingest.py"),
     "mask": ("cells.py", "stages/mask.py"),
     "split": ("stages/split.py",),
+    "leakage": ("cells.py", "stages/leakage.py", "stages/split.py"),
     "halve": ("stages/halve.py", "stages/split.py"),
     "train": (*NETWORK, *TRAINING, "distributed/worker.py", "stages/train.py"),
     "tune": (*NETWORK, *TRAINING, *SWEEPING, "distributed/tuning.py"),
     "judge": (*NETWORK, *TRAINING, *PREDICTION, *SWEEPING, "distributed/judging.py", "stages/judge.py"),
     "network": ("learning/model.py", "learning/freezing.py"),
-    "evaluate": (*NETWORK, *PREDICTION, "stages/evaluate.py", "reporting/figures.py"),
+    "evaluate": (*NETWORK, *PREDICTION, "stages/evaluate.py", "stages/pictures.py", "reporting/figures.py"),
     "external": (*NETWORK, *PREDICTION, "stages/evaluate.py", "stages/external.py", "reporting/figures.py"),
 }
 
