@@ -74,8 +74,9 @@ def _why_others_judge(sweep: SweepResult) -> list[str]:
         "winner's score there is optimistic, which is why other cells have to judge it."
     ]
     if sweep.judgement and chosen["by"] == "cell":
+        # Whole specimens are kept together where they are known, and enough.
         sentences.append(
-            "Cells of one specimen stand among both, those that chose and those that judge: that flatters the winner."
+            "Cells of one specimen may stand among both, those that chose and those that judge: that flatters the winner."
         )
     return sentences
 
