@@ -12,15 +12,18 @@ def evaluate(
     training: str,
     dataset: str,
     split: str,
+    engine: str,
+    cluster: dict,  # type: ignore[type-arg]
     metrics: dsl.Output[dsl.Metrics],
     classification: dsl.Output[dsl.ClassificationMetrics],
 ) -> str:
-    """Evaluate one training; returns the evaluation's URI, and shows its figures in the Kubeflow page."""
+    """Evaluate one training, here or as a RayJob; returns the evaluation's URI, and shows its figures in the Kubeflow page."""
     from pathlib import Path
 
+    from hep2flow.cluster.engine import perform_on
+    from hep2flow.cluster.specification import Specification
     from hep2flow.cluster.step import step
     from hep2flow.recipe import read_recipe
-    from hep2flow.stages.evaluate import evaluate as stage
     from hep2flow.stages.evaluations import read_predictions
     from hep2flow.stages.forms import in_form
     from hep2flow.stages.roc import micro_average_roc
@@ -28,7 +31,8 @@ def evaluate(
     read = read_recipe(recipe)
     with step(store, run_id, "evaluate", read.name) as (opened, record):
         form = in_form(opened, dataset, read.data)
-        result = stage(opened, read, training, form, split)
+        asked = Specification(run_id=run_id, recipe=read, dataset=form, split=split, training=training)
+        result = perform_on(engine, cluster, opened, asked, record)
         record.take(result)
         figures = opened.get_json(f"{opened.key(result.uri)}/metrics.json")
         predictions = read_predictions(opened, result.uri)

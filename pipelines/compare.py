@@ -9,6 +9,7 @@ from hep2flow.components.finalists import finalists
 from hep2flow.components.report import report
 from hep2flow.components.train import train
 from hep2flow.components.tune import tune
+from hep2flow.pipelines.placement import place
 from kfp import dsl
 
 
@@ -23,10 +24,14 @@ def compare(
     split: str,
     engine: str,
     cluster: dict,  # type: ignore[type-arg]
+    store_secret: str,
+    node_selector: dict,  # type: ignore[type-arg]
+    tolerations: list,  # type: ignore[type-arg]
     sweeps: list = [],  # type: ignore[type-arg] # noqa: B006 - KFP reads it, nobody changes it
     judgements: list = [],  # type: ignore[type-arg] # noqa: B006
 ) -> None:
     """recipes: complete; sweeps, judgements: what they come from, for the report."""
+    nodes = {"store_secret": store_secret, "node_selector": node_selector, "tolerations": tolerations}
     with dsl.ParallelFor(recipes, name="model") as recipe:
         trained = train(
             store=store,
@@ -37,6 +42,7 @@ def compare(
             engine=engine,
             cluster=cluster,
         )
+        place(trained, nodes, cpu="500m", memory="2Gi", hours=168)
         dsl.importer(artifact_uri=trained.output, artifact_class=dsl.Model)
         evaluated = evaluate(
             store=store,
@@ -45,7 +51,10 @@ def compare(
             training=trained.output,
             dataset=dataset,
             split=split,
+            engine=engine,
+            cluster=cluster,
         )
+        place(evaluated, nodes, cpu="1", memory="4Gi", hours=24)
     reported = report(
         store=store,
         run_id=run_id,
@@ -55,6 +64,7 @@ def compare(
     )
     # It tells the times of this very run.
     reported.set_caching_options(False)
+    place(reported, nodes, cpu="1", memory="2Gi", hours=1)
 
 
 @dsl.pipeline(
@@ -76,8 +86,12 @@ def tune_and_compare(
     judge: int,
     engine: str,
     cluster: dict,  # type: ignore[type-arg]
+    store_secret: str,
+    node_selector: dict,  # type: ignore[type-arg]
+    tolerations: list,  # type: ignore[type-arg]
 ) -> None:
     """searched: the recipes whose space is swept; beside: recipes that are trained as they are, for comparison."""
+    nodes = {"store_secret": store_secret, "node_selector": node_selector, "tolerations": tolerations}
     with dsl.ParallelFor(searched, name="search", parallelism=1) as recipe:
         tuned = tune(
             store=store,
@@ -93,7 +107,9 @@ def tune_and_compare(
             engine=engine,
             cluster=cluster,
         )
+        place(tuned, nodes, cpu="500m", memory="2Gi", hours=168)
     chosen = finalists(tuned=dsl.Collected(tuned.outputs["best"]), seeds=seeds, beside=beside)
+    place(chosen, nodes, cpu="100m", memory="512Mi", hours=1)
     compare(
         store=store,
         run_id=run_id,
@@ -102,6 +118,7 @@ def tune_and_compare(
         split=split,
         engine=engine,
         cluster=cluster,
+        **nodes,
         sweeps=dsl.Collected(tuned.outputs["sweep"]),
         judgements=dsl.Collected(tuned.outputs["judgement"]),
     )

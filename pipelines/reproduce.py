@@ -28,13 +28,19 @@ def reproduce(
     store_region: str = "us-east-1",
     store_bucket: str = "mlpipeline",
     store_prefix: str = "hep2flow",
+    store_secret: str = "mlpipeline-minio-artifact",
+    node_selector: dict = {},  # type: ignore[type-arg] # noqa: B006
+    tolerations: list = [],  # type: ignore[type-arg] # noqa: B006
 ) -> None:
     """source: an s3:// prefix or a path the step can read; recipes: shipped names, or whole recipes as YAML;
     seeds: trainings of each recipe, under successive seeds; on a cluster seeds and recipes run side by side;
     tune: sweep each recipe first, with so many trials;
-    engine: where trainings and sweeps run, local (the step's own pod) or rayjob; cluster: what the cluster is, keys as in
+    engine: where trainings and sweeps run, local (the step's own pod), ray (a cluster that is there) or rayjob; cluster: what the cluster is, keys as in
     :class:`hep2flow.cluster.options.ClusterOptions`;
-    run_id: empty for one that follows from the job, so that recurring runs each get their own.
+    run_id: empty for one that follows from the job, so that recurring runs each get their own;
+    store_secret: Secret with the store's credentials, for the steps and for Ray's pods; "none" where their service account
+    has the right itself; node_selector, tolerations: of the steps, in Kubernetes' own form; those of Ray's workers stand in
+    cluster.
     """
     store = {
         "store_endpoint": store_endpoint,
@@ -44,15 +50,22 @@ def reproduce(
     }
     sweep = {"trials": trials, "hours": 0.0, "concurrency": 0, "earlier": "", "judge": 5}
     asked = {"source": source, "format": format, "recipes": recipes, "profile": profile, "seeds": seeds}
-    place = {"engine": engine, "cluster": cluster}
-    with dsl.ExitHandler(closing(run_id, store), name="run"):
-        begun, dataset, split = prepare(run_id, store, {**asked, "tune": tune, "finals": seeds, **sweep, **place})
+    nodes = {"store_secret": store_secret, "node_selector": node_selector, "tolerations": tolerations}
+    with dsl.ExitHandler(closing(run_id, store, nodes), name="run"):
+        begun, dataset, split = prepare(
+            run_id,
+            store,
+            nodes,
+            {**asked, "tune": tune, "finals": seeds, **sweep, "engine": engine, "cluster": cluster},
+        )
         shared = {
             "store": begun.outputs["store"],
             "run_id": begun.outputs["run_id"],
             "dataset": dataset,
             "split": split,
-            **place,
+            "engine": engine,
+            "cluster": begun.outputs["cluster"],
+            **nodes,
         }
         with dsl.If(tune == True, name="tuned"):  # noqa: E712 - KFP reads the comparison
             tune_and_compare(

@@ -27,13 +27,19 @@ def sweep(
     store_region: str = "us-east-1",
     store_bucket: str = "mlpipeline",
     store_prefix: str = "hep2flow",
+    store_secret: str = "mlpipeline-minio-artifact",
+    node_selector: dict = {},  # type: ignore[type-arg] # noqa: B006
+    tolerations: list = [],  # type: ignore[type-arg] # noqa: B006
 ) -> None:
     """source: an s3:// prefix or a path the step can read; recipes: shipped names, or whole recipes as YAML;
     trials: of each recipe's sweep; hours, concurrency: 0 for no limit; earlier: a run to learn from, or empty;
     judge: trainings of each winner, and of its recipe as it is, that judge it; seeds: full trainings of each winner;
-    engine: where trainings and sweeps run, local (the step's own pod) or rayjob; cluster: what the cluster is, keys as in
+    engine: where trainings and sweeps run, local (the step's own pod), ray (a cluster that is there) or rayjob; cluster: what the cluster is, keys as in
     :class:`hep2flow.cluster.options.ClusterOptions`;
-    run_id: empty for one that follows from the job, so that recurring runs each get their own.
+    run_id: empty for one that follows from the job, so that recurring runs each get their own;
+    store_secret: Secret with the store's credentials, for the steps and for Ray's pods; "none" where their service account
+    has the right itself; node_selector, tolerations: of the steps, in Kubernetes' own form; those of Ray's workers stand in
+    cluster.
     """
     store = {
         "store_endpoint": store_endpoint,
@@ -43,9 +49,14 @@ def sweep(
     }
     tuning = {"trials": trials, "hours": hours, "concurrency": concurrency, "earlier": earlier, "judge": judge}
     asked = {"source": source, "format": format, "recipes": recipes, "profile": profile, "seeds": 1}
-    place = {"engine": engine, "cluster": cluster}
-    with dsl.ExitHandler(closing(run_id, store), name="run"):
-        begun, dataset, split = prepare(run_id, store, {**asked, "tune": True, "finals": seeds, **tuning, **place})
+    nodes = {"store_secret": store_secret, "node_selector": node_selector, "tolerations": tolerations}
+    with dsl.ExitHandler(closing(run_id, store, nodes), name="run"):
+        begun, dataset, split = prepare(
+            run_id,
+            store,
+            nodes,
+            {**asked, "tune": True, "finals": seeds, **tuning, "engine": engine, "cluster": cluster},
+        )
         tune_and_compare(
             store=begun.outputs["store"],
             run_id=begun.outputs["run_id"],
@@ -54,6 +65,8 @@ def sweep(
             dataset=dataset,
             split=split,
             seeds=seeds,
+            engine=engine,
+            cluster=begun.outputs["cluster"],
             **tuning,
-            **place,
+            **nodes,
         )

@@ -1,4 +1,7 @@
-"""An HTTP double of the Kubernetes API: RayJobs of one namespace, their pods and logs, and the faults of a real server."""
+"""An HTTP double of the Kubernetes API: RayJobs of one namespace, their pods and logs, and the faults of a real server.
+
+It forbids what the Role of a pipeline's steps does not allow, so that every test with it shows that they ask for no more.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
+
+from tests.cluster.rights import Access, allowed, asked
 
 NAMESPACE = "laboratory"
 JOBS = f"/apis/ray.io/v1/namespaces/{NAMESPACE}/rayjobs"
@@ -48,12 +53,14 @@ class Double:
     script:   what happens to the job, one after the other
     faults:   answered once each
     requests: verb and path, as they came
+    beyond:   what they asked for and the Role does not allow
     logs:     of each pod, what each look at it gives; the last one again and again, and log_read is set
     """
 
     script: list[Step] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
+    beyond: set[Access] = field(default_factory=set)
     jobs: dict[str, Tree] = field(default_factory=dict)
     pods: list[Tree] = field(default_factory=list)
     logs: dict[str, list[list[str]]] = field(default_factory=dict)
@@ -110,6 +117,7 @@ def serving(double: Double, folder: Path) -> Iterator[Path]:
         double.deleted.set()
         server.shutdown()
         server.server_close()
+    assert not double.beyond, f"k8s/base/role.yaml does not allow {sorted(double.beyond)}"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -171,6 +179,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _faulty(self, verb: str) -> bool:
         self.world.requests.append((verb, self.path))
+        access = asked(self.command, self.path)
+        if access not in allowed():
+            self.world.beyond.add(access)
+            self._status(403, FORBIDDEN.format(verb=access[2]))
+            return True
         fault = next((fault for fault in self.world.faults if fault.verb == verb), None)
         if fault is None:
             return False

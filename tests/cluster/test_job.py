@@ -73,6 +73,31 @@ def test_the_step_trains_through_a_job_and_a_second_time_asks_kubernetes_nothing
     assert double.requests == []
 
 
+def test_an_evaluation_that_wants_no_gpu_stays_in_the_step_and_a_job_gives_the_same(
+    store: Store, tmp_path: Path
+) -> None:
+    """The job is its real command, on a local Ray; there is no Kubernetes anywhere."""
+    said = asked(store, tmp_path)
+    with running_stage(store, "monday", "train", said.recipe.name) as record:
+        training = perform_on("local", {}, store, said, record)
+    said = said.model_copy(update={"training": training.uri})
+    done = run(f"hep2flow evaluate --spec {said.write(store)}")
+    assert done.returncode == 0, done.stderr
+    outcome = Outcome.read(store, said)
+    assert outcome is not None
+    assert outcome.result is not None
+    elsewhere = store.get_json(f"{store.key(outcome.result.uri)}/metrics.json")
+    store.delete_folder(layout.evaluation_prefix(outcome.result.key))
+    store.delete([layout.cache_key("evaluate", outcome.result.key)])
+    with running_stage(store, "monday", "evaluate", said.recipe.name) as record:
+        here = perform_on("rayjob", {}, store, said, record)
+    assert not here.cached
+    metrics = store.get_json(f"{store.key(here.uri)}/metrics.json")
+    for told in (elsewhere, metrics):
+        del told["timing"]
+    assert metrics == elsewhere
+
+
 def test_a_job_leaves_its_error_for_whoever_follows(store: Store, tmp_path: Path) -> None:
     said = asked(store, tmp_path, "resources.gpus_per_worker=64")
     told = run(f"hep2flow train --spec {said.write(store)}")
@@ -135,6 +160,23 @@ def test_an_engine_that_is_none_is_refused(store: Store, tmp_path: Path) -> None
     said = Specification(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
     with pytest.raises(UserError, match=r"engine: local .* or rayjob, not 'moon'"):
         perform_on("moon", {}, store, said, StageRecord(run_id="monday", stage="train"))
+
+
+@pytest.mark.parametrize(
+    ("engine", "cluster", "told"),
+    [
+        ("ray", {}, "cluster.address: goes with engine ray"),
+        ("rayjob", {"address": "ray.example:10001"}, "cluster.address: goes with engine ray"),
+        ("ray", {"address": "somewhere"}, "cluster.address: "),
+        ("ray", {"address": "127.0.0.1:1"}, "Ray at 127.0.0.1:1 cannot be reached"),
+    ],
+)
+def test_a_ray_cluster_is_named_and_has_to_be_there(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, cluster: dict[str, str], told: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "")  # so that it is as before afterwards
+    with pytest.raises(UserError, match=told):
+        perform_on(engine, cluster, store, asked(store, tmp_path), StageRecord(run_id="monday", stage="train"))
 
 
 def test_a_job_is_abandoned_when_its_step_is_silent_or_has_ended(store: Store) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hep2flow.cluster.options import ClusterOptions, Toleration, cluster_options
+from hep2flow.cluster.options import NO_SECRET, ClusterOptions, Toleration, cluster_options, with_secret
 from hep2flow.cluster.rayjob import DIGEST, RAY_VERSION, Job, Owner, worker_pods
 from hep2flow.cluster.specification import Specification, Trials
 from hep2flow.errors import UserError
@@ -50,13 +50,10 @@ recipes = st.builds(
     resources,
 )
 sweeps = st.none() | st.builds(Trials, trials=st.integers(1, 500), concurrency=st.integers(0, 50))
-specifications = st.builds(
-    Specification,
-    run_id=names,
-    recipe=recipes,
-    dataset=st.just("s3://mlpipeline/hep2flow/datasets/x/1"),
-    split=st.just("s3://mlpipeline/hep2flow/splits/1.parquet"),
-    sweep=sweeps,
+data = {"dataset": "s3://mlpipeline/hep2flow/datasets/x/1", "split": "s3://mlpipeline/hep2flow/splits/1.parquet"}
+places = {name: st.just(uri) for name, uri in data.items()}
+specifications = st.builds(Specification, run_id=names, recipe=recipes, sweep=sweeps, **places) | st.builds(
+    Specification, run_id=names, recipe=recipes, training=st.just("s3://mlpipeline/hep2flow/trainings/1"), **places
 )
 tolerations = st.builds(
     Toleration,
@@ -102,12 +99,15 @@ def pod_specs(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
         *(group["template"] for group in cluster["workerGroupSpecs"]),
     ):
         assert set(template["metadata"]["labels"]) >= {"app.kubernetes.io/part-of", "hep2flow/job"}
+        assert template["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
         yield template["spec"]
 
 
-def job(recipe: Recipe | None = None, sweep: Trials | None = None, **choices: Any) -> Job:
+def job(recipe: Recipe | None = None, sweep: Trials | None = None, training: str = "", **choices: Any) -> Job:
     read = recipe or load_recipe("convnext-b", "paper")
-    said = Specification(run_id="monday", recipe=read, dataset="s3://b/d", split="s3://b/s", sweep=sweep)
+    said = Specification(
+        run_id="monday", recipe=read, dataset="s3://b/d", split="s3://b/s", sweep=sweep, training=training
+    )
     return Job(said, URI, STORE, cluster_options(choices))
 
 
@@ -158,7 +158,7 @@ def test_the_workers_of_the_recipe_fit_into_the_pods_and_the_head_trains_nothing
     limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
     resources, sweep = job.specification.recipe.resources, job.specification.sweep
     at_once = 1 if sweep is None else min(sweep.trials, sweep.concurrency or job.options.trials_at_once)
-    wanted = at_once * resources.workers.max
+    wanted = 1 if job.specification.stage == "evaluate" else at_once * resources.workers.max
     each = int(limits["cpu"]) // resources.cpus_per_worker
     if resources.gpus_per_worker:
         each = min(each, int(int(limits["nvidia.com/gpu"]) / resources.gpus_per_worker + 1e-9))
@@ -177,14 +177,16 @@ def test_the_same_attempt_has_the_same_name_and_another_one_has_not() -> None:
         job(load_recipe("convnext-b", "paper", ["train.seed=1"])).name,
         job(load_recipe("coat-mini", "paper")).name,
         job(sweep=Trials(trials=4)).name,
+        job(training="s3://b/t").name,
     }
-    assert len(others) == 4
+    assert len(others) == 5
     assert first.name not in others
 
 
 def test_the_entry_point_is_a_command_of_ours_that_no_shell_reads_otherwise() -> None:
     assert job().to_manifest()["spec"]["entrypoint"] == f"hep2flow train --spec {URI}"
     assert job(sweep=Trials(trials=4)).to_manifest()["spec"]["entrypoint"] == f"hep2flow tune --spec {URI}"
+    assert job(training="s3://b/t").to_manifest()["spec"]["entrypoint"] == f"hep2flow evaluate --spec {URI}"
     said = job().specification
     for uri in ("s3://bucket/a b/spec.json", "s3://bucket/$(id)/spec.json", "s3://bucket/'/spec.json"):
         with pytest.raises(UserError, match="store_prefix"):
@@ -236,6 +238,19 @@ def test_the_image_has_the_ray_that_kuberay_is_told() -> None:
 def test_options_that_no_cluster_has_are_refused_with_their_key(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         cluster_options(wrong)
+
+
+def test_an_evaluation_is_one_pod_however_many_workers_trained() -> None:
+    recipe = load_recipe("convnext-b", "paper", ["resources.workers=4"])
+    asked = job(recipe, training="s3://b/t")
+    assert worker_pods(asked.specification, asked.options) == (1, 1)
+
+
+def test_a_pipeline_names_its_secret_once() -> None:
+    assert with_secret({"queue": "gpu"}, "mine") == {"queue": "gpu", "secret": "mine"}
+    assert cluster_options(with_secret({}, NO_SECRET)).secret == ""
+    with pytest.raises(UserError, match="store_secret says it"):
+        with_secret({"secret": "other"}, "mine")
 
 
 def test_numbers_are_numbers_again_after_kubeflow_made_them_floats() -> None:

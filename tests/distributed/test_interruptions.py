@@ -196,6 +196,7 @@ def test_a_store_that_is_away_for_a_minute_ends_nothing(laboratory: Laboratory) 
 
 
 # Long enough to be asked in the middle.
+@pytest.mark.slow
 @pytest.mark.parametrize("laboratory", [50], indirect=True)
 def test_sigterm_saves_in_the_middle_and_the_same_command_goes_on(laboratory: Laboratory) -> None:
     undisturbed = laboratory.finish(laboratory.start())

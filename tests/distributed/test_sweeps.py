@@ -63,6 +63,7 @@ def kill_a_trial(process: subprocess.Popen[str]) -> None:
     pytest.fail("no trial is running")
 
 
+@pytest.mark.slow
 def test_a_killed_driver_and_a_killed_trial(store: Store, tmp_path: Path) -> None:
     command = command_of(store, tmp_path)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

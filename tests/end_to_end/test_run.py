@@ -100,6 +100,7 @@ def test_runs_are_listed_shown_and_pulled(command: Command, first: Path, tmp_pat
     assert not (tmp_path / "pulled" / "report").exists()
 
 
+@pytest.mark.slow
 def test_equal_recipes_train_to_equal_bytes(command: Command, twin: Path, first: Path, tmp_path: Path) -> None:
     shown = json.loads(command("runs", "show", "first", "--json").stdout)
     results = {
@@ -115,6 +116,7 @@ def test_equal_recipes_train_to_equal_bytes(command: Command, twin: Path, first:
     assert other["uri"] != results["train"]
 
 
+@pytest.mark.slow
 def test_a_whole_train_run_says_that_it_is_optimistic(command: Command, twin: Path, tmp_path: Path) -> None:
     more = ("--recipe=convnext-b", "--set=data.split.protocol=whole-train", "--set=eval.tta=none")
     done = run(command, twin, tmp_path / "out", "whole", *more)

@@ -33,6 +33,7 @@ def manifest(folder: Path, model: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_each_seed_is_a_training_of_its_own_and_is_kept(two_seeds: Path) -> None:
     recipes = json.loads((two_seeds / "run.json").read_text(encoding="utf-8"))["recipes"]
     assert list(recipes) == ["convnext-b-seed-0", "convnext-b-seed-1"]
@@ -41,6 +42,7 @@ def test_each_seed_is_a_training_of_its_own_and_is_kept(two_seeds: Path) -> None
     assert weights[0] != weights[1]
 
 
+@pytest.mark.slow
 def test_the_report_tells_mean_and_deviation_over_the_seeds(two_seeds: Path) -> None:
     shares = [
         json.loads((two_seeds / "evaluations" / f"convnext-b-seed-{seed}" / "metrics.json").read_text())["aca"]
@@ -51,6 +53,7 @@ def test_the_report_tells_mean_and_deviation_over_the_seeds(two_seeds: Path) -> 
     assert "2 seeds" in page
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_what_another_has_learnt(
     command: Command, twin: Path, two_seeds: Path, tmp_path: Path
 ) -> None:
@@ -66,6 +69,7 @@ def test_a_run_starts_from_what_another_has_learnt(
     assert "head.fc.weight" in trained["weights_replaced"]
 
 
+@pytest.mark.slow
 def test_a_run_that_trained_another_network_is_no_start(command: Command, twin: Path, two_seeds: Path) -> None:
     done = command("run", "--source", str(twin), "--profile=laptop", "--recipe=coat-mini", "--init-from=seeds")
     assert done.returncode == 2
@@ -74,6 +78,7 @@ def test_a_run_that_trained_another_network_is_no_start(command: Command, twin: 
     assert command("run", "--source", str(twin), *SMALL, "--init-from=nobody").returncode == 2
 
 
+@pytest.mark.slow
 def test_an_ablation_prints_the_difference_with_its_interval(command: Command, twin: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ("ablate", "data.mask=none,apply", "--source", str(twin), "--run-id", "ablation", "--out", str(out))

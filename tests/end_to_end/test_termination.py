@@ -31,6 +31,7 @@ def in_the_middle(store: Store, run_id: str) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_run_passes_it_on_saves_and_goes_on_later(store: Store, twin: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hep2flow.cli", "run", "--source", str(twin), "--run-id=stopped"]
     command += ["--recipe=convnext-b", "--profile=laptop", "--set=model.network=test_convnext", "--set=eval.tta=none"]

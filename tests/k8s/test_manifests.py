@@ -217,7 +217,7 @@ def test_only_a_namespace_of_our_own_is_told_how_secure_its_pods_are() -> None:
     assert labelled == ["profile"]
     (namespace,) = of_kind("profile", "Namespace")
     levels = {key.rpartition("/")[2]: value for key, value in namespace["metadata"]["labels"].items()}
-    assert levels == {"enforce": "baseline", "audit": "restricted", "warn": "restricted"}
+    assert levels == {"enforce": "restricted", "audit": "restricted", "warn": "restricted"}
 
 
 @every_overlay

@@ -21,10 +21,13 @@ def test_the_committed_yaml_has_not_drifted(name: str, tmp_path: Path) -> None:
     )
 
 
-def test_the_compiled_pipeline_holds_no_secret_and_no_local_path() -> None:
-    text = (ROOT / "pipelines" / "reproduce.yaml").read_text(encoding="utf-8")
-    for forbidden in (str(ROOT), "/home/", "AWS_SECRET", "secret_key", "127.0.0.1"):
+@pytest.mark.parametrize("name", ["reproduce", "sweep"])
+def test_the_compiled_pipeline_holds_no_secret_and_no_local_path(name: str) -> None:
+    text = (ROOT / "pipelines" / f"{name}.yaml").read_text(encoding="utf-8")
+    for forbidden in (str(ROOT), str(Path.home()) + "/", "/home/", "127.0.0.1", "secret_key"):
         assert forbidden not in text
+    credentials = [line.strip() for line in text.splitlines() if "AWS_" in line]
+    assert set(credentials) == {"- envVar: AWS_ACCESS_KEY_ID", "- envVar: AWS_SECRET_ACCESS_KEY"}, "names, no value"
 
 
 def test_every_stage_is_a_task_and_the_run_is_closed_however_it_ends() -> None:

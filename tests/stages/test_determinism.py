@@ -37,6 +37,7 @@ def trained(store: Store, cells: Path, *overrides: str) -> tuple[bytes, str]:
     return empty.get_bytes(f"{empty.key(result.uri)}/best.safetensors"), result.key
 
 
+@pytest.mark.slow
 def test_two_trainings_are_one_byte_for_byte_with_0_1_and_2_loader_workers(store: Store, tmp_path: Path) -> None:
     write_twin(tmp_path / "twin", seed=0, specimens=12)
     checkpoint, key = trained(store, tmp_path / "twin", "train.seed=1")

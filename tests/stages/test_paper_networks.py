@@ -39,6 +39,7 @@ def few_cells(store: Store, folder: Path) -> tuple[str, str]:
     return dataset, split(store, dataset, load_recipe("convnext-b").data.split).uri
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "network", "head", "rate"),
     [("convnext-b", "convnext_base", "head.fc", 4e-6), ("coat-mini", "coat_mini", "head", 1e-5)],

@@ -47,7 +47,8 @@ def ablate(
     ] = None,
 ) -> None:
     """Train a recipe under each value of one key, on the same cells, and print the differences with their intervals."""
-    from hep2flow.cluster.launch import Request, launch
+    from hep2flow.cluster.launch import launch
+    from hep2flow.cluster.request import Request
     from hep2flow.recipe import changed_values
     from hep2flow.reporting.ablation import compare, render
     from hep2flow.stages.ablation import outcomes

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hep2flow.cli.options import ProfileName
+from hep2flow.cli.options import ProfileName, Runner
 from hep2flow.errors import UserError
 
 if TYPE_CHECKING:
+    from hep2flow.cluster.containers import Images
+    from hep2flow.cluster.options import ClusterOptions
     from hep2flow.recipe import Recipe
     from hep2flow.results import StageResult
 
@@ -25,6 +29,35 @@ def read_recipe(name: str, profile: ProfileName, overrides: list[str] | None) ->
     from hep2flow.recipe import load_recipe
 
     return load_recipe(name, profile.value, overrides or [])
+
+
+def read_cluster(file: Path | None, beside: dict[str, Any]) -> ClusterOptions:
+    """``--options``, and the options that have a name of their own, which win."""
+    from hep2flow.cluster.options import cluster_options
+
+    given: Any = {}
+    if file is not None:
+        try:
+            given = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"--options {file}: cannot be read as JSON ({error}); name a file as in k8s/overlays"
+            ) from error
+        if not isinstance(given, dict):
+            raise UserError(f"--options {file}: the options are a JSON object, this is {type(given).__name__}")
+    return cluster_options({**given, **beside})
+
+
+def images_of(runner: Runner, step: str | None, ray: str | None) -> Images | None:
+    """``--runner``, ``--step-image`` and ``--ray-image``; None where the steps are processes."""
+    named = {name: image for name, image in (("step", step), ("ray", ray)) if image is not None}
+    if runner is Runner.docker:
+        from hep2flow.cluster.containers import Images
+
+        return Images(**named)
+    if named:
+        raise UserError(f"--{next(iter(named))}-image: only with --runner docker; add it, or leave this out")
+    return None
 
 
 def section(kind: str, values: dict[str, Any]) -> Any:

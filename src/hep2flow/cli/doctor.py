@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hep2flow.cli.common import read_cluster
 from hep2flow.cli.options import JsonOption
 from hep2flow.errors import UserError
 
@@ -55,19 +56,5 @@ def _here() -> Iterator[Finding]:
 
 def _on_cluster(namespace: str, file: Path | None) -> Iterator[Finding]:
     from hep2flow.cluster.doctor_cluster import examine_cluster
-    from hep2flow.cluster.options import cluster_options
 
-    given = {} if file is None else _read(file)
-    return examine_cluster(cluster_options({**given, "namespace": namespace} if namespace else given))
-
-
-def _read(file: Path) -> dict[str, object]:
-    try:
-        given = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"--options {file}: cannot be read as JSON ({error}); name a file as in k8s/overlays"
-        ) from error
-    if not isinstance(given, dict):
-        raise UserError(f"--options {file}: the options are a JSON object, this is {type(given).__name__}")
-    return given
+    return examine_cluster(read_cluster(file, {"namespace": namespace} if namespace else {}))

@@ -27,6 +27,7 @@ from hep2flow.cli import (
     runs,
     stages,
     storage,
+    submit,
     sweep,
     weights,
 )
@@ -41,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="HEp-2 cell classification as a workflow.",
 )
-for commands in (run, sweep, ablate, stages, predicting, exporting, pulling, compiling, doctor):
+for commands in (run, sweep, submit, ablate, stages, predicting, exporting, pulling, compiling, doctor):
     app.add_typer(commands.app)
 for name, group in (("data", data), ("recipe", recipes), ("weights", weights), ("runs", runs), ("storage", storage)):
     app.add_typer(group.app, name=name)

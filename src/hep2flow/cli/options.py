@@ -25,6 +25,13 @@ class ProfileName(str, Enum):
     laptop = "laptop"
 
 
+class Runner(str, Enum):
+    """What the steps of a run on this machine are."""
+
+    subprocess = "subprocess"
+    docker = "docker"
+
+
 SourceOption = Annotated[str, typer.Option("--source", help="Folder, .zip, .tar(.gz), or s3:// prefix of cell images.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="Form of the source; recognised when not given.")]
 ProfileOption = Annotated[
@@ -38,6 +45,18 @@ SeedsOption = Annotated[
     typer.Option(
         "--seeds", min=1, help="Trainings of each recipe under successive seeds; mean and deviation are told."
     ),
+]
+RunnerOption = Annotated[
+    Runner,
+    typer.Option(
+        "--runner", help="subprocess: each step a process of this Python; docker: a container of the images below."
+    ),
+]
+StepImageOption = Annotated[
+    str | None, typer.Option("--step-image", help="With --runner docker; what `make images` made if not given.")
+]
+RayImageOption = Annotated[
+    str | None, typer.Option("--ray-image", help="As --step-image, of what trains and evaluates.")
 ]
 RecipeArgument = Annotated[str, typer.Argument(help="A shipped recipe's name, or a .yaml file.")]
 RecipeOption = Annotated[str, typer.Option("--recipe", help="A shipped recipe's name, or a .yaml file.")]

@@ -7,16 +7,20 @@ from typing import Annotated
 
 import typer
 
-from hep2flow.cli.common import connect, read_recipe
+from hep2flow.cli.common import connect, images_of, read_recipe
 from hep2flow.cli.options import (
     AddressOption,
     Format,
     FormatOption,
     ProfileName,
     ProfileOption,
+    RayImageOption,
+    Runner,
+    RunnerOption,
     SeedsOption,
     SetOption,
     SourceOption,
+    StepImageOption,
 )
 
 app = typer.Typer()
@@ -36,6 +40,9 @@ def run(
     set: SetOption = None,
     seeds: SeedsOption = 1,
     address: AddressOption = None,
+    runner: RunnerOption = Runner.subprocess,
+    step_image: StepImageOption = None,
+    ray_image: RayImageOption = None,
     init_from: Annotated[
         str, typer.Option("--init-from", metavar="RUN", help="Start from the networks that another run has trained.")
     ] = "",
@@ -54,7 +61,8 @@ def run(
     ] = None,
 ) -> None:
     """Run the whole pipeline here: ingest, mask, split, train and evaluate each recipe, report."""
-    from hep2flow.cluster.launch import Request, launch
+    from hep2flow.cluster.launch import launch
+    from hep2flow.cluster.request import Request
     from hep2flow.stages.transfer import init_from as transfer
     from hep2flow.store.layout import new_run_id, valid_run_id
 
@@ -62,10 +70,11 @@ def run(
     overrides = [*(set or []), *([WHOLE_TRAIN] if whole_train else []), *([PRETRAINED] if init_from else [])]
     recipes = [read_recipe(name, profile, overrides) for name in recipe or ["convnext-b", "coat-mini"]]
     name = valid_run_id(run_id) if run_id else new_run_id()
+    images = images_of(runner, step_image, ray_image)
     folder = out or Path("out") / name
     store = connect()
     if init_from:
         recipes = transfer(store, init_from, recipes)
-    launch(store, name, Request(source, recipes, format.value, profile.value, seeds), folder)
+    launch(store, name, Request(source, recipes, format.value, profile.value, seeds), folder, images)
     print((folder / "report" / "summary.md").read_text(encoding="utf-8"))
     print(f"report: {folder / 'report' / 'index.html'}")

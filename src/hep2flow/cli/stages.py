@@ -177,7 +177,7 @@ def _as_specified(
 
 @app.command()
 def evaluate(
-    dataset: DatasetOption,
+    dataset: DatasetOption = "",
     recipe: Annotated[str | None, typer.Option("--recipe", help="A shipped recipe's name, or a .yaml file.")] = None,
     training: Annotated[str | None, typer.Option("--training", help="URI of a training.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="URI of a split.")] = None,
@@ -189,6 +189,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--map", metavar="OTHER=OURS", help="What the other data set calls OTHER; OTHER= leaves it out."),
     ] = None,
+    spec: SpecOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Evaluate a training on its test cells (--recipe, --training, --split; on the validation cells where there are none,
@@ -196,6 +197,10 @@ def evaluate(
     """
     ours = {"--recipe": recipe, "--training": training, "--split": split, "--profile": profile, "--set": set}
     theirs = {"--run": run, "--model": model, "--map": map}
+    if spec is not None and _as_specified("evaluate", spec, {"--dataset": dataset, **ours, **theirs}, None, as_json):
+        return
+    if not dataset:
+        raise UserError("evaluate: --dataset missing; see --help")
     mixed = [[name for name, value in form.items() if value is not None] for form in (ours, theirs)]
     if all(mixed):
         raise UserError(

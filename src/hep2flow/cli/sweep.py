@@ -7,8 +7,19 @@ from typing import Annotated
 
 import typer
 
-from hep2flow.cli.common import connect, read_recipe
-from hep2flow.cli.options import AddressOption, Format, FormatOption, ProfileName, ProfileOption, SetOption
+from hep2flow.cli.common import connect, images_of, read_recipe
+from hep2flow.cli.options import (
+    AddressOption,
+    Format,
+    FormatOption,
+    ProfileName,
+    ProfileOption,
+    RayImageOption,
+    Runner,
+    RunnerOption,
+    SetOption,
+    StepImageOption,
+)
 from hep2flow.errors import UserError
 
 app = typer.Typer()
@@ -40,6 +51,9 @@ def sweep(
     profile: ProfileOption = ProfileName.paper,
     set: SetOption = None,
     address: AddressOption = None,
+    runner: RunnerOption = Runner.subprocess,
+    step_image: StepImageOption = None,
+    ray_image: RayImageOption = None,
     run_id: Annotated[
         str, typer.Option("--run-id", help="Name of the run; made from date and time when not given.")
     ] = "",
@@ -51,11 +65,13 @@ def sweep(
     ] = None,
 ) -> None:
     """Sweep the search space of recipes through Ray Tune, judge what was chosen, train and evaluate it, report."""
-    from hep2flow.cluster.launch import Request, Sweep, launch, request_of
+    from hep2flow.cluster.launch import launch
+    from hep2flow.cluster.request import Request, Sweep, request_of
     from hep2flow.store.layout import new_run_id, valid_run_id
 
     if not resume and bool(source) == bool(dataset):
         raise UserError("give one of --source (cell images), --dataset (URI of one in the store) and --resume (a run)")
+    images = images_of(runner, step_image, ray_image)
     store = connect()
     if resume:
         name, request = resume, request_of(store, resume)
@@ -69,7 +85,7 @@ def sweep(
             sweep=Sweep(trials, hours, concurrency, earlier, judge, seeds),
         )
     folder = out or Path("out") / name
-    launch(store, name, request, folder)
+    launch(store, name, request, folder, images)
     print((folder / "report" / "summary.md").read_text(encoding="utf-8"))
     for best in sorted(folder.glob("sweeps/*/best.yaml")):
         print(f"best recipe: {best}")

@@ -21,7 +21,9 @@ LabelKey = Annotated[
     ),
 ]
 Image = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", max_length=512)]
-Engine = Literal["local", "rayjob"]
+Engine = Literal["local", "ray", "rayjob"]
+# Kubeflow takes no empty name: this stands for none, and no Secret may have it.
+NO_SECRET = "none"  # noqa: S105 - no password
 Seconds = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
@@ -42,7 +44,8 @@ class ClusterOptions(BaseModel):
     namespace:          of the RayJobs; empty: the step's own
     image:              of Ray's pods, with hep2flow in it; a digest rather than a tag
     pull_secret:        Secret to pull it with
-    secret:             Secret with the object store's credentials; empty where the service account has the right itself
+    secret:             Secret with the object store's credentials; empty where the service account has the right itself.
+                        In a pipeline its parameter ``store_secret`` says it, for Ray's pods and the steps alike
     access_key, secret_key: the Secret's keys
     service_account:    of Ray's pods
     user:               numeric id that they run as
@@ -58,6 +61,7 @@ class ClusterOptions(BaseModel):
     ttl_seconds:        that a finished job's pods stay
     trials_at_once:     of a sweep that names no concurrency itself
     ray_token:          Ray asks for a token, as KubeRay's ``authOptions`` has it
+    address:            of a Ray cluster that is there already, for engine ``ray`` alone: HOST:PORT or ray://HOST:PORT
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,13 +88,26 @@ class ClusterOptions(BaseModel):
     ttl_seconds: int = Field(default=300, ge=0, le=2**31 - 1)
     trials_at_once: int = Field(default=4, ge=1)
     ray_token: bool = False
+    address: Annotated[str, Field(pattern=r"^((ray://)?[A-Za-z0-9._-]+:[0-9]+)?$")] = ""
 
 
 def checked_engine(engine: str, cluster: dict[str, Any]) -> tuple[Engine, ClusterOptions]:
     """The pipelines' parameters of these names; UserError naming what is wrong in them."""
-    if engine not in ("local", "rayjob"):
-        raise UserError(f"engine: local (the step itself, or its RAY_ADDRESS) or rayjob, not {engine!r}")
-    return cast("Engine", engine), cluster_options(cluster)
+    if engine not in ("local", "ray", "rayjob"):
+        raise UserError(
+            f"engine: local (in the step itself), ray (on the cluster at cluster.address) or rayjob, not {engine!r}"
+        )
+    options = cluster_options(cluster)
+    if (engine == "ray") != bool(options.address):
+        raise UserError("cluster.address: goes with engine ray, and with no other")
+    return cast("Engine", engine), options
+
+
+def with_secret(cluster: dict[str, Any], secret: str) -> dict[str, Any]:
+    """The parameter ``cluster`` with the parameter ``store_secret`` in it; UserError where both name a Secret."""
+    if "secret" in cluster:
+        raise UserError("cluster.secret: in a pipeline the parameter store_secret says it; leave it out here")
+    return {**cluster, "secret": "" if secret == NO_SECRET else secret}
 
 
 def cluster_options(given: dict[str, Any]) -> ClusterOptions:

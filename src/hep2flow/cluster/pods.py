@@ -59,7 +59,12 @@ def pod_template(
         spec["imagePullSecrets"] = [{"name": options.pull_secret}]
     if options.priority and not options.queue:
         spec["priorityClassName"] = options.priority
-    return {"metadata": {"labels": {**labels, "app.kubernetes.io/component": component}}, "spec": spec}
+    # Ray's ports change from job to job, and a submitter has to end: a service mesh's sidecar breaks both.
+    out_of_the_mesh = {"sidecar.istio.io/inject": "false"}
+    return {
+        "metadata": {"labels": {**labels, "app.kubernetes.io/component": component, **out_of_the_mesh}},
+        "spec": spec,
+    }
 
 
 def worker_placement(gpus: int, options: ClusterOptions) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A training or a sweep as a RayJob of KubeRay's: pure, what it is made of in, the object out."""
+"""A training, a sweep or an evaluation as a RayJob of KubeRay's: pure, what it is made of in, the object out."""
 
 from __future__ import annotations
 
@@ -157,6 +157,9 @@ def worker_pods(specification: Specification, options: ClusterOptions) -> tuple[
     """
     resources, sweep = specification.recipe.resources, specification.sweep
     at_once = 1 if sweep is None else min(sweep.trials, sweep.concurrency or options.trials_at_once)
+
+    if specification.stage == "evaluate":
+        return 1, 1
 
     def pods(workers: int) -> int:
         return math.ceil(workers / workers_per_pod(resources))

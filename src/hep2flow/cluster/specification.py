@@ -32,8 +32,9 @@ class Trials(BaseModel):
 class Specification(BaseModel):
     """``runs/{run_id}/specs/{digest}.json``: a stage, what it works on, and the run it works for.
 
-    dataset: URI, in the form the recipe wants; split: URI
-    sweep:   of stage ``tune`` alone
+    dataset:  URI, in the form the recipe wants; split: URI
+    sweep:    of stage ``tune`` alone
+    training: URI, of stage ``evaluate`` alone
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,10 +44,13 @@ class Specification(BaseModel):
     dataset: str
     split: str
     sweep: Trials | None = None
+    training: str = ""
 
     @property
-    def stage(self) -> Literal["train", "tune"]:
+    def stage(self) -> Literal["train", "tune", "evaluate"]:
         """The stage, and the command that does it."""
+        if self.training:
+            return "evaluate"
         return "train" if self.sweep is None else "tune"
 
     @property
@@ -127,6 +131,10 @@ def perform(store: Store, specification: Specification, announce: Callable[[str]
         specification.split,
         specification.sweep,
     )
+    if specification.training:
+        from hep2flow.stages.evaluate import evaluate
+
+        return evaluate(store, recipe, specification.training, dataset, split)
     if sweep is None:
         from hep2flow.stages.train import train
 

@@ -36,21 +36,10 @@ def evaluate(
     Evaluated are the test cells; where the split has none, the validation cells, and ``subset`` says so. Manifest,
     metrics, figures and the Parquet file's metadata say too whether the epoch was chosen on the test set.
     """
-    opened, division = open_dataset(store, dataset), read_split(store, split)
-    inputs = {
-        "training": store.key(training),
-        "dataset": opened.ref.digest,
-        "split": division.digest,
-        "eval": recipe.eval.model_dump(mode="json"),
-        "name": recipe.name,
-        "profile": recipe.profile,
-        "paper_model": recipe.paper_model,
-    }
-    key = stage_key("evaluate", inputs, code_version("evaluate"))
-    prefix = layout.evaluation_prefix(key)
-    entry = lookup(store, "evaluate", key)
-    if entry is not None:
-        return StageResult(stage="evaluate", key=key, uri=store.uri(prefix), cached=True, summary=entry["summary"])
+    key, there = look_up_evaluation(store, recipe, training, dataset, split)
+    if there is not None:
+        return there
+    opened, division, prefix = open_dataset(store, dataset), read_split(store, split), layout.evaluation_prefix(key)
 
     # torch and matplotlib take seconds to import: not for an evaluation that is there already.
     import torch
@@ -132,6 +121,27 @@ def evaluate(
     summary = {name: metrics[name] for name in ("network", "subset", "n", "aca", "mca", "macro_f1", "selected_on_test")}
     commit(store, "evaluate", key, {"output": {"uri": store.uri(prefix), "kind": "folder"}, "summary": summary})
     return StageResult(stage="evaluate", key=key, uri=store.uri(prefix), summary=summary)
+
+
+def look_up_evaluation(
+    store: Store, recipe: Recipe, training: str, dataset: str, split: str
+) -> tuple[str, StageResult | None]:
+    """Key of an evaluation, and its result where it is there already; arguments as of :func:`evaluate`."""
+    inputs = {
+        "training": store.key(training),
+        "dataset": open_dataset(store, dataset).ref.digest,
+        "split": read_split(store, split).digest,
+        "eval": recipe.eval.model_dump(mode="json"),
+        "name": recipe.name,
+        "profile": recipe.profile,
+        "paper_model": recipe.paper_model,
+    }
+    key = stage_key("evaluate", inputs, code_version("evaluate"))
+    entry = lookup(store, "evaluate", key)
+    if entry is None:
+        return key, None
+    uri = store.uri(layout.evaluation_prefix(key))
+    return key, StageResult(stage="evaluate", key=key, uri=uri, cached=True, summary=entry["summary"])
 
 
 def prediction_table(meta: pd.DataFrame, probabilities: torch.Tensor, labels: list[str]) -> pd.DataFrame:

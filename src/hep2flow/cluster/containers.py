@@ -1,0 +1,193 @@
+"""A pipeline's tasks as containers of the images that they have on a cluster, in the Docker engine of this machine."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from hep2flow.components import images
+from hep2flow.errors import UserError
+
+OPTION = "--runner docker"
+LABEL = "hep2flow/step"
+SCRATCH = "/tmp"  # noqa: S108 - a volume of the container's own
+SHARED_MEMORY = "2g"  # Ray's objects, and the batches of a training's loaders
+# What a step of this machine would find in its environment; not the folders, which no container has.
+PASSED_ON = (
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "HF_TOKEN",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_TRACKING_URI",
+    "RAY_ADDRESS",
+)
+# How Kubeflow starts its executor, in a shell that would keep SIGTERM for itself; and how no shell is left.
+STARTED, BECOME = "_KFP_RUNTIME=true python3", "exec env _KFP_RUNTIME=true python3"
+
+
+@dataclass(frozen=True)
+class Images:
+    """step: for what needs no torch; ray: for trainings, sweeps and evaluations."""
+
+    step: str = images.STEP
+    ray: str = images.RAY
+
+
+class Containers:
+    """Each has its own Ray, the machine's network, read-only data, and one place to write; and is this user's.
+
+    source: the only part of this machine's disk that they see; None where it is in the store
+    Raises UserError where there is no engine, or no such image.
+    """
+
+    def __init__(self, chosen: Images, source: Path | None) -> None:
+        address = os.environ.get("RAY_ADDRESS")
+        if address and not address.startswith("ray://"):
+            raise UserError(f"{OPTION}: from inside a container Ray is reached as ray://HOST:PORT, not {address}")
+        self._images, self._source = chosen, source
+        self._engine = _engine()
+        for image in (chosen.step, chosen.ray):
+            _check_image(self._engine, image)
+        self._steps: dict[str, Any] = {}
+        self._told: set[str] = set()
+
+    def fit(self, pipeline: Any) -> None:
+        """The images' names, and SIGTERM to the task itself."""
+        names = {images.STEP: self._images.step, images.RAY: self._images.ray}
+        for executor in pipeline.pipeline_spec.deployment_spec["executors"].values():
+            if "container" in executor:
+                container = executor["container"]
+                container["image"] = names[container["image"]]
+                script = container["command"][2]
+                assert STARTED in script, script
+                container["command"][2] = script.replace(STARTED, BECOME)
+
+    @contextmanager
+    def running(self) -> Iterator[Any]:
+        """Kubeflow's runner."""
+        from docker.types import DeviceRequest, Mount
+        from kfp import local
+        from kfp.local import docker_task_handler
+
+        mounts = [Mount(SCRATCH, None)]
+        if self._source is not None:
+            mounts.append(Mount(str(self._source), str(self._source), type="bind", read_only=True))
+        gpus = "nvidia" in self._engine.info()["Runtimes"]
+        runner = local.DockerRunner(
+            network_mode="host",  # where the embedded store is, on loopback
+            environment=_environment(),
+            mounts=mounts,
+            user=f"{os.getuid()}:{os.getgid()}",  # whose the outputs are
+            read_only=True,
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            shm_size=SHARED_MEMORY,
+            working_dir=SCRATCH,
+            labels=[LABEL],
+            device_requests=[DeviceRequest(count=-1, capabilities=[["gpu"]])] if gpus else None,
+        )
+        # Its own takes a container that the engine has removed before it was asked for a success, and leaves one that is
+        # broken off running.
+        original = docker_task_handler.run_docker_container
+        docker_task_handler.run_docker_container = self._run
+        try:
+            with self._interruptible():
+                yield runner
+        finally:
+            docker_task_handler.run_docker_container = original
+            self._engine.close()
+
+    def terminate(self) -> None:
+        """SIGTERM to each that had none."""
+        for name in self._steps.keys() - self._told:
+            self._told.add(name)
+            self._signal(name, "SIGTERM")
+
+    def _run(self, client: Any, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any) -> int:
+        """Exit code of a container, whose output is printed; Kubeflow calls this, from several threads."""
+        container = client.containers.create(image, command, volumes=volumes, **arguments)
+        try:
+            container.start()
+            self._steps[container.id] = container
+            for text in codecs.iterdecode(container.logs(stream=True), "utf-8", "replace"):
+                print(text, end="")
+            return int(container.wait()["StatusCode"])
+        finally:
+            self._steps.pop(container.id, None)
+            container.remove(v=True, force=True)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Ctrl-C reaches the processes of a terminal; containers are none of them, and Kubeflow waits for them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def pass_on() -> None:
+            for name in list(self._steps):
+                self._signal(name, "SIGINT")
+
+        def interrupt(number: int, frame: Any) -> None:
+            # In a thread: the engine's client may be in the middle of a request.
+            threading.Thread(target=pass_on, name="interrupt", daemon=True).start()
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _signal(self, name: str, which: str) -> None:
+        from docker.errors import APIError
+
+        with suppress(APIError):  # it has ended
+            self._engine.api.kill(name, which)
+
+
+def _engine() -> Any:
+    try:
+        import docker
+    except ImportError as error:
+        raise UserError(f"{OPTION}: needs the Python package docker; pip install 'hep2flow[docker]'") from error
+    try:
+        engine = docker.from_env()
+        engine.ping()
+    except docker.errors.DockerException as error:
+        raise UserError(
+            f"{OPTION}: no Docker engine answers ({error}); start one, or say with DOCKER_HOST where it is"
+        ) from error
+    return engine
+
+
+def _check_image(engine: Any, image: str) -> None:
+    from docker.errors import ImageNotFound
+
+    try:
+        engine.images.get(image)
+    except ImageNotFound as error:
+        # Not pulled: a name without a registry would be looked up at Docker's, where anybody may have taken it.
+        raise UserError(
+            f"{OPTION}: the engine has no image {image}; make it with `make images`, or `docker pull` one and name it with "
+            "--step-image and --ray-image"
+        ) from error
+
+
+def _environment() -> dict[str, str]:
+    """The right to enter the store, however this process has it, and a few settings. Holds the secret."""
+    credentials = boto3.Session().get_credentials()
+    assert credentials is not None, "the store has been entered"
+    frozen = credentials.get_frozen_credentials()
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    found = dict(zip(keys, (frozen.access_key, frozen.secret_key, frozen.token), strict=True))
+    found |= {name: os.environ.get(name) for name in PASSED_ON}
+    return {name: value for name, value in found.items() if value}

@@ -1,0 +1,53 @@
+"""Tags of container images as digests: what Kubeflow's cache and a cluster's nodes take for the same is the same then."""
+
+from __future__ import annotations
+
+import re
+
+import oras.container
+import oras.provider
+from requests import RequestException, Response
+
+from hep2flow.errors import UserError
+
+# Of one platform, and of several.
+MANIFESTS = ", ".join(
+    (
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    )
+)
+LOOPBACK = re.compile(r"^(localhost|127\.0\.0\.1)(:\d+)?/")
+
+
+def pinned(image: str) -> str:
+    """``NAME@sha256:…`` of an image; one that names its digest already is returned as it is.
+
+    Credentials are those of ``docker login``. Raises UserError where the registry does not answer, or has no such image.
+    """
+    if "@" in image:
+        return image
+    try:
+        container = oras.container.Container(image)
+        registry = oras.provider.Registry(insecure=bool(LOOPBACK.match(image)))
+        registry.auth.load_configs(container)
+        # The function itself: around it the library tries again for minutes, and somebody waits.
+        response: Response = type(registry).do_request.__wrapped__(
+            registry, f"{registry.prefix}://{container.manifest_url()}", "HEAD", headers={"Accept": MANIFESTS}
+        )
+    except (RequestException, ValueError, oras.auth.AuthenticationException) as error:
+        raise _not_pinned(image, type(error).__name__) from error
+    digest = response.headers.get("Docker-Content-Digest", "")
+    if not response.ok or not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        raise _not_pinned(image, f"{response.status_code} {response.reason}")
+    tagless = image[: -len(container.tag) - 1] if image.endswith(f":{container.tag}") else image
+    return f"{tagless}@{digest}"
+
+
+def _not_pinned(image: str, why: str) -> UserError:
+    return UserError(
+        f"image {image}: its registry does not tell its digest ({why}); push it, log in with docker login, give it with "
+        "its digest (NAME@sha256:…), or add --keep-tags for images that the nodes have already"
+    )
