@@ -1,4 +1,4 @@
-"""The cells that bench_ingest and bench_mask work on: those of I3A Task 1, or as many drawn ones of the same form."""
+"""The cells that the benchmarks of the data path work on: those of I3A Task 1, or drawn ones, as many as wanted."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
+from hep2flow.cells import encode_png
 from hep2flow.sources.synthetic import draw_cell, draw_style
 
 CELLS = 10_876
 SIDE = 78  # pixels, of the public copy of I3A
 VIEWS = 8  # of one drawn cell: four quarter turns, each also mirrored
+SCALED_SIDE = 64
+DRAWN = 240  # different cells among those of folder_source
 PATTERNS = {
     "homogeneous": "Homogeneous",
     "fine_speckled": "Speckled",
@@ -53,3 +57,30 @@ def _draw_archive(path: Path) -> None:
                 archive.writestr(f"{first + view + 1:05d}.png", file.getvalue())
                 rows.append(f"{first + view + 1:05d},{published}")
         archive.writestr("gt_training.csv", "\n".join(rows) + "\n")
+
+
+def folder_source(folder: Path, count: int) -> str:
+    """Path of a folder of classes with so many cells of 64 x 64 pixels, each with its mask; no two are equal.
+
+    A few are drawn, and the others differ from them in their first pixels: this is about their number.
+    """
+    root = folder / "cells"
+    drawn = [_draw_scaled(number) for number in range(DRAWN)]
+    for name in PATTERNS:
+        (root / name).mkdir(parents=True)
+    for number in range(count):
+        name, pixels, mask = drawn[number % DRAWN]
+        pixels[0, :4] = np.frombuffer(number.to_bytes(4, "big"), np.uint8)
+        (root / name / f"{number:07d}.png").write_bytes(encode_png(pixels))
+        (root / name / f"{number:07d}_mask.png").write_bytes(mask)
+    return str(root)
+
+
+def _draw_scaled(number: int) -> tuple[str, npt.NDArray[np.uint8], bytes]:
+    """Pattern, grey pixels, and mask as PNG."""
+    rng = np.random.default_rng(number)
+    name = list(PATTERNS)[number % len(PATTERNS)]
+    pixels, mask = draw_cell(rng, name, draw_style(rng, "positive"))
+    size = (SCALED_SIDE, SCALED_SIDE)
+    grey = np.array(Image.fromarray(pixels).convert("L").resize(size))
+    return name, grey, encode_png(np.asarray(Image.fromarray(mask).resize(size)))

@@ -113,11 +113,12 @@ def _processor() -> str:
 
 
 def tell(
-    benchmark: str, figure: float, limit: float, within: bool, at: dict[str, Any], sentence: str, **details: Any
+    benchmark: str, figure: float, limit: float | None, within: bool, at: dict[str, Any], sentence: str, **details: Any
 ) -> None:
     """The result: one JSON object on standard output, one line for a person on standard error.
 
-    figure, limit: seconds, or a share where the benchmark says so; within: this limit and those among the details are kept
+    figure, limit: seconds, or what the benchmark says; no limit where the figure is what others are held against
+    within:        this limit and those among the details are kept
     at:            :func:`machine`, asked before the measuring, so that its load is not our own
     """
     result = {"benchmark": benchmark, "figure": figure, "limit": limit, "within": within, "machine": at, **details}

@@ -286,6 +286,7 @@ GPU = "resources.gpus_per_worker=1"
         ),
         ("convnext-b", ["model.weights=none", "optim.freeze=backbone"], "optim.freeze", ["optim.freeze=none"]),
         ("convnext-b", ["optim.unfreeze_every=2"], "optim.unfreeze_every", ["backbone or stages:N", "null"]),
+        ("coat-mini", ["optim.fused=true"], "optim.fused", ["AdamP", "adam, adamw or sgd"]),
     ],
 )
 def test_what_cannot_be_done_together_is_refused_with_the_key_and_what_is_allowed(

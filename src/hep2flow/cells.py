@@ -45,6 +45,7 @@ SCHEMA = pa.schema(
         pa.field("sha256", pa.string(), nullable=False),
     ]
 )
+DIGESTS = pa.schema([SCHEMA.field("cell_id"), pa.field("digest", pa.binary(32), nullable=False)])
 
 
 @dataclass(frozen=True)
@@ -105,19 +106,24 @@ def row_digest(cell: Cell, mask_sha256: str | None) -> bytes:
     return hashlib.sha256(json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode()).digest()
 
 
-def digest_of(rows: dict[str, bytes]) -> str:
-    """Digest of a data set from ``cell_id -> row_digest``; the order of the mapping does not matter."""
+def digest_of(rows: pa.Table) -> str:
+    """Digest of a data set from its rows' ``cell_id`` and ``digest`` (see :func:`row_digest`), in any order."""
+    import pyarrow.compute as pc  # slow, and most who import this module read cells only
+
+    rows = rows.sort_by("cell_id").combine_chunks()  # by the bytes of UTF-8, which is Python's order of strings too
+    ids = rows["cell_id"]
+    assert not pc.any(pc.equal(ids[1:], ids[:-1])).as_py(), "a cell was added twice"
     total = hashlib.sha256()
-    for cell_id in sorted(rows):
-        total.update(rows[cell_id])
+    for row in rows["digest"]:
+        total.update(row.as_py())
     return total.hexdigest()[:DIGEST_LENGTH]
 
 
 class CellWriter:
-    """Writes cells to Parquet parts in a folder, one part in memory at a time.
+    """Writes cells to Parquet parts in a folder, one part in memory at a time; of the others their ids and digests.
 
     A part never mixes official splits, so that reading the training cells never touches a part with test cells.
-    Use as a context manager; ``digest``, ``parts`` and ``statistics`` are complete once it has closed.
+    Use as a context manager; ``digest``, ``parts``, ``count`` and ``max_value`` are complete once it has closed.
     """
 
     def __init__(self, folder: Path, part_bytes: int = PART_BYTES) -> None:
@@ -125,8 +131,10 @@ class CellWriter:
         self.part_bytes = part_bytes
         self.parts: list[dict[str, Any]] = []
         self.max_value = 0
-        self._digests: dict[str, bytes] = {}
+        self.digest = ""
         self._rows: list[Cell] = []
+        self._digests: list[bytes] = []
+        self._flushed: list[pa.Table] = []
         self._bytes = 0
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -136,6 +144,7 @@ class CellWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._flush()
+            self.digest = digest_of(pa.concat_tables([DIGESTS.empty_table(), *self._flushed]))
 
     def add(self, cell: Cell, max_value: int, mask_sha256: str | None) -> None:
         """Append one cell.
@@ -143,12 +152,11 @@ class CellWriter:
         max_value:   largest pixel value of its image, in the image's own units
         mask_sha256: :func:`pixel_sha256` of its boolean mask, None where it has none
         """
-        assert cell.cell_id not in self._digests, f"cell {cell.cell_id} was added twice"
         if self._rows and (
             self._rows[-1].official_split != cell.official_split or self._bytes + len(cell.image) > self.part_bytes
         ):
             self._flush()
-        self._digests[cell.cell_id] = row_digest(cell, mask_sha256)
+        self._digests.append(row_digest(cell, mask_sha256))
         self.max_value = max(self.max_value, max_value)
         self._rows.append(cell)
         self._bytes += len(cell.image) + len(cell.mask or b"")
@@ -162,17 +170,13 @@ class CellWriter:
         with _room_for("cells"):
             pq.write_table(table, path, compression="none", row_group_size=1024)
         self.parts.append({"file": path.name, "rows": len(self._rows), "official_split": self._rows[0].official_split})
-        self._rows, self._bytes = [], 0
-
-    @property
-    def digest(self) -> str:
-        """The data set's digest."""
-        return digest_of(self._digests)
+        self._flushed.append(pa.table([table["cell_id"].combine_chunks(), self._digests], schema=DIGESTS))
+        self._rows, self._digests, self._bytes = [], [], 0
 
     @property
     def count(self) -> int:
         """Cells written."""
-        return len(self._digests)
+        return sum(part["rows"] for part in self.parts)
 
 
 @contextmanager

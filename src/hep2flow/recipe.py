@@ -182,6 +182,7 @@ class Optim(Section):
                      its four serial ones)
     unfreeze_every:  gradual unfreezing: after each so many epochs the topmost frozen stage moves again, the stem last;
                      null: frozen to the end
+    fused:           the whole update in one kernel (torch's ``fused=True``), for GPUs; rounds otherwise than the usual one
     """
 
     name: Literal["adam", "adamw", "adamp", "sgd"] = "adamw"
@@ -194,6 +195,7 @@ class Optim(Section):
     head_multiplier: Positive = 1.0
     freeze: Annotated[str, Field(pattern=r"^(none|backbone|stages:[1-9])$")] = "none"
     unfreeze_every: Annotated[int, Field(ge=1)] | None = None
+    fused: bool = False
 
 
 class Schedule(Section):
@@ -463,6 +465,8 @@ def impossible(recipe: Recipe) -> Iterator[str]:
         yield f"resources.workers: min {workers.min} is above max {workers.max}; give one number, or min up to max"
     if train.precision == "fp16" and not recipe.resources.gpus_per_worker:
         yield "train.precision: fp16 needs a GPU (resources.gpus_per_worker of 1); without one allowed: fp32, bf16"
+    if optim.fused and optim.name == "adamp":
+        yield "optim.fused: timm's AdamP has no such form; allowed: false, or optim.name=adam, adamw or sgd"
     if schedule.warmup_epochs and schedule.warmup_updates:
         yield "schedule: give warmup_epochs or warmup_updates, not both"
     if schedule.name == "constant" and (schedule.cycles > 1 or schedule.cycle_decay < 1):

@@ -143,3 +143,20 @@ def test_layer_decay_is_timms(network: str, features: str) -> None:
     expected = {key: (scale * (10 if key in head else 1), decay) for key, (scale, decay) in scales(timms).items()}
     assert scales(ours) == expected
     assert {scale for key, (scale, _) in scales(ours).items() if key in head} == {10.0}
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_a_fused_optimizer_moves_as_the_usual_one(name: str) -> None:
+    moved = []
+    for fused in ("false", "true"):
+        recipe = tiny(f"optim.name={name}", "optim.lr=0.01", "optim.weight_decay=0.1", f"optim.fused={fused}")
+        torch.manual_seed(0)
+        network = build_network(recipe.model, 2)
+        optimizer = build_optimizer(network, recipe)
+        assert all(group["fused"] is (True if fused == "true" else None) for group in optimizer.param_groups)
+        for _ in range(3):
+            for parameter in network.parameters():
+                parameter.grad = torch.cos(parameter.detach())
+            optimizer.step()
+        moved.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
+    torch.testing.assert_close(moved[1], moved[0], rtol=1e-5, atol=1e-6)

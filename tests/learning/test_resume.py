@@ -67,6 +67,13 @@ def history(folder: Path) -> list[dict[str, Any]]:
         ["optim.name=adamp", "train.validate_every=2", "train.sampler=over", "schedule.cycles=2"],
         ["model.network=coat_lite_tiny", "model.layer_scale=null", "model.aux_features=[radius]", "optim.name=sgd"],
         ["model.weights=x", "optim.freeze=backbone", "optim.unfreeze_every=1", "train.max_updates=10"],
+        [
+            "optim.name=adamw",
+            "optim.fused=true",
+            "train.clipping=1",
+            "train.precision=bf16",
+            "train.channels_last=true",
+        ],
     ],
 )
 def test_a_training_broken_off_again_and_again_ends_as_one_that_never_was(overrides: list[str], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hep2flow.distributed.cluster import ADDRESS_FILE
 from hep2flow.errors import DataFaults, UserError
 from hep2flow.stages.ingest import ingest
 from hep2flow.store.datasets import open_dataset
@@ -174,3 +175,20 @@ def test_a_given_split_that_was_deleted_is_made_again(store: Store, tmp_path: Pa
     store.delete([store.key(uri)])
     assert ingest(store, source).summary["given_split"] == uri
     assert read_split(store, uri).ids("val") == ["00002"]
+
+
+def test_new_cells_start_the_runs_cluster_and_known_or_faulty_ones_do_not(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = tmp_path / "wanted"
+    monkeypatch.setenv(ADDRESS_FILE, str(tmp_path / "address"))
+    files = builders.i3a()
+    with pytest.raises(DataFaults):
+        ingest(store, str(builders.write(tmp_path / "faulty", files | {"gt_training.csv": "Image ID\n"})))
+    assert not wanted.exists()
+    good = str(builders.write(tmp_path / "good", files))
+    ingest(store, good)
+    assert wanted.exists()
+    wanted.unlink()
+    assert ingest(store, good).cached
+    assert not wanted.exists()

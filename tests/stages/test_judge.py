@@ -12,11 +12,12 @@ from hep2flow.errors import UserError
 from hep2flow.stages import judge as module
 from hep2flow.stages.finalists import finalists
 from hep2flow.stages.halve import halve
-from hep2flow.stages.judge import fresh_seeds, judge
+from hep2flow.stages.judge import judge
 from hep2flow.stages.tune import tune
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store, open_store
 from hep2flow.store.splits import read_split
+from hep2flow.tuning.seeds import fresh_seeds
 
 from .test_train import prepared
 from .test_tune import searching

@@ -106,3 +106,31 @@ def test_seeds_of_one_recipe_are_reported_together_and_each_by_its_beginning(sto
         "stratified",
     ):
         assert words in provenance
+
+
+def test_a_report_of_the_same_evaluations_is_taken_and_tells_of_its_own_run(store: Store, tmp_path: Path) -> None:
+    recipe = load_recipe("convnext-b", "laptop")
+    write_twin(tmp_path / "twin", seed=0, specimens=12)
+    dataset = ingest(store, str(tmp_path / "twin")).uri
+    division = split(store, dataset, recipe.data.split).uri
+    for run_id in ("former", "later"):
+        start_run(store, RunRecord(run_id=run_id, recipes={recipe.name: recipe.model_dump(mode="json")}))
+    evaluations = [evaluated(store, tmp_path, recipe, WEIGHTS, dataset=dataset, split=division)]
+
+    def made(run_id: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+        result = report(store, run_id, evaluations)
+        prefix = store.key(result.uri)
+        names = store.get_json(f"{prefix}/manifest.json")["files"]
+        return result.summary, {name: store.get_bytes(f"{prefix}/{name}") for name in names}
+
+    former, taken = made("former"), made("later")
+    (entry,) = [item.key for item in store.list("cache/report")]
+    assert store.get_json(entry)["output"]["uri"].endswith("runs/former/report")
+    store.delete([entry])
+    assert taken == made("later"), "as one that is made anew"
+    assert taken[0] == former[0]
+    different = {name for name, data in taken[1].items() if data != former[1][name]}
+    assert different == {"index.html", f"model-card-{recipe.family}.md"}
+    for name in different:
+        assert b"later" in taken[1][name]
+        assert b"former" not in taken[1][name]

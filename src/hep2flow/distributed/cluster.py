@@ -102,6 +102,12 @@ def _wanted(address: Path) -> Path:
     return address.with_name("wanted")
 
 
+def soon_wanted() -> None:
+    """There are new cells, so trainings will follow: the run's shared cluster, where there is one, starts meanwhile."""
+    if ADDRESS_FILE in os.environ:
+        _wanted(Path(os.environ[ADDRESS_FILE])).touch()
+
+
 @contextmanager
 def connected() -> Iterator[None]:
     """Connect to ``RAY_ADDRESS``, to the run's shared cluster, or to a local one that ends with the block."""
@@ -114,7 +120,7 @@ def connected() -> Iterator[None]:
         if not os.environ.get("RAY_ADDRESS"):
             if ADDRESS_FILE not in os.environ:
                 stack.enter_context(shared_cluster())
-            _wanted(Path(os.environ[ADDRESS_FILE])).touch()
+            soon_wanted()
         # Seconds in which the cluster starts.
         import ray
         import ray.train.torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,17 +10,23 @@ from typing import Any
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
 from hep2flow.distributed.room import per_worker
 from hep2flow.recipe import Resources
 
 
 class _Trainer(TorchTrainer):  # type: ignore[misc] # Ray's classes are untyped
-    """Without Ray Data's part: cells come from the store, and its actor and imports cost seconds at every start."""
+    """Without Ray Data's part: cells come from the store, and its actor and imports cost seconds at every start.
+
+    On a cluster of this run's own also without the watcher that frees a dead controller's workers: it asks Ray's dashboard,
+    which is not there, and every training would wait 12 s at its end for the answer.
+    """
 
     def _create_default_callbacks(self) -> list[object]:
-        callbacks = super()._create_default_callbacks()
-        return [callback for callback in callbacks if not isinstance(callback, DatasetsCallback)]
+        own = not os.environ.get("RAY_ADDRESS")
+        unwanted = (DatasetsCallback, PlacementGroupCleanerCallback) if own else DatasetsCallback
+        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unwanted)]
 
 
 def together(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from hep2flow.distributed.messenger import Messenger
+from hep2flow.distributed.sender import Sender
 from hep2flow.errors import StoreError, UserError
 from hep2flow.optimism import selection
 from hep2flow.recipe import Recipe
@@ -109,7 +110,7 @@ class _Worker:
         self.spec, self.store, self.messenger = spec, store, messenger
         self.ranks = Ranks.current()
         self.device: torch.device = ray.train.torch.get_device()
-        self.saved: resume.Saved | None = None
+        self.sender: Sender
         self.at: Progress
         self.first_update = ""
 
@@ -177,15 +178,17 @@ class _Worker:
         from hep2flow.learning.checkpoint import Description
         from hep2flow.learning.loop import BEST, METRICS, STATE, fit
 
-        self.saved = resume.load(self.store, self.spec.prefix, folder, self.messenger.notice)
-        if not self.ranks.agree(self.saved.updates if self.saved else 0, self.device):
+        saved = resume.load(self.store, self.spec.prefix, folder, self.messenger.notice)
+        if not self.ranks.agree(saved.updates if saved else 0, self.device):
             raise RuntimeError("the workers found different states to go on from")
-        if self.saved and self.ranks.first:
-            self.messenger.notice(f"goes on after epoch {self.saved.epoch}, update {self.saved.updates}")
+        if saved and self.ranks.first:
+            self.messenger.notice(f"goes on after epoch {saved.epoch}, update {saved.updates}")
+        self.sender = Sender(self.store, self.spec.prefix, self.spec.recipe.resources.keep_states, saved)
 
         def on_epoch(epoch: Epoch) -> None:
             if self.ranks.first and (folder / STATE).exists():
-                self._save(folder, epoch.epoch, epoch.updates, [STATE, METRICS, *([BEST] if epoch.best else [])])
+                fresh = [STATE, METRICS, *([BEST] if epoch.best else [])]
+                self.sender.send(folder, (epoch.epoch, epoch.updates), fresh)
 
         def on_batch(progress: Progress) -> None:
             self.first_update = self.first_update or datetime.now(timezone.utc).isoformat(timespec="milliseconds")
@@ -205,22 +208,22 @@ class _Worker:
             leave=self.messenger.leave.is_set,
         )
         if best is None and self.ranks.first:
-            self._save(folder, self.at.epoch - 1, self.at.update, [STATE])
+            self.sender.send(folder, (self.at.epoch - 1, self.at.update), [STATE])
+        self.sender.wait()
+        if best is None and self.ranks.first:
             self.messenger.notice(f"left at update {self.at.update}, in epoch {self.at.epoch}, its state saved")
         return best
-
-    def _save(self, folder: Path, epoch: int, updates: int, fresh: list[str]) -> None:
-        keep = self.spec.recipe.resources.keep_states
-        self.saved = resume.save(self.store, self.spec.prefix, folder, (epoch, updates), fresh, self.saved, keep)
 
     def diverged(self, error: DivergedError) -> UserError:
         """The error, and where the best network before it is kept."""
         from hep2flow.learning.loop import BEST
 
-        if self.saved is None or BEST not in self.saved.files:
+        _tolerate(self.sender.wait)
+        saved = self.sender.saved
+        if saved is None or BEST not in saved.files:
             return error
-        kept = self.store.uri(self.saved.files[BEST])
-        return UserError(f"{error}; the best network of epoch 1 to {self.saved.epoch} is kept at {kept}")
+        kept = self.store.uri(saved.files[BEST])
+        return UserError(f"{error}; the best network of epoch 1 to {saved.epoch} is kept at {kept}")
 
     def _publish(
         self,
@@ -275,9 +278,9 @@ def _hardware(device: torch.device) -> str:
     return f"{torch.get_num_threads()} thread(s) of {platform.machine()}"
 
 
-def _tolerate(clean_up: Callable[[], None]) -> None:
-    """What is left behind does no harm: it must not end a training that is done."""
+def _tolerate(action: Callable[[], None]) -> None:
+    """Where the store is away now, that must not hide how the training ended."""
     try:
-        clean_up()
+        action()
     except StoreError:
         return

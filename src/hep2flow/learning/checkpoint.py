@@ -38,8 +38,6 @@ class Description:
 
 def save_checkpoint(path: Path, network: torch.nn.Module, description: Description) -> None:
     """Write to a temporary name, then rename: a reader never sees half a file."""
-    # Cloned, because CoaT's blocks share tensors under several names and safetensors stores each name on its own.
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     facts = {
         "recipe": description.recipe.model_dump(mode="json"),
         "labels": description.labels,
@@ -50,8 +48,19 @@ def save_checkpoint(path: Path, network: torch.nn.Module, description: Descripti
     # One key only: safetensors writes several in no fixed order, and equal trainings should be equal files.
     metadata = {METADATA: json.dumps(facts, sort_keys=True)}
     temporary = path.with_name(path.name + ".tmp")
-    save_file(state, temporary, metadata=metadata)
+    save_file(apart(network.state_dict()), temporary, metadata=metadata)
     temporary.replace(path)
+
+
+def apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """On the CPU, no two in the same memory: CoaT's blocks share tensors, and safetensors stores each name on its own."""
+    apart, taken = {}, set()
+    for name, tensor in tensors.items():
+        dense = tensor.detach().cpu().contiguous()
+        place = dense.untyped_storage().data_ptr()
+        apart[name] = dense.clone() if place in taken else dense
+        taken.add(place)
+    return apart
 
 
 def load_checkpoint(path: Path, device: torch.device) -> tuple[torch.nn.Module, Description]:

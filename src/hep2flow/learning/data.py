@@ -78,23 +78,36 @@ class CellSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         return len(self.ids)
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, torch.Tensor, int]:
-        epoch, index, repeat = key
-        features, label = self.features[index], int(self.labels[index])
+        images, features, labels = self.__getitems__([key])
+        return images[0], features[0], int(labels[0])
+
+    def __getitems__(self, keys: list[Key]) -> Batch:
+        """What torch's loader asks for: a batch at once, normalised at once where nothing is drawn."""
+        indices = [index for _, index, _ in keys]
         if self.augmentation is None:
-            return normalize(self.images[index], self.recipe.data), features, label
+            images = normalize(torch.stack([self.images[index] for index in indices]), self.recipe.data)
+        else:
+            images = torch.stack([self._augmented(*key) for key in keys])
+        return Batch(images, self.features[indices], self.labels[indices])
+
+    def _augmented(self, epoch: int, index: int, repeat: int) -> torch.Tensor:
+        assert self.augmentation is not None
         with seeded(self.recipe.train.seed, epoch, self.ids[index], repeat):
-            return self.augmentation(self.images[index]), features, label
+            return self.augmentation(self.images[index])
 
     def batches(self, keys: Iterable[list[Key]], workers: int = 0) -> Iterator[Batch]:
         """Batches in the order of ``keys``."""
-        loader = DataLoader(
+        yield from DataLoader(
             self,
             batch_sampler=list(keys),
             num_workers=workers,
+            collate_fn=_as_it_is,
             pin_memory=torch.cuda.is_available(),
         )
-        for images, features, labels in loader:
-            yield Batch(images, features, labels)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def columns(recipe: Recipe) -> list[str]:

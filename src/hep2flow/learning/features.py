@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from skimage.measure import regionprops
 
 from hep2flow.cells import decode_png
 from hep2flow.errors import UserError
@@ -37,6 +36,9 @@ def measure(image: torch.Tensor, mask: bytes | None, names: Sequence[Feature], c
             f"model.aux_features: cell {cell_id} has no mask to measure; set data.mask=apply or crop, which derive masks "
             "where a source has none, or model.aux_features=[]"
         )
+    # Slow to import, and few trainings measure.
+    from skimage.measure import regionprops
+
     inside = decode_png(mask) > 0
     (region,) = regionprops(inside.astype(np.uint8))
     major, minor = float(region.axis_major_length), float(region.axis_minor_length)

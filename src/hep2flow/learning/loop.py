@@ -115,7 +115,7 @@ def fit(
 
     folder: after every epoch it also holds ``metrics.jsonl`` and, but for the last, ``state.safetensors``; a training whose
             folder has a state goes on from there, and ends as if it had never stopped. Only the first of several workers
-            writes; all of them have to find the same state
+            writes, and replaces whole files; all of them have to find the same state
     on_epoch, on_batch: told of each, on every worker; exceptions they raise end the training
     leave:  asked after every batch, on every worker: where one says yes, the folder gets the state at this very batch and
             the training ends
@@ -226,7 +226,9 @@ def _write(folder: Path, step: Step, history: list[Epoch], description: Descript
     if history[-1].best:
         save_checkpoint(folder / BEST, step.candidate, description)
     lines = [epoch.to_dict() for epoch in history]
-    (folder / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    metrics = folder / f"{METRICS}.tmp"
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    metrics.replace(folder / METRICS)
     if last:
         (folder / STATE).unlink(missing_ok=True)
     else:

@@ -27,6 +27,7 @@ def build_optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Opt
         lr=recipe.learning_rate,
         weight_decay=section.weight_decay,
         param_group_fn=lambda model: _groups(model, section),
+        **({"fused": True} if section.fused else {}),
         **memory,
     )
     return optimizer

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from hep2flow.errors import UserError
+from hep2flow.learning.checkpoint import apart
 from hep2flow.learning.step import Step
 
 METADATA = "hep2flow-state"
@@ -61,19 +62,8 @@ def save_state(path: Path, step: Step, history: list[dict[str, Any]], begun: Beg
         "scaler": step.scaler.state_dict(),
     }
     temporary = path.with_name(path.name + ".tmp")
-    save_file(_apart(tensors), temporary, metadata={METADATA: json.dumps(facts, sort_keys=True)})
+    save_file(apart(tensors), temporary, metadata={METADATA: json.dumps(facts, sort_keys=True)})
     temporary.replace(path)
-
-
-def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """On the CPU, no two in the same memory: CoaT's blocks share tensors, and safetensors stores each name on its own."""
-    apart, taken = {}, set()
-    for name, tensor in tensors.items():
-        dense = tensor.detach().cpu().contiguous()
-        place = dense.untyped_storage().data_ptr()
-        apart[name] = dense.clone() if place in taken else dense
-        taken.add(place)
-    return apart
 
 
 def load_state(path: Path, step: Step) -> tuple[list[dict[str, Any]], Begun]:

@@ -40,6 +40,7 @@ class Step:
             synchronise(network, self.counting)
         self.layout = torch.channels_last if train.channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.layout)
+        self.parameters = list(self.network.parameters())
         self.optimizer = build_optimizer(network, recipe)
         self.loss = build_loss(recipe.loss)
         self.average = ModelEmaV3(network, decay=train.ema, use_warmup=True) if train.ema is not None else None
@@ -97,7 +98,7 @@ class Step:
     def _update(self) -> None:
         if self.train.clipping is not None:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.train.clipping)
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.train.clipping)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

@@ -11,7 +11,7 @@ from hep2flow.errors import UserError
 from hep2flow.learning.comparison import paired_difference
 from hep2flow.optimism import OPTIMISTIC
 from hep2flow.reporting.readings import points
-from hep2flow.reporting.tables import Entry, Table
+from hep2flow.reporting.table import Entry, Table
 
 MASK_NAMES = {"apply": "masked", "none": "unmasked", "crop": "cropped"}
 PAPER_GAIN = (0.003, 0.005)  # section 3.1.1: masked over unmasked, "in most examinations"

@@ -7,7 +7,8 @@ from typing import Any
 
 from hep2flow.reporting.content import NOISE, Family
 from hep2flow.reporting.readings import interval, noise, percent, points, probability
-from hep2flow.reporting.tables import Entry, Table, escape_markdown, flatten, of_all_seeds
+from hep2flow.reporting.table import Entry, Table, escape_markdown, flatten
+from hep2flow.reporting.tables import of_all_seeds
 
 SCORES = {"aca": "ACA, correct / total", "mca": "MCA, mean of the recalls", "macro_f1": "Macro F1"}
 

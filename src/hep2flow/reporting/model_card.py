@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from hep2flow.reporting import readings, tables
 from hep2flow.reporting.content import Family, ModelResult, ReportContent
+from hep2flow.reporting.provenance import run_line
+from hep2flow.reporting.table import escape_markdown as escape
 
 
 def model_card(content: ReportContent, family: Family) -> str:
@@ -13,7 +15,6 @@ def model_card(content: ReportContent, family: Family) -> str:
     model = family.shown
     metrics = model.metrics
     dataset = content.dataset
-    escape = tables.escape_markdown
     only = replace(content, models=family.models, examples={})
     counts = content.split["counts"]
     limits = [*readings.warnings(only), readings.per_class([model]), readings.confusion(model)]
@@ -51,8 +52,7 @@ For research on methods. Not for slides, not for patients, not for other stains 
 ## Limits
 {chr(10).join(f"- {escape(limit)}" for limit in limits)}
 
-Run `{content.run_id}`.
-"""
+{run_line(content.run_id)}"""
 
 
 def _patterns(model: ModelResult) -> str:

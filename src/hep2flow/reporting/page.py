@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -15,7 +14,9 @@ from hep2flow.optimism import OPTIMISTIC
 from hep2flow.reporting import claims, comparison, figures, galleries, readings, sweep_readings, sweeps, tables
 from hep2flow.reporting.content import ModelResult, ReportContent
 from hep2flow.reporting.model_card import model_card
+from hep2flow.reporting.provenance import of_this_run, templates
 from hep2flow.reporting.reject_figure import reject_curve
+from hep2flow.reporting.table import escape_markdown, facts
 
 HERE = Path(__file__).parent
 PAPER_BATCHES = {"convnext-b": 6, "coat-mini": 7}  # recipe -> the paper's figure of its augmented batch
@@ -60,7 +61,7 @@ def write(content: ReportContent, folder: Path) -> None:
 
 def summary(content: ReportContent) -> str:
     """Warnings, verdict, comparison and sweeps in Markdown."""
-    escape = tables.escape_markdown
+    escape = escape_markdown
     return "\n\n".join(
         [
             f"# {escape(title(content))}",
@@ -236,50 +237,49 @@ def _file_names(recipes: list[str]) -> list[str]:
 
 
 def _page(content: ReportContent, shown: dict[str, Illustration]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     models, families = content.ranked, content.families
     lead = comparison.compare(families[0], families[1], content.lead) if content.lead else None
-    page = environment.get_template("page.html.j2").render(
-        title=title(content),
-        content=content,
-        models=models,
-        best=families[0],
-        over_seeds=readings.over_seeds,
-        percent=readings.percent,
-        interval=readings.interval,
-        warnings=readings.warnings(content),
-        research_only=readings.RESEARCH_ONLY,
-        verdict=readings.verdict(content),
-        leakage=readings.leakage(content),
-        mask=readings.mask(content),
-        intensity=readings.intensity(models),
-        specimens=readings.specimens(models),
-        comparison=tables.comparison(families),
-        lead=lead and comparison.table(lead),
-        lead_remarks=lead and comparison.remarks(lead),
-        seeds=tables.seeds(families),
-        per_class=tables.per_class(models),
-        by_intensity=tables.by_intensity(models),
-        by_specimen=tables.by_specimen(models),
-        mistakes=[tables.mistakes(model, content) for model in models],
-        claims=claims.claims(content),
-        published=tables.published(content),
-        near_duplicates=tables.near_duplicates(content),
-        beside_the_paper=tables.beside_the_paper(families),
-        recipes=tables.recipes(families),
-        split=tables.facts(
-            "The split", {key: value for key, value in content.split.items() if key != "pattern_counts"}
-        ),
-        dataset=tables.facts(
-            "The data set", {k: v for k, v in content.dataset.items() if k not in ("notes", "counts")}
-        ),
-        trainings=tables.trainings(content.models),
-        provenance=tables.facts("Where this came from", content.provenance),
-        shown=shown,
-        sweeps=[sweeps.section(sweep, file) for sweep, file in zip(content.sweeps, _sweep_files(content), strict=True)],
-        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704  our own file
-        script=Markup((HERE / "page.js").read_text(encoding="utf-8")),  # noqa: S704  our own file
+    page = (
+        templates()
+        .get_template("page.html.j2")
+        .render(
+            title=title(content),
+            content=content,
+            models=models,
+            best=families[0],
+            over_seeds=readings.over_seeds,
+            percent=readings.percent,
+            interval=readings.interval,
+            warnings=readings.warnings(content),
+            research_only=readings.RESEARCH_ONLY,
+            verdict=readings.verdict(content),
+            leakage=readings.leakage(content),
+            mask=readings.mask(content),
+            intensity=readings.intensity(models),
+            specimens=readings.specimens(models),
+            comparison=tables.comparison(families),
+            lead=lead and comparison.table(lead),
+            lead_remarks=lead and comparison.remarks(lead),
+            seeds=tables.seeds(families),
+            per_class=tables.per_class(models),
+            by_intensity=tables.by_intensity(models),
+            by_specimen=tables.by_specimen(models),
+            mistakes=[tables.mistakes(model, content) for model in models],
+            claims=claims.claims(content),
+            published=tables.published(content),
+            near_duplicates=tables.near_duplicates(content),
+            beside_the_paper=tables.beside_the_paper(families),
+            recipes=tables.recipes(families),
+            split=facts("The split", {key: value for key, value in content.split.items() if key != "pattern_counts"}),
+            dataset=facts("The data set", {k: v for k, v in content.dataset.items() if k not in ("notes", "counts")}),
+            trainings=tables.trainings(content.models),
+            of_this_run=of_this_run(content.run_id, content.provenance),
+            shown=shown,
+            sweeps=[
+                sweeps.section(sweep, file) for sweep, file in zip(content.sweeps, _sweep_files(content), strict=True)
+            ],
+            style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704  our own file
+            script=Markup((HERE / "page.js").read_text(encoding="utf-8")),  # noqa: S704  our own file
+        )
     )
     return re.sub(r"(\d) %", "\\1\N{NO-BREAK SPACE}%", page)

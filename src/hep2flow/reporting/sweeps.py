@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from hep2flow.reporting import sweep_figures, sweep_readings
 from hep2flow.reporting.content import SweepResult
 from hep2flow.reporting.sweep_parallel import MOST_KEYS, parallel_coordinates
-from hep2flow.reporting.tables import Entry, Table, number, share
+from hep2flow.reporting.table import Entry, Table
+from hep2flow.reporting.tables import number, share
 from hep2flow.tuning.space import written
 
 

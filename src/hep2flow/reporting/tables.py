@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hep2flow.learning.mistakes import most_confident_mistakes
@@ -11,48 +11,7 @@ from hep2flow.reporting.content import Family, ModelResult, ReportContent
 from hep2flow.reporting.figures import spell
 from hep2flow.reporting.readings import SUBSET_NAMES, cells_of, interval, percent
 from hep2flow.reporting.recipe_table import TABLE_1, TABLE_2, value_in
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One field of a table.
-
-    text:  what is shown
-    value: the number behind it, by which the column sorts; None for words
-    bar:   share in [0, 1] drawn as a bar behind the number; None for no bar
-    """
-
-    text: str
-    value: float | None = None
-    bar: float | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the page: the first field of each row is the row's heading."""
-
-    caption: str
-    header: list[str]
-    rows: list[list[Entry]] = field(default_factory=list)
-    sortable: bool = True
-
-    def numeric(self, column: int) -> bool:
-        """Whether a column holds numbers, dashes aside."""
-        entries = [row[column] for row in self.rows if row[column].text != "–"]
-        return bool(entries) and all(entry.value is not None for entry in entries)
-
-    def markdown(self) -> str:
-        """The table in Markdown, its columns aligned: a terminal shows it as well."""
-        lines = [self.header, *([entry.text for entry in row] for row in self.rows)]
-        escaped = [[escape_markdown(text) for text in line] for line in lines]
-        widths = [max(3, *(len(line[column]) for line in escaped)) for column in range(len(self.header))]
-        escaped.insert(1, ["-" * width for width in widths])
-        return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in escaped)
-
-
-def escape_markdown(text: str) -> str:
-    """Data inside Markdown: no cell borders, no HTML, no line breaks."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+from hep2flow.reporting.table import Entry, Table, flatten, text_of
 
 
 @dataclass(frozen=True)
@@ -178,7 +137,7 @@ def trainings(models: Sequence[ModelResult]) -> Table:
             number(model.metrics["seed"]),
             Entry(model.metrics["protocol"]),
             Entry(first_weights(model)),
-            Entry(_text(model.training["weights_replaced"])),
+            Entry(text_of(model.training["weights_replaced"])),
         ]
         for model in models
     ]
@@ -284,8 +243,8 @@ def mistakes(model: ModelResult, content: ReportContent) -> Table:
                 Entry(spell(cell["truth"])),
                 Entry(spell(cell["predicted"])),
                 share(cell["confidence"], bar=True),
-                Entry(_text(where["specimen_id"])),
-                Entry(_text(where["intensity"])),
+                Entry(text_of(where["specimen_id"])),
+                Entry(text_of(where["intensity"])),
             ]
         )
     header = ["Cell", "Truth", "Predicted", "Probability, %", "Specimen", "Intensity"]
@@ -373,35 +332,6 @@ def of_all_seeds(family: Family) -> dict[str, Any]:
     """The recipe that the trainings share, with the seeds of all."""
     recipe = family.models[0].recipe
     return {**recipe, "name": family.file, "train": {**recipe["train"], "seed": family.seeds}}
-
-
-def facts(caption: str, nested: Mapping[str, Any]) -> Table:
-    """A nested mapping as a table of two columns."""
-    return Table(caption, ["", "Value"], [[Entry(k), Entry(v)] for k, v in flatten(nested).items()], sortable=False)
-
-
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Leaves of nested mappings by their dotted path."""
-    leaves: dict[str, str] = {}
-    for key, value in nested.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            leaves |= flatten(value, f"{path}.")
-        else:
-            leaves[path] = _text(value)
-    return leaves
-
-
-def _text(value: Any) -> str:
-    if value is None or value != value:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(_text(item) for item in value) or "–"
-    return str(value) if value != {} else "–"
 
 
 def _lettered(models: Sequence[ModelResult]) -> list[tuple[str, ModelResult]]:

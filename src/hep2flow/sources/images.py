@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import png
 import tifffile
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
@@ -144,13 +145,8 @@ def _pillow_pixels(image: Image.Image) -> Pixels:
 
 def _png_samples(data: bytes) -> npt.NDArray[np.uint16]:
     """(height, width, channels) of a 16-bit colour PNG, which Pillow would round to 8 bit."""
-    # Slow to import, and such files are rare.
-    import torch
-    from torchvision.io import ImageReadMode, decode_png
-
-    encoded = torch.from_numpy(np.frombuffer(data, np.uint8).copy())
-    samples: npt.NDArray[np.uint16] = decode_png(encoded, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
-    return samples
+    _, height, rows, info = png.Reader(bytes=data).asDirect()
+    return np.array(list(rows), np.uint16).reshape(height, -1, info["planes"])
 
 
 def _tiff_samples(data: bytes) -> npt.NDArray[Any]:

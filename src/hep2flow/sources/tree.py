@@ -66,10 +66,11 @@ class FolderTree(FileTree):
         super().__init__(_files_below(folder))
 
     def read(self, name: str) -> bytes:
-        path = self.folder / name
+        path = os.path.join(self.folder, name)  # a Path for each of millions of files costs more than reading them
         try:
-            _refuse_large(path.stat().st_size)
-            return path.read_bytes()
+            _refuse_large(os.stat(path).st_size)
+            with open(path, "rb") as file:
+                return file.read()
         except OSError as error:
             raise UnreadableFileError(error.strerror or str(error)) from error
 
@@ -151,12 +152,13 @@ def _files_below(folder: Path) -> Iterable[str]:
             folders.clear()
             continue
         seen.add(real)
+        below = "".join(f"{part}/" for part in Path(parent).relative_to(folder).parts)
         for file in files:
-            path = Path(parent, file)
-            if not _is_text(str(path)):
+            path = os.path.join(parent, file)
+            if not _is_text(path):
                 raise UserError(f"{os.fsencode(path)!r}: file name is not UTF-8; rename it")
-            if path.is_file():
-                yield path.relative_to(folder).as_posix()
+            if os.path.isfile(path):
+                yield below + file
 
 
 def _is_text(name: str) -> bool:

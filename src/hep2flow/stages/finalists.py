@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hep2flow.recipe import parse_recipe, read_recipe
-from hep2flow.stages.judge import SEEDS, fresh_seeds
+from hep2flow.tuning.seeds import JUDGING, fresh_seeds
 
 
 def finalists(tuned: list[str], seeds: int, beside: list[str]) -> list[str]:
@@ -11,7 +11,7 @@ def finalists(tuned: list[str], seeds: int, beside: list[str]) -> list[str]:
     found = []
     for text in tuned:
         recipe = read_recipe(text)
-        (first,) = fresh_seeds(recipe, 1, skip=SEEDS)
+        (first,) = fresh_seeds(recipe, 1, skip=JUDGING)
         fresh = parse_recipe(recipe.model_dump(mode="json"), recipe.name, [f"train.seed={first}"])
         found += [one.to_yaml() for one in fresh.with_seeds(seeds)]
     return [*found, *beside]

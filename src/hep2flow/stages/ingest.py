@@ -6,9 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
-import pandas as pd
-
 from hep2flow.cells import CellWriter, scratch_folder
+from hep2flow.distributed.cluster import soon_wanted
 from hep2flow.errors import DataFaults
 from hep2flow.results import Progress, StageResult
 from hep2flow.sources import open_source
@@ -44,6 +43,8 @@ def ingest(
             )
     with open_source(source, format, store.download) as opened, scratch_folder() as scratch:
         faults = list(opened.faults)
+        if not faults:
+            soon_wanted()
         with CellWriter(scratch / "dataset") as writer:
             for read in opened.cells(faults, progress):
                 if not faults:
@@ -61,6 +62,8 @@ def ingest(
         }
         given_split = ""
         if opened.given_split is not None:
+            import pandas as pd  # slow, and in no other case needed
+
             cells = pd.DataFrame(opened.given_split.items(), columns=["cell_id", "subset"])
             given_split = write_split(store, Split(cells, "given", None, None, writer.digest))
             facts["given_split"] = store.key(given_split)
@@ -102,15 +105,15 @@ def _fingerprint(store: Store, source: str) -> str | None:
         return total.hexdigest()
     path = Path(source).expanduser()
     if path.is_file():
-        files = {path.name: path}
+        folder, names = path.parent, [path.name]
     elif path.is_dir():
         total.update(os.fsencode(path.resolve().name))  # a folder of classes names its data set
-        files = {name: path / name for name in FolderTree(path).names}
+        folder, names = path, FolderTree(path).names
     else:
         return None
     try:
-        for name, file in files.items():
-            total.update(os.fsencode(f"{name}\0{file_sha256(file)}\n"))
+        for name in names:
+            total.update(os.fsencode(f"{name}\0{file_sha256(os.path.join(folder, name))}\n"))
     except OSError:  # told, with all other faults, by what reads the file next
         return None
     return total.hexdigest()

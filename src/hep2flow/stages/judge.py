@@ -14,7 +14,7 @@ import pandas as pd
 
 from hep2flow.errors import UserError
 from hep2flow.learning.comparison import paired_difference
-from hep2flow.recipe import Recipe, parse_recipe
+from hep2flow.recipe import parse_recipe
 from hep2flow.results import StageResult
 from hep2flow.stages.train import to_standard_error
 from hep2flow.stages.tune import sweep_spec, tuned
@@ -24,15 +24,15 @@ from hep2flow.store.datasets import open_dataset
 from hep2flow.store.patience import Tell
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
+from hep2flow.tuning.seeds import JUDGING, fresh_seeds
 
-SEEDS = 5
 SIDES = ("tuned", "default")
 
 
 def judge(
     store: Store,
     sweep: str,
-    seeds: int = SEEDS,
+    seeds: int = JUDGING,
     announce: Callable[[str], None] | None = None,
     tell: Tell = to_standard_error,
 ) -> StageResult:
@@ -62,11 +62,6 @@ def judge(
     store.delete_folder(f"{store.key(sweep)}/judgements/{key}")
     commit(store, "judge", key, {"output": {"uri": store.uri(output), "kind": "object"}, "summary": told})
     return StageResult(stage="judge", key=key, uri=store.uri(output), summary=told)
-
-
-def fresh_seeds(recipe: Recipe, count: int, skip: int = 0) -> list[int]:
-    """Seeds that no trial of the recipe's sweep had; ``skip`` of them are somebody else's."""
-    return [recipe.train.seed + 1 + skip + index for index in range(count)]
 
 
 def _compare(

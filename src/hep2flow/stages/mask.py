@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import binary_dilation, binary_fill_holes, gaussian_filter
-from skimage.filters import threshold_otsu
-from skimage.measure import label
-from skimage.morphology import convex_hull_image, disk
 
 from hep2flow.cells import Cell, CellWriter, encode_png, pixel_sha256, scratch_folder
 from hep2flow.errors import UserError
@@ -52,11 +48,9 @@ def mask(
         with scratch_folder() as scratch:
             with CellWriter(scratch / "dataset") as writer:
                 for done, row in enumerate(opened.rows(), start=1):
-                    cell, was_derived = masked_cell(Cell(**row), mode)
-                    derived += was_derived
-                    kept = cell.mask_pixels()
-                    assert kept is not None
-                    writer.add(cell, int(cell.pixels().max()), pixel_sha256(kept))
+                    masked = masked_cell(Cell(**row), mode)
+                    derived += masked.derived
+                    writer.add(masked.cell, int(masked.pixels.max()), pixel_sha256(masked.inside))
                     if progress is not None:
                         progress(done, count)
             masked_facts = {
@@ -75,8 +69,22 @@ def mask(
 DERIVED_NOTE = "{} masks derived from the images (Otsu, largest component): the source has none"
 
 
-def masked_cell(cell: Cell, mode: MaskMode) -> tuple[Cell, bool]:
-    """The cell in the mode apply or crop, and whether its mask had to be derived; it has a mask from then on."""
+class Masked(NamedTuple):
+    """A cell that has been masked.
+
+    cell:    with its mask
+    pixels:  of its image; inside: its mask, True inside
+    derived: the mask had to be derived from the image
+    """
+
+    cell: Cell
+    pixels: npt.NDArray[Any]
+    inside: Mask
+    derived: bool
+
+
+def masked_cell(cell: Cell, mode: MaskMode) -> Masked:
+    """The cell in the mode apply or crop."""
     pixels = cell.pixels()
     inside = cell.mask_pixels()
     derived = inside is None
@@ -89,19 +97,17 @@ def masked_cell(cell: Cell, mode: MaskMode) -> tuple[Cell, bool]:
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         result, inside = pixels[box], inside[box]
-    return (
-        Cell(
-            **{
-                **vars(cell),
-                "width": result.shape[1],
-                "height": result.shape[0],
-                "image": encode_png(result),
-                "mask": encode_png(inside),
-                "sha256": pixel_sha256(result),
-            }
-        ),
-        derived,
+    masked = Cell(
+        **{
+            **vars(cell),
+            "width": result.shape[1],
+            "height": result.shape[0],
+            "image": encode_png(result),
+            "mask": encode_png(inside),
+            "sha256": pixel_sha256(result),
+        }
     )
+    return Masked(masked, result, inside, derived)
 
 
 def derive_mask(pixels: npt.NDArray[Any]) -> Mask:
@@ -111,6 +117,12 @@ def derive_mask(pixels: npt.NDArray[Any]) -> Mask:
     component, its convex hull, and a rim of 4 % of the side. The square root evens out photon noise, so that a dim
     nucleus with bright dots is not lost; nuclei are convex; the rim keeps the nuclear membrane.
     """
+    # Slow to import: not for masks that are there already.
+    from scipy.ndimage import binary_dilation, binary_fill_holes, gaussian_filter
+    from skimage.filters import threshold_otsu
+    from skimage.measure import label
+    from skimage.morphology import convex_hull_image, disk
+
     grey = pixels if pixels.ndim == 2 else pixels.max(axis=2)
     smooth = np.sqrt(gaussian_filter(grey.astype(np.float32), sigma=2.0))
     if np.ptp(smooth) < 512 * np.spacing(smooth.max()):  # flat: too few float32 values for Otsu's histogram

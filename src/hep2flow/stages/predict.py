@@ -132,7 +132,7 @@ def _rows(
             continue
         cell = read.cell
         if recipe.data.mask != "none":
-            cell, was_derived = masked_cell(cell, recipe.data.mask)
+            cell, _, _, was_derived = masked_cell(cell, recipe.data.mask)
             derived += was_derived
         # Nobody knows the pattern: any label stands for it, and none is read.
         yield {**vars(cell), "pattern": description.labels[0]}

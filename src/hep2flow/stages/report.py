@@ -6,24 +6,23 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from hep2flow.optimism import selection
-from hep2flow.reporting.content import Family, ModelResult, ReportContent
-from hep2flow.reporting.page import write
+from hep2flow.reporting.provenance import readdress
 from hep2flow.results import StageResult
-from hep2flow.stages.evaluations import read_model
-from hep2flow.stages.leakage import leakage
 from hep2flow.stages.split import shared_specimens
-from hep2flow.stages.sweeps import read_sweep
 from hep2flow.store import layout
-from hep2flow.store.cache import stage_key
+from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import Dataset, open_dataset
 from hep2flow.store.runs import show_run
-from hep2flow.store.s3 import Store
+from hep2flow.store.s3 import MANIFEST, Store
 from hep2flow.store.splits import Split, read_split
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hep2flow.reporting.content import Family, ModelResult
 
 EXAMPLES_PER_PATTERN = 4
 Pictures = dict[str, dict[str, Any]]
@@ -34,8 +33,42 @@ def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[t
 
     evaluations: URIs, all of the same cells and split; those of one recipe under several seeds are shown together
     sweeps:      URI of each sweep of the run, and of its judgement, empty where it was not judged
-    A report is cheap and names its run's times: it is made anew each time, never cached.
+    Where another run has a report of the same evaluations it is taken, and what it tells of its own run (id, versions,
+    keys, times) is made this run's.
     """
+    shown = {"evaluations": evaluations, "sweeps": [list(sweep) for sweep in sweeps]}
+    prefix, key = layout.report_prefix(run_id), stage_key("report", shown, code_version("report"))
+    entry = lookup(store, "report", key)
+    manifest = store.get_json(f"{store.key(evaluations[0])}/manifest.json")
+    chosen_on = selection(read_split(store, manifest["split"]).protocol)
+    facts = {"kind": "report", "run_id": run_id, "evaluations": evaluations, **chosen_on}
+    with tempfile.TemporaryDirectory(prefix="hep2flow-report-") as scratch:
+        folder = Path(scratch) / "report"
+        if entry is None:
+            shared, summary = _write(store, run_id, evaluations, sweeps, folder)
+        else:
+            shared, summary = entry["shared"], entry["summary"]
+            store.get_folder(store.key(entry["output"]["uri"]), folder)
+            (folder / MANIFEST).unlink()
+            readdress(folder, entry["run_id"], run_id, _provenance(store, run_id, shared))
+        store.publish(folder, prefix, facts)
+    if entry is None:
+        output = {"uri": store.uri(prefix), "kind": "folder"}
+        commit(store, "report", key, {"output": output, "run_id": run_id, "shared": shared, "summary": summary})
+    return StageResult(stage="report", key=key, uri=store.uri(prefix), summary=summary)
+
+
+def _write(
+    store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[tuple[str, str]], folder: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A report made anew; returns what the models' trainings add to its provenance, and the stage's summary."""
+    # Slow to import: not for a report that is there already.
+    from hep2flow.reporting.content import ReportContent
+    from hep2flow.reporting.page import write
+    from hep2flow.stages.evaluations import read_model
+    from hep2flow.stages.leakage import leakage
+    from hep2flow.stages.sweeps import read_sweep
+
     manifest = store.get_json(f"{store.key(evaluations[0])}/manifest.json")
     dataset, split = open_dataset(store, manifest["dataset"]), read_split(store, manifest["split"])
     models = [read_model(store, uri) for uri in evaluations]
@@ -43,6 +76,7 @@ def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[t
     chosen = _example_ids(dataset, split)
     wrong = {cell for model in models if model.mistakes is not None for cell in model.mistakes["cell_id"]}
     original, masked = _pictures(store, dataset, chosen | wrong)
+    shared = _of_trainings(models)
     content = ReportContent(
         run_id=run_id,
         dataset=_described(dataset),
@@ -51,25 +85,18 @@ def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[t
         cells=cells,
         examples=_examples(original, masked, chosen),
         originals={cell: (original[cell]["image"], original[cell]["mask"] or masked[cell]["mask"]) for cell in wrong},
-        provenance=_provenance(store, run_id, models),
+        provenance=_provenance(store, run_id, shared),
         sweeps=[read_sweep(store, sweep, judgement) for sweep, judgement in sweeps],
         leakage=leakage(store, manifest["dataset"], manifest["split"]),
     )
-    prefix = layout.report_prefix(run_id)
-    with tempfile.TemporaryDirectory(prefix="hep2flow-report-") as scratch:
-        folder = Path(scratch) / "report"
-        write(content, folder)
-        manifest = {"kind": "report", "run_id": run_id, "evaluations": evaluations, **selection(split.protocol)}
-        store.publish(folder, prefix, manifest)
+    write(content, folder)
     best = content.families[0]
-    summary = {
+    return shared, {
         "best": best.name,
         "subset": best.shown.metrics["subset"],
         "models": {family.models[0].title: _scores(family) for family in content.families},
         "selected_on_test": content.selected_on_test,
     }
-    key = stage_key("report", {"run_id": run_id, "evaluations": evaluations}, "")
-    return StageResult(stage="report", key=key, uri=store.uri(prefix), summary=summary)
 
 
 def _scores(family: Family) -> dict[str, Any]:
@@ -136,14 +163,20 @@ def _examples(original: Pictures, masked: Pictures, chosen: set[str]) -> dict[st
     return examples
 
 
-def _provenance(store: Store, run_id: str, models: list[ModelResult]) -> dict[str, Any]:
+def _of_trainings(models: list[ModelResult]) -> dict[str, Any]:
+    return {
+        "hardware": {model.metrics["recipe"]: model.training["hardware"] for model in models},
+        "weights": {model.metrics["recipe"]: model.training["weights"] for model in models},
+    }
+
+
+def _provenance(store: Store, run_id: str, shared: dict[str, Any]) -> dict[str, Any]:
     view = show_run(store, run_id)
     return {
         "run": run_id,
         "started": view.run.started.isoformat(),
         "versions": view.run.versions,
-        "hardware": {model.metrics["recipe"]: model.training["hardware"] for model in models},
-        "weights": {model.metrics["recipe"]: model.training["weights"] for model in models},
+        **shared,
         "keys": {name: stage.key for name, stage in _named(view) if stage.key},
         "seconds": {name: stage.seconds for name, stage in _named(view) if stage.seconds is not None},
     }

@@ -7,9 +7,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Split as SplitChoice
@@ -18,6 +16,9 @@ from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import Split, read_split, write_split
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Assignment = dict[str, str]  # cell_id -> train | val | test
 
@@ -53,6 +54,8 @@ def split(store: Store, dataset: str, choice: SplitChoice, given_split: str = ""
     entry = lookup(store, "split", key)
     if entry is not None:
         return StageResult(stage="split", key=key, uri=entry["output"]["uri"], cached=True, summary=entry["summary"])
+    import pandas as pd  # slow: not for a division that is there already
+
     cells = opened.table(["cell_id", "official_split", "pattern", "specimen_id"])
     if protocol == "given":
         if not given_split:

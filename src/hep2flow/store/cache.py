@@ -43,6 +43,12 @@ SOURCES = {
     "judge": (*NETWORK, *TRAINING, *PREDICTION, *SWEEPING, "distributed/judging.py", "stages/judge.py"),
     "network": ("learning/model.py", "learning/freezing.py"),
     "evaluate": (*NETWORK, *PREDICTION, "stages/evaluate.py", "stages/pictures.py", "reporting/figures.py"),
+    "report": (
+        *PREDICTION,
+        *("cells.py", "optimism.py", "recipe.py", "reporting", "tuning"),
+        *(f"reporting/{name}" for name in ("page.css", "page.html.j2", "page.js", "table.html.j2")),
+        *(f"stages/{name}.py" for name in ("evaluations", "leakage", "report", "split", "sweeps")),
+    ),
     "external": (*NETWORK, *PREDICTION, "stages/evaluate.py", "stages/external.py", "reporting/figures.py"),
 }
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hep2flow import __version__
@@ -19,6 +19,9 @@ from hep2flow.cells import SCHEMA, CellWriter, read_part, significant_bits
 from hep2flow.errors import UserError
 from hep2flow.store import layout
 from hep2flow.store.s3 import Store, file_sha256
+
+if TYPE_CHECKING:
+    import pandas as pd  # slow to import, and most steps of a run only look whether a data set is there
 
 SCHEMA_VERSION = 1
 METADATA = tuple(name for name in SCHEMA.names if name not in ("image", "mask"))
@@ -84,7 +87,11 @@ class Dataset:
     def table(self, columns: Iterable[str] | None = None) -> pd.DataFrame:
         """The table of all cells; without images and masks where no columns are named."""
         names = list(METADATA if columns is None else columns)
-        table: pd.DataFrame = pd.DataFrame.from_records(list(self.rows(columns=names)), columns=names)
+        parts = []
+        for part in self.manifest["parts"]:
+            with self._part(part["file"]) as path:
+                parts.append(pq.read_table(path, columns=names))
+        table: pd.DataFrame = pa.concat_tables(parts).select(names).to_pandas()
         return table
 
     @contextmanager

@@ -37,11 +37,10 @@ THREADS = 4
 ATTEMPTS = 5
 CONNECT_SECONDS = 5
 READ_SECONDS = 60
-MULTIPART_BYTES = 16 * 2**20
+MULTIPART_BYTES = 64 * 2**20  # parts cost requests, threads and copies: not for the states of small networks
+PART_BYTES = 16 * 2**20
 BLOCK_BYTES = 2**20
-TRANSFER = TransferConfig(
-    multipart_threshold=MULTIPART_BYTES, multipart_chunksize=MULTIPART_BYTES, max_concurrency=THREADS
-)
+TRANSFER = TransferConfig(multipart_threshold=MULTIPART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=THREADS)
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Progress = Callable[[int, int], None]
@@ -459,10 +458,10 @@ def files_in(folder: Path) -> list[tuple[str, Path]]:
     return sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: Path | str) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     total = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
+    with open(path, "rb", buffering=0) as file:
         for block in iter(lambda: file.read(io.DEFAULT_BUFFER_SIZE * 128), b""):
             total.update(block)
     return total.hexdigest()

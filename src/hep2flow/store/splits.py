@@ -6,9 +6,8 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,6 +17,9 @@ from hep2flow.optimism import selection
 from hep2flow.store import layout
 from hep2flow.store.faults import NotThereError
 from hep2flow.store.s3 import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Subset = Literal["train", "val", "test"]
 SUBSETS: tuple[Subset, ...] = get_args(Subset)

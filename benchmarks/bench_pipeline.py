@@ -10,8 +10,8 @@ from typing import Any
 from measure import hep2flow, machine, own_store, tell
 
 LIMIT_SECONDS = 360.0
-LIMIT_OTHER_SECONDS = 90.0
-LIMIT_AGAIN_SECONDS = 20.0
+LIMIT_OTHER_SECONDS = 45.0
+LIMIT_AGAIN_SECONDS = 10.0
 
 Stage = dict[str, Any]  # one of `hep2flow runs show ID --json`
 Interval = tuple[float, float]
@@ -33,7 +33,7 @@ def main() -> None:
     other = round(first.seconds - covered(method(stages)), 2)
     computed = [name for name, stage in repeated.items() if not stage["cached"] and stage["stage"] != "report"]
     tell(
-        "run",
+        "pipeline",
         first.seconds,
         LIMIT_SECONDS,
         first.seconds <= LIMIT_SECONDS

@@ -1,0 +1,125 @@
+"""Our training loop against one of timm's parts, built as timm's train.py builds it: the same network on the same cells.
+
+timm reads and decodes each image file again in every epoch, in loader workers of its own, augments it as a PIL image, and
+writes a checkpoint after each epoch; its crop is held at the whole image, and it knows no quarter turns. Both sides make the
+same optimizer's updates on as large batches, validate as often, and keep their states on disk. What counts is CPU seconds
+of all processes per trained image, on one thread each; reading our cells from the store is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import statistics
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import psutil
+from measure import MEBIBYTE, machine, own_store, tell
+from PIL import Image
+from timm_loop import measured
+from training import RECIPES, Work, twin_in_store
+
+from hep2flow.store.datasets import open_dataset
+from hep2flow.store.s3 import open_store
+from hep2flow.store.splits import read_split
+
+LIMIT_RATIO = 1.0
+LOOK_SECONDS = 0.2  # between two looks at the memory of all processes
+
+
+def main() -> None:
+    """Interleaved pairs, each side a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipe", choices=RECIPES, default=RECIPES[0])
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=4, help="loader workers of timm's; 4 is its default")
+    parser.add_argument("--ours", nargs=2, metavar="URI", help="train our side in this process: data set, split")
+    arguments = parser.parse_args()
+    if arguments.ours:
+        work = Work(open_store(), *arguments.ours, arguments.recipe, arguments.epochs)
+        print(json.dumps(measured(partial(we_train, work))))
+        return
+    with own_store() as folder:
+        cells = twin_in_store(folder)
+        write_images(folder / "images", *cells)
+        at = machine()
+        loop, images = Path(__file__).with_name("timm_loop.py"), str(folder / "images")
+        sides = {
+            "ours": [__file__, *sys.argv[1:], "--ours", *cells],
+            "timm": [str(loop), arguments.recipe, str(arguments.epochs), images, str(arguments.workers)],
+        }
+        rounds = [{side: one_side([sys.executable, *sides[side]]) for side in sides} for _ in range(arguments.pairs)]
+    ratios = [one["timm"]["cpu_milliseconds_per_image"] / one["ours"]["cpu_milliseconds_per_image"] for one in rounds]
+    ratio = round(statistics.median(ratios), 3)
+    each = {
+        side: {name: statistics.median(one[side][name] for one in rounds) for name in rounds[0][side]}
+        for side in rounds[0]
+    }
+    within = ratio >= LIMIT_RATIO and each["ours"]["peak_mib"] <= each["timm"]["peak_mib"]
+    tell(
+        "timm",
+        ratio,
+        LIMIT_RATIO,
+        within,
+        at,
+        f"{ratio:.2f} times as many images per CPU second as timm's loop, in {each['ours']['peak_mib']:.0f} MiB against "
+        f"{each['timm']['peak_mib']:.0f} MiB",
+        recipe=arguments.recipe,
+        epochs=arguments.epochs,
+        workers=arguments.workers,
+        ratios=[round(value, 3) for value in ratios],
+        **each,
+    )
+
+
+def one_side(command: list[str]) -> dict[str, float]:
+    """What the side tells of itself, and the greatest memory of all its processes together, shared pages counted once."""
+    peak = 0
+    with tempfile.TemporaryFile("w+") as output:
+        process = psutil.Popen(command, stdout=output)
+        while process.poll() is None:
+            peak = max(peak, memory(process))
+            time.sleep(LOOK_SECONDS)
+        output.seek(0)
+        if process.returncode:
+            sys.exit(f"{' '.join(command)}: exit code {process.returncode}")
+        told: dict[str, float] = json.loads(output.read().splitlines()[-1])
+    return {**told, "peak_mib": round(peak / MEBIBYTE, 1)}
+
+
+def memory(process: psutil.Process) -> int:
+    """Bytes of a process and all below it; a page that several share counts once (Linux: the proportional set size)."""
+    total = 0
+    for one in (process, *process.children(recursive=True)):
+        try:
+            facts = one.memory_full_info()
+        except psutil.Error:  # it has just ended
+            continue
+        total += getattr(facts, "pss", facts.uss)
+    return total
+
+
+def write_images(folder: Path, dataset: str, division: str) -> None:
+    """The cells as files, ``train/PATTERN/ID.png`` and ``val/…``: how timm reads them."""
+    store = open_store()
+    subset = dict(read_split(store, division).cells.itertuples(index=False, name=None))
+    for row in open_dataset(store, dataset).rows(columns=["cell_id", "pattern", "image"]):
+        path = folder / subset[row["cell_id"]] / row["pattern"] / f"{row['cell_id'].replace('/', '-')}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(io.BytesIO(row["image"])).save(path)
+
+
+def we_train(work: Work, folder: Path) -> int:
+    """Our loop, states and best network in the folder."""
+    work.fitted(folder, lambda epoch: None, lambda progress: None, lambda: False)
+    return work.images
+
+
+if __name__ == "__main__":
+    main()
