@@ -17,7 +17,7 @@ def evaluate(
     metrics: dsl.Output[dsl.Metrics],
     classification: dsl.Output[dsl.ClassificationMetrics],
 ) -> str:
-    """Evaluate one training, here or as a RayJob; returns the evaluation's URI, and shows its figures in the Kubeflow page."""
+    """Evaluate one training, here or as a RayJob; returns the evaluation's URI, and shows its figures in Kubeflow's page."""
     from pathlib import Path
 
     from hep2flow.cluster.engine import perform_on

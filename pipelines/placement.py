@@ -1,6 +1,6 @@
 """What a task asks of Kubernetes: the right to enter the store, nodes, resources, time, and another try.
 
-On a machine of one's own none of it applies: the local runner takes no notice, and the pipeline is run there without retries.
+On a machine of one's own none of it applies: the local runner takes no notice, and retries are left out there.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from kfp import dsl, kubernetes
 
 # Keys of the Secret -> what boto3 reads. Kubeflow takes the Secret's name from a parameter, its keys only from here;
 # `hep2flow submit` writes others in their place.
-SECRET_KEYS = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}  # noqa: S105 - names
+SECRET_KEYS = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
 USER = 1000  # of the images
 RETRIES = 2
 HOUR = 3600

@@ -27,15 +27,15 @@ def sweep(
     store_region: str = "us-east-1",
     store_bucket: str = "mlpipeline",
     store_prefix: str = "hep2flow",
-    store_secret: str = "mlpipeline-minio-artifact",
+    store_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
     node_selector: dict = {},  # type: ignore[type-arg] # noqa: B006
     tolerations: list = [],  # type: ignore[type-arg] # noqa: B006
 ) -> None:
     """source: an s3:// prefix or a path the step can read; recipes: shipped names, or whole recipes as YAML;
     trials: of each recipe's sweep; hours, concurrency: 0 for no limit; earlier: a run to learn from, or empty;
     judge: trainings of each winner, and of its recipe as it is, that judge it; seeds: full trainings of each winner;
-    engine: where trainings and sweeps run, local (the step's own pod), ray (a cluster that is there) or rayjob; cluster: what the cluster is, keys as in
-    :class:`hep2flow.cluster.options.ClusterOptions`;
+    engine: where trainings and sweeps run, local (the step's own pod), ray (a cluster that is there) or rayjob;
+    cluster: what the cluster is, keys as in :class:`hep2flow.cluster.options.ClusterOptions`;
     run_id: empty for one that follows from the job, so that recurring runs each get their own;
     store_secret: Secret with the store's credentials, for the steps and for Ray's pods; "none" where their service account
     has the right itself; node_selector, tolerations: of the steps, in Kubernetes' own form; those of Ray's workers stand in
