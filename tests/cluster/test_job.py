@@ -162,6 +162,16 @@ def test_an_engine_that_is_none_is_refused(store: Store, tmp_path: Path) -> None
         perform_on("moon", {}, store, said, StageRecord(run_id="monday", stage="train"))
 
 
+def test_a_job_whose_step_has_ended_does_not_even_begin(store: Store) -> None:
+    said = Specification(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
+    with running_stage(store, "monday", "train", said.recipe.name):
+        pass
+    told = run(f"hep2flow train --spec {said.write(store)}")
+    assert told.returncode == 2
+    assert "has ended or gives no sign of life" in told.stderr
+    assert Outcome.read(store, said) is None
+
+
 @pytest.mark.parametrize(
     ("engine", "cluster", "told"),
     [

@@ -42,8 +42,20 @@ needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kube
 
 def make(folder: Path, *variables: str, **environment: str) -> list[str]:
     """What ``make test-cluster`` says of ours where it cannot begin."""
-    command = ["make", "-o", ".venv/installed", f"BIN={Path(sys.executable).parent}", "test-cluster", *variables]
-    clean = {name: value for name, value in os.environ.items() if name not in ("KUBERNETES_SERVICE_HOST", "MAKEFLAGS")}
+    command = [
+        "make",
+        "--no-print-directory",
+        "-o",
+        ".venv/installed",
+        f"BIN={Path(sys.executable).parent}",
+        "test-cluster",
+        *variables,
+    ]
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("KUBERNETES_SERVICE_HOST", "MAKEFLAGS", "MAKELEVEL")
+    }
     clean |= {"HOME": str(folder), **environment}
     ended = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2

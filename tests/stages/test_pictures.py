@@ -64,6 +64,7 @@ def test_the_same_evaluation_leaves_the_same_pictures(finished: Finished, finish
 
 def test_the_report_shows_them_and_does_without_them(finished: Finished, finished_store: Store) -> None:
     def page() -> str:
+        finished_store.delete_folder("cache/report")  # one that is there is taken
         made = report(finished_store, RUN, [finished.evaluation])
         return finished_store.get_bytes(f"{finished_store.key(made.uri)}/index.html").decode()
 

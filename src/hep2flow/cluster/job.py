@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 
 from hep2flow.cluster.follow import followed_sweep, followed_training
-from hep2flow.cluster.lease import leased
+from hep2flow.cluster.lease import is_abandoned, leased
 from hep2flow.cluster.specification import Outcome, Specification, forget_outcome, perform, read_specification
 from hep2flow.distributed.cluster import connected
 from hep2flow.errors import UserError
@@ -24,6 +24,8 @@ def do(store: Store, uri: str) -> StageResult:
     Raises UserError and all else as the stage does, and leaves it as the job's outcome; a job that is ended leaves none.
     """
     specification = read_specification(store, uri)
+    if is_abandoned(store, specification):  # KubeRay begins an abandoned job again, and would hold its GPUs once more
+        raise UserError(f"{uri}: the step that asked for this has ended or gives no sign of life; run it again")
     forget_outcome(store, specification)
     try:
         with leased(store, specification):

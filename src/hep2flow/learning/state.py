@@ -88,6 +88,11 @@ def load_state(path: Path, step: Step) -> tuple[list[dict[str, Any]], Begun]:
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = tensor
     step.optimizer.load_state_dict({"state": state, "param_groups": step.optimizer.state_dict()["param_groups"]})
+    for parameter, values in step.optimizer.state.items():
+        for key, value in values.items():
+            # A file knows no strides, and torch's fused kernels take it for granted that all of a parameter's are alike.
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     step.scaler.load_state_dict(facts["scaler"]) if step.scaler.is_enabled() else None
     step.updates = int(facts["updates"])
     return facts["history"], Begun(**facts["begun"])
