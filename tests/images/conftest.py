@@ -74,7 +74,7 @@ def inside(engine: Any, image: Any, *command: str, **more: Any) -> str:
         list(command),
         remove=True,
         read_only=more.pop("read_only", True),
-        tmpfs={"/tmp": ""},  # noqa: S108 - the container's
+        tmpfs=more.pop("tmpfs", {"/tmp": ""}),  # noqa: S108 - the container's
         cap_drop=["ALL"],
         security_opt=["no-new-privileges"],
         **more,

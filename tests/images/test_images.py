@@ -83,12 +83,13 @@ def test_it_holds_no_credential_no_test_no_data_and_no_cache(engine: Any, image:
     history = "\n".join(layer["CreatedBy"] for layer in image.history())
     assert not SECRET.search(history)
     assert not [variable for variable in image.attrs["Config"]["Env"] if SECRET.search(variable)]
-    files = inside(engine, image, "find", "/", "-xdev", "-type", "f", "-not", "-path", "/proc/*").splitlines()
+    everything = "find / -xdev -type f -not -path '/proc/*' 2>/dev/null || true"
+    files = inside(engine, image, "sh", "-c", everything, user="0").splitlines()
     ours = [PurePosixPath(name) for name in files if "/hep2flow/" in name.replace("/opt/hep2flow/", "/", 1)]
     assert ours
     assert {path.suffix for path in ours} <= {".py", ".pyc", ".yaml", ".typed", ".j2", ".css", ".js"}
     unwanted = re.compile(
-        r"(/\.git/|/tests/(cluster|images|end_to_end)/|\.npmrc|\.netrc|/\.aws/|/\.docker/|pip\.conf|pip/cache|/build/|/wheels/"
+        r"(/\.git/|/tests/(cluster|images|end_to_end)/|\.npmrc|\.netrc|/\.aws/|/\.docker/|pip\.conf|pip/cache|^/build/|^/wheels/"
         r"|/var/lib/apt/lists/.|credentials\.json|/id_[rd]sa)"
     )
     assert [name for name in files if unwanted.search(name)] == []
@@ -115,7 +116,7 @@ def test_a_base_without_a_fitting_python_is_refused_in_one_line(
 ) -> None:
     (tmp_path / "Dockerfile").write_text(
         f"FROM {step_image.tags[0]}\nUSER 0\nENV PATH=/usr/local/bin:/usr/bin:/bin\n"
-        "RUN while command -v python3; do rm $(command -v python3); done"
+        "RUN rm -f /usr/local/bin/python3* /usr/bin/python3* /bin/python3*"
         + (f"\nRUN {put} >/bin/python3 && chmod +x /bin/python3" if put else "")
     )
     tag = f"hep2flow-test/base:{found.split()[-1]}"

@@ -31,7 +31,7 @@ def mask(
     """
     opened = open_dataset(store, dataset)
     facts, count = opened.manifest["facts"], opened.manifest["count"]
-    inputs = {"dataset": dataset, "mode": mode, "source": source}
+    inputs = {"dataset": store.key(opened.ref.uri), "mode": mode, "source": source}  # the same in every bucket
     key = stage_key("mask", inputs, code_version("mask"))
     entry = lookup(store, "mask", key)
     if entry is not None:
