@@ -118,8 +118,9 @@ def test_the_pipeline_gives_the_same_artifacts(engine: Any, cells: Path, store: 
 @pytest.mark.slow
 @pytest.mark.usefixtures("both")
 def test_a_users_mistake_is_told_as_ever(engine: Any, cells: Path, store: Store, tmp_path: Path) -> None:
-    (tmp_path / "cells" / "coarse_speckled").mkdir(parents=True)
-    (tmp_path / "cells" / "coarse_speckled" / "broken.png").write_bytes(b"no image")
+    for pattern in ("coarse_speckled", "nucleolar"):
+        (tmp_path / "cells" / pattern).mkdir(parents=True)
+        (tmp_path / "cells" / pattern / "broken.png").write_bytes(b"no image")
     told = []
     for runner in ("subprocess", "docker"):
         beside(store, runner)
@@ -173,10 +174,18 @@ def test_a_container_that_ends_at_once_is_no_success(engine: Any, step_image: An
     ],
 )
 def test_what_is_missing_is_said_before_anything_begins(
-    words: list[str], environment: dict[str, str], told: str, step_image: Any, cells: Path, store: Store, tmp_path: Path
+    words: list[str],
+    environment: dict[str, str],
+    told: str,
+    step_image: Any,
+    cells: Path,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    os.environ.update(environment)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     done = run(cells, "refused", tmp_path / "out", *SMALL, "--runner=docker", *words)
     assert done.returncode == 2, done.stderr
     assert told in done.stderr.splitlines()[-1]
-    assert store.folders("runs") == []
+    assert list(store.folders("runs")) == []
