@@ -36,7 +36,11 @@ def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[t
     Where another run has a report of the same evaluations it is taken, and what it tells of its own run (id, versions,
     keys, times) is made this run's.
     """
-    shown = {"evaluations": evaluations, "sweeps": [list(sweep) for sweep in sweeps]}
+    # The same in every bucket.
+    shown = {
+        "evaluations": [store.key(uri) for uri in evaluations],
+        "sweeps": [[store.key(uri) if uri else "" for uri in sweep] for sweep in sweeps],
+    }
     prefix, key = layout.report_prefix(run_id), stage_key("report", shown, code_version("report"))
     entry = lookup(store, "report", key)
     manifest = store.get_json(f"{store.key(evaluations[0])}/manifest.json")
