@@ -140,13 +140,7 @@ def test_the_twin_never_overwrites(twin: Path) -> None:
 
 def test_an_interrupt_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hep2flow.cli", "data", "synth", str(tmp_path / "cells")]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list(tmp_path.glob(".cells-*/training")):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
