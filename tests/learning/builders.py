@@ -73,7 +73,7 @@ def trained(
     network = build_network(recipe.model, 2)
     epochs: list[Epoch] = []
     batches: list[Progress] = []
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
 
     def on_epoch(epoch: Epoch) -> None:
         epochs.append(epoch)

@@ -266,19 +266,6 @@ def test_fp16_scales_its_loss_and_the_others_do_not() -> None:
         assert step.scaler.is_enabled() is (precision == "fp16")
 
 
-def test_a_loss_that_is_no_number_changes_nothing() -> None:
-    recipe = tiny()
-    network = build_network(recipe.model, 6).train()
-    step = Step(network, recipe, CPU)
-    before = weights(network)
-    batch = batch_of(6, 64)
-    batch.images[0, 0, 0, 0] = float("nan")
-    assert not torch.isfinite(step(mixed(recipe, batch)))
-    assert step.updates == 0
-    for name, now in weights(network).items():
-        assert torch.equal(now, before[name])
-
-
 @pytest.mark.slow
 def test_a_compiled_network_learns_the_same() -> None:
     keys = ("optim.name=sgd", "optim.lr=0.1")

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import torch
 
     from hep2flow.learning.data import CellSet
-    from hep2flow.learning.loop import DivergedError, Epoch, Progress
+    from hep2flow.learning.loop import Epoch, Progress
+    from hep2flow.learning.running_loss import DivergedError
     from hep2flow.store.splits import Split
 
 End = Literal["done", "left", "refused"]
@@ -66,7 +67,7 @@ def work(config: dict[str, Any]) -> End:
     from torch import distributed
 
     from hep2flow.distributed.exhausted import exhausted
-    from hep2flow.learning.loop import DivergedError
+    from hep2flow.learning.running_loss import DivergedError
 
     spec = TrainingSpec.model_validate(config)
     # The messenger has a store of its own, which gives up soon: it comes again.

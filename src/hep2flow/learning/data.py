@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -95,11 +95,11 @@ class CellSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         with seeded(self.recipe.train.seed, epoch, self.ids[index], repeat):
             return self.augmentation(self.images[index])
 
-    def batches(self, keys: Iterable[list[Key]], workers: int = 0) -> Iterator[Batch]:
-        """Batches in the order of ``keys``."""
+    def batches(self, keys: Iterable[list[Key]], workers: int = 0) -> Generator[Batch, None, None]:
+        """Batches in the order of ``keys``, which is read as far as batches are made ahead: two for each loader worker."""
         yield from DataLoader(
             self,
-            batch_sampler=list(keys),
+            batch_sampler=keys,
             num_workers=workers,
             collate_fn=_as_it_is,
             pin_memory=torch.cuda.is_available(),

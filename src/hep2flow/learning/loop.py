@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from hep2flow.errors import UserError
 from hep2flow.learning.augment import BatchMixer
 from hep2flow.learning.checkpoint import Description, save_checkpoint
 from hep2flow.learning.data import CellSet
@@ -22,17 +21,16 @@ from hep2flow.learning.model import WithFeatures, timm_network
 from hep2flow.learning.optim import LearningRate
 from hep2flow.learning.randomness import seeded
 from hep2flow.learning.ranks import Ranks
-from hep2flow.learning.sampling import cells_per_epoch, ordered_keys, training_keys
+from hep2flow.learning.running_loss import RunningLoss
+from hep2flow.learning.sampling import Key, cells_per_epoch, ordered_keys, training_keys
 from hep2flow.learning.state import Begun, load_state, save_state
 from hep2flow.learning.step import Step
 from hep2flow.recipe import Recipe
 
-
-class DivergedError(UserError):
-    """The loss is no longer a number."""
-
-
 BEST, METRICS, STATE = "best.safetensors", "metrics.jsonl", "state.safetensors"
+
+# Updates between two readings of the loss: a device that works off a queue has to empty it for each, a CPU has none.
+READ_EVERY = {"cpu": 1, "cuda": 16}
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training is: told after every batch.
+    """Where a training is: told at every reading of the loss.
 
     epoch, epochs:   from 1
     update, updates: optimizer steps done, and in all
@@ -116,9 +114,9 @@ def fit(
     folder: after every epoch it also holds ``metrics.jsonl`` and, but for the last, ``state.safetensors``; a training whose
             folder has a state goes on from there, and ends as if it had never stopped. Only the first of several workers
             writes, and replaces whole files; all of them have to find the same state
-    on_epoch, on_batch: told of each, on every worker; exceptions they raise end the training
-    leave:  asked after every batch, on every worker: where one says yes, the folder gets the state at this very batch and
-            the training ends
+    on_epoch: told of each, on every worker; exceptions it raises end the training, as those of on_batch do
+    on_batch, leave: called at every reading of the loss, on every worker: after READ_EVERY updates, and after an epoch's
+            last. Where leave says yes on one worker, the folder gets the state at this very batch and the training ends
 
     Raises DivergedError where the loss is no longer a number, naming the batch's cells.
     """
@@ -138,57 +136,62 @@ def fit(
     seen, learning_rate = 0, rate.before_update(max(step.updates - 1, 0))
     accuracy = next((epoch.val_accuracy for epoch in reversed(history) if epoch.val_accuracy is not None), None)
     before, started = history[-1].seconds if history else 0.0, time.monotonic()
-    first = len(history) + 1
+    first, read_every = len(history) + 1, READ_EVERY[device.type]
+
+    def batches_of(epoch: int) -> list[tuple[list[Key], list[int]]]:
+        """What is left to do of it: all workers' cells of each batch, and the places of this worker's among them."""
+        keys = training_keys(training.labels, epoch, train.batch_size, train.seed, train.sampler)
+        done = begun.batches if epoch == first else 0
+        left = keys[done : length.updates - (epoch - 1) * length.updates_per_epoch]
+        return [(whole, ranks.share(range(len(whole)))) for whole in left]
+
+    # One stream over all epochs: its workers start once, and have the next epoch's batches ready when this one is validated.
+    # A worker without a cell of a batch takes one that counts for nothing.
+    loaded = training.batches(
+        (
+            [whole[place] for place in mine or [0]]
+            for epoch in range(first, length.epochs + 1)
+            for whole, mine in batches_of(epoch)
+        ),
+        train.loader_workers,
+    )
     for epoch in range(first, length.epochs + 1):
         network.train()
         if freezing.before_epoch(epoch) or epoch == first:
             step.connect()
-        total = torch.tensor(begun.loss, device=device, dtype=torch.float64)
-        epoch_cells, epoch_started, seen_before = begun.cells, time.monotonic(), seen
-        batches = training_keys(training.labels, epoch, train.batch_size, train.seed, train.sampler)
-        batches = batches[begun.batches : begun.batches + length.updates - step.updates]
-        shares = [ranks.share(range(len(keys))) for keys in batches]
-        # A worker without a cell of a batch takes one that counts for nothing.
-        loaded = training.batches(
-            [[keys[place] for place in mine or [0]] for mine, keys in zip(shares, batches, strict=True)],
-            train.loader_workers,
-        )
-        numbered = enumerate(zip(loaded, shares, batches, strict=True), start=begun.batches)
-        for number, (batch, mine, keys) in numbered:
+        done = begun if epoch == first else Begun()
+        running = RunningLoss(epoch, training.ids, done.cells, done.loss, device)
+        epoch_started, seen_before, batches = time.monotonic(), seen, batches_of(epoch)
+        for number, (keys, mine) in enumerate(batches, start=done.batches):
+            batch = next(loaded)
             learning_rate = rate.before_update(step.updates)
             with seeded(train.seed, epoch, "mixing", number):
                 mixed = mixer(batch)
             # Stochastic depth and dropout: each worker its own.
             with seeded(train.seed, epoch, "noise", number, ranks.rank, device=device):
                 loss = step(mixed, mine, len(keys))
-            if not torch.isfinite(loss):
-                cells = ", ".join(training.ids[index] for _, index, _ in keys[:8])
-                raise DivergedError(
-                    f"training diverged: the loss is {float(loss)} at epoch {epoch}, update {step.updates + 1} "
-                    f"(cells {cells}, …); lower optim.lr or set train.clipping"
-                )
-            total += loss.double() * len(keys)
-            epoch_cells += len(keys)
+            running.add(loss, step.updates, keys)
             seen += len(keys)
-            elapsed = time.monotonic() - started
+            if step.updates % read_every and keys is not batches[-1][0]:
+                continue
+            train_loss, elapsed = running.read(), time.monotonic() - started
             on_batch(
                 Progress(
                     epoch=epoch,
                     epochs=length.epochs,
                     update=step.updates,
                     updates=length.updates,
-                    train_loss=float(total) / epoch_cells,
+                    train_loss=train_loss,
                     val_accuracy=accuracy,
                     images_per_second=seen / elapsed,
-                    seconds_left=elapsed / seen * (length.updates - step.updates) * len(batches[0]),
+                    seconds_left=elapsed / seen * (length.updates - step.updates) * train.batch_size,
                 )
             )
             if ranks.any(leave(), device):
                 if ranks.first:
-                    done = Begun(number + 1, epoch_cells, float(total))
-                    save_state(state, step, [entry.to_dict() for entry in history], done)
+                    so_far = Begun(number + 1, running.cells, running.total)
+                    save_state(state, step, [entry.to_dict() for entry in history], so_far)
                 return None
-        begun = Begun()
         images_per_second = (seen - seen_before) / (time.monotonic() - epoch_started)
         val_loss = None
         if epoch % train.validate_every == 0 or epoch == length.epochs:
@@ -196,7 +199,7 @@ def fit(
         record = Epoch(
             epoch=epoch,
             updates=step.updates,
-            train_loss=float(total) / epoch_cells,
+            train_loss=running.read(),
             val_loss=val_loss,
             val_accuracy=accuracy if val_loss is not None else None,
             learning_rate=learning_rate,

@@ -67,7 +67,7 @@ class Step:
                    nothing, because there are fewer cells than workers and every worker has to take part
         whole:     cells in the batch of all workers together
         Where this is the only worker both may be left out.
-        Nothing is learnt where the loss is no finite number: the caller has to look.
+        A loss that is no finite number spoils the network: whoever keeps it has to look at the loss before.
         """
         whole = len(batch.labels) if whole is None else whole
         positions = range(whole) if positions is None else positions
@@ -87,8 +87,7 @@ class Step:
                 self.scaler.scale(part * self.ranks.size).backward()
             loss += part.detach()
         loss = self.ranks.total(loss)
-        if torch.isfinite(loss):
-            self._update()
+        self._update()
         return loss
 
     def _apart(self) -> AbstractContextManager[None]:
