@@ -1,8 +1,8 @@
-"""Cells in memory, ready for a network: decoded once, resized once, augmented per image."""
+"""Cells ready for a network: decoded once, resized once, augmented per image."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from hep2flow.cells import decode_png
 from hep2flow.learning.augment import Augmentation
 from hep2flow.learning.batch import Batch
 from hep2flow.learning.features import measure
+from hep2flow.learning.images import kept
 from hep2flow.learning.randomness import seeded
 from hep2flow.learning.sampling import Key
 from hep2flow.recipe import Data, Recipe
@@ -60,17 +61,20 @@ class CellSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         self.recipe = recipe
         self.augmentation = Augmentation(recipe) if training else None
         self.ids: list[str] = []
-        self.images: list[torch.Tensor] = []
         features: list[torch.Tensor] = []
         targets: list[int] = []
         full_size = training and recipe.augment.random_resized_crop is not None
-        for row in rows:
-            image = to_rgb8(row["image"], bits)
-            if names := recipe.model.aux_features:
-                features.append(measure(image, row["mask"], names, row["cell_id"]))
-            self.images.append(image if full_size else resize(image, recipe.model.image_size, recipe.data))
-            self.ids.append(row["cell_id"])
-            targets.append(labels.index(row["pattern"]))
+
+        def decoded() -> Iterator[torch.Tensor]:
+            for row in rows:
+                image = to_rgb8(row["image"], bits)
+                if names := recipe.model.aux_features:
+                    features.append(measure(image, row["mask"], names, row["cell_id"]))
+                self.ids.append(row["cell_id"])
+                targets.append(labels.index(row["pattern"]))
+                yield image if full_size else resize(image, recipe.model.image_size, recipe.data)
+
+        self.images = kept(decoded())
         self.features = torch.stack(features) if features else torch.empty(len(self.ids), 0)
         self.labels = torch.tensor(targets, dtype=torch.int64)
 
