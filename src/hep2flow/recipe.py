@@ -227,7 +227,7 @@ class Train(Section):
                          weights; null for none
     accumulation:        batches per update
     clipping:            largest gradient norm, null for none
-    loader_workers:      processes that augment beside the training; 0 augments in place
+    loader_workers:      processes that augment beside the training; 0 augments in place, on a GPU where the training has one
     """
 
     epochs: int = Field(default=30, ge=1)

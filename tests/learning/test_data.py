@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 
 from hep2flow.cells import encode_png
+from hep2flow.learning import data
+from hep2flow.learning.augment import BatchMixer
 from hep2flow.learning.data import CellSet, columns, to_rgb8
 from hep2flow.learning.sampling import training_keys
 from hep2flow.recipe import load_recipe
@@ -76,3 +78,39 @@ def test_a_twelve_bit_camera_reaches_white() -> None:
 def test_masks_are_read_only_where_they_are_measured() -> None:
     assert "mask" not in columns(tiny())
     assert "mask" in columns(tiny("model.aux_features=[area]"))
+
+
+META = torch.device("meta")
+"""Knows shapes and places, and has no pixel to be asked for: what runs on it never waits for a GPU."""
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ["convnext-b", "coat-mini"])
+def test_on_a_gpu_every_operation_runs_there_and_asks_for_no_pixel(name: str, training: bool) -> None:
+    keys = ["model.image_size=64", "train.loader_workers=0", "augment.quarter_turns=true", "augment.cutout={}"]
+    recipe = load_recipe(name, "paper", [*keys, "augment.rand_augment=null", "batch.mixup=0.8"])
+    cells = cell_set(recipe, training=training)
+    cells.to(META)
+    for epoch in range(1, 9):  # each draws otherwise
+        for batch in cells.batches(training_keys(cells.labels, epoch, 5, 0, "none")):
+            mixed = BatchMixer(recipe, 2)(batch)
+            assert (mixed.images.device, mixed.images.dtype) == (META, torch.float32)
+            assert mixed.images.shape[1:] == (3, 64, 64)
+            assert mixed.labels.device.type == "cpu"
+
+
+@pytest.mark.parametrize("keys", [["train.loader_workers=1"], ["augment.rand_augment={}"]])
+def test_pixels_that_are_augmented_elsewhere_stay_in_memory(keys: list[str]) -> None:
+    recipe = load_recipe("coat-mini", "paper", ["model.image_size=64", "train.loader_workers=0", *keys])
+    training, validation = cell_set(recipe), cell_set(recipe, training=False)
+    training.to(META)
+    validation.to(META)
+    assert {image.device.type for image in training.images} == {"cpu"}
+    assert {image.device.type for image in validation.images} == {"meta"}
+
+
+def test_more_pixels_than_memory_is_lent_for_stay_in_their_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = cell_set(load_recipe("coat-mini", "paper", ["train.loader_workers=0"]), training=False)
+    monkeypatch.setattr(data, "IN_MEMORY", 12 * 3 * 224 * 224 - 1)
+    cells.to(META)
+    assert {image.device.type for image in cells.images} == {"cpu"}

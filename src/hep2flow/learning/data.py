@@ -15,7 +15,7 @@ from hep2flow.cells import decode_png
 from hep2flow.learning.augment import Augmentation
 from hep2flow.learning.batch import Batch
 from hep2flow.learning.features import measure
-from hep2flow.learning.images import kept
+from hep2flow.learning.images import IN_MEMORY, kept
 from hep2flow.learning.randomness import seeded
 from hep2flow.learning.sampling import Key
 from hep2flow.recipe import Data, Recipe
@@ -78,6 +78,17 @@ class CellSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         self.features = torch.stack(features) if features else torch.empty(len(self.ids), 0)
         self.labels = torch.tensor(targets, dtype=torch.int64)
 
+    def to(self, device: torch.device) -> None:
+        """Hold the pixels on a GPU, which then augments and normalises them, by the same draws, and is waited for by nobody.
+
+        They stay where they are on a CPU; beyond IN_MEMORY bytes; where loader workers augment, which work beside the
+        training already; and where RandAugment is wanted, because its operations are Pillow's.
+        """
+        beside = self.recipe.train.loader_workers > 0 or self.recipe.augment.rand_augment is not None
+        large = sum(image.numel() for image in self.images) > IN_MEMORY
+        if device.type != "cpu" and not large and not (beside and self.augmentation is not None):
+            self.images = [image.to(device) for image in self.images]
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -106,7 +117,7 @@ class CellSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
             batch_sampler=keys,
             num_workers=workers,
             collate_fn=_as_it_is,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=torch.cuda.is_available() and all(image.device.type == "cpu" for image in self.images[:1]),
         )
 
 

@@ -125,6 +125,8 @@ def fit(
         network.head.standardise(training.features)
     if recipe.model.gradient_checkpointing:
         timm_network(network).set_grad_checkpointing()  # type: ignore[operator]
+    training.to(device)
+    validation.to(device)
     step = Step(network.to(device), recipe, device, ranks)
     rate = LearningRate(step.optimizer, recipe, length.updates, length.updates_per_epoch)
     freezing, mixer = Freezing(network, recipe.optim), BatchMixer(recipe, len(description.labels))
