@@ -21,11 +21,23 @@ NETWORK = (
     "optimism.py",
     *(
         f"learning/{name}.py"
-        for name in ("augment", "batch", "checkpoint", "data", "features", "losses", "model", "randomness", "sampling")
+        for name in [
+            "augment",
+            "batch",
+            "checkpoint",
+            "data",
+            "features",
+            "images",
+            "losses",
+            "model",
+            "randomness",
+            "sampling",
+        ]
     ),
 )
 TRAINING = tuple(
-    f"learning/{name}.py" for name in ("batch_norm", "freezing", "loop", "optim", "ranks", "state", "step", "weights")
+    f"learning/{name}.py"
+    for name in ("batch_norm", "freezing", "loop", "optim", "ranks", "running_loss", "state", "step", "weights")
 )
 PREDICTION = tuple(
     f"learning/{name}.py"
