@@ -42,15 +42,13 @@ def test_a_training_from_a_file_gives_the_same_bytes(
     keys = ("augment.random_erasing.probability=0.5", "augment.random_resized_crop={}", "train.epochs=2")
     memory = load_file(trained(tiny(*keys), tmp_path / "memory")[2])
     monkeypatch.setattr(images, "IN_MEMORY", 10_000)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
-    (tmp_path / "scratch").mkdir()
     file = load_file(trained(tiny(*keys, f"train.loader_workers={workers}"), tmp_path / "file")[2])
     assert all(torch.equal(file[name], tensor) for name, tensor in memory.items())
-    assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_a_file_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_takes_no_memory_and_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "IN_MEMORY", 8 * MEBIBYTE)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def many() -> Iterator[torch.Tensor]:
         for number in range(200):
@@ -60,6 +58,7 @@ def test_a_file_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     found = kept(many())
     assert [int(image[2, -1, -1]) for image in found] == list(range(200))
     assert anonymous_memory() - before < 40 * MEBIBYTE
+    assert list(tmp_path.iterdir()) == []
 
 
 def anonymous_memory() -> int:
