@@ -186,7 +186,7 @@ def fit(
                     train_loss=train_loss,
                     val_accuracy=accuracy,
                     images_per_second=seen / elapsed,
-                    seconds_left=elapsed / seen * (length.updates - step.updates) * train.batch_size,
+                    seconds_left=elapsed / seen * (length.updates - step.updates) * len(batches[0][0]),
                 )
             )
             if ranks.any(leave(), device):
