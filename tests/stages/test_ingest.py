@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hep2flow import cores
 from hep2flow.distributed.cluster import ADDRESS_FILE
 from hep2flow.errors import DataFaults, UserError
 from hep2flow.stages.ingest import ingest
@@ -192,3 +193,25 @@ def test_new_cells_start_the_runs_cluster_and_known_or_faulty_ones_do_not(
     wanted.unlink()
     assert ingest(store, good).cached
     assert not wanted.exists()
+
+
+def test_all_cores_make_the_same_data_set_and_tell_the_same_faults(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = builders.contest()
+    good = builders.write(tmp_path / "good", files)
+    names = [name for name in files if name.endswith(".png")]
+    bad = builders.write(tmp_path / "bad", files | dict.fromkeys(names[::2], b"no picture"))
+    told = []
+    uris = []
+    for few in (cores.FEW, 0):
+        monkeypatch.setattr(cores, "FEW", few)
+        monkeypatch.setattr(cores, "cores", lambda: 2)
+        own = another(store)
+        uris.append(own.key(ingest(own, str(good)).uri))
+        with pytest.raises(DataFaults) as found:
+            ingest(own, str(bad))
+        told.append(str(found.value))
+    assert uris[0] == uris[1]
+    assert told[0] == told[1]
+    assert all(name in told[0] for name in names[::2])

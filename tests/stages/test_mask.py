@@ -12,13 +12,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from hep2flow import cores
 from hep2flow.errors import UserError
 from hep2flow.stages.ingest import ingest
 from hep2flow.stages.mask import derive_mask, mask
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
 from tests.sources import builders
-from tests.stages.cells_in_store import cells_of, listing
+from tests.stages.cells_in_store import another, cells_of, listing
 
 NEARLY_FLAT = np.full((40, 40), 65535, np.uint16)
 NEARLY_FLAT[3, 4] = 65534
@@ -162,3 +163,17 @@ def test_a_derived_mask_holds_the_cell_and_not_the_corners() -> None:
     assert inside[cell].all()
     assert not inside[[0, 0, -1, -1], [0, -1, 0, -1]].any()
     assert inside.sum() < 1.6 * cell.sum()
+
+
+@pytest.mark.parametrize("form", [builders.contest(), without_masks()], ids=["given", "derived"])
+def test_all_cores_make_the_same_data_set(
+    form: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    for few in (cores.FEW, 0):
+        monkeypatch.setattr(cores, "FEW", few)
+        monkeypatch.setattr(cores, "cores", lambda: 2)
+        own = another(store)
+        result = mask(own, ingested(own, tmp_path, form), "apply")
+        made.append((own.key(result.uri), result.summary, list(cells_of(own, result.uri).values())))
+    assert made[0] == made[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -106,6 +107,12 @@ def soon_wanted() -> None:
     """There are new cells, so trainings will follow: the run's shared cluster, where there is one, starts meanwhile."""
     if ADDRESS_FILE in os.environ:
         _wanted(Path(os.environ[ADDRESS_FILE])).touch()
+
+
+def on_a_cluster() -> bool:
+    """Whether Ray Data can work on a cluster that exists: not through Ray's client, nor in an image without Ray."""
+    address = os.environ.get("RAY_ADDRESS", "ray://")
+    return not address.startswith("ray://") and importlib.util.find_spec("ray") is not None
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from hep2flow.cells import Cell, encode_png, pixel_sha256
+from hep2flow.cores import on_all_cores
 from hep2flow.errors import Fault
 from hep2flow.sources.images import BadImageError, decode_image, decode_mask
 from hep2flow.sources.listing import Listing, Subset
@@ -64,58 +65,88 @@ class Source:
         """Close archives, remove temporary files."""
         self.resources.close()
 
-    def read(self, listing: Listing, faults: list[Fault]) -> ReadCell | None:
-        """Decode and check one cell; where something is wrong, append the faults and return None."""
-        image = self._decode(listing.image, decode_image, faults)
-        mask = self._decode(listing.mask, decode_mask, faults) if listing.mask is not None else None
-        if image is None or (mask is None and listing.mask is not None):
-            return None
-        height, width = image.pixels.shape[:2]
-        found = []
-        if listing.size is not None and (width, height) != (listing.size.width, listing.size.height):
-            stated = f"{listing.size.where} says {listing.size.width} x {listing.size.height}"
-            found.append(Fault(listing.image, f"is {width} x {height}, but {stated}", "correct the row or the image"))
-        if mask is not None and mask.shape != (height, width):
-            size = f"{mask.shape[1]} x {mask.shape[0]}"
-            found.append(
-                Fault(str(listing.mask), f"mask is {size}, its image {width} x {height}", "make them the same size")
-            )
-        if found:
-            faults.extend(found)
-            return None
-        cell = Cell(
-            cell_id=listing.cell_id,
-            official_split=listing.official_split,
-            pattern=listing.pattern,
-            intensity=listing.intensity,
-            specimen_id=listing.specimen_id,
-            width=width,
-            height=height,
-            image=image.png,
-            mask=None if mask is None else encode_png(mask),
-            sha256=pixel_sha256(image.pixels),
-        )
-        return ReadCell(cell, int(image.pixels.max()), None if mask is None else pixel_sha256(mask))
-
     def cells(self, faults: list[Fault], progress: Callable[[int, int], None] | None = None) -> Iterator[ReadCell]:
-        """Every good cell, in the order of ``listings``.
+        """Every good cell, in the order of ``listings``; many are decoded on all cores.
 
         Args:
             faults:   what is wrong with the others is appended here
             progress: called with (cells read, cells in all)
         """
-        for done, listing in enumerate(self.listings, start=1):
-            cell = self.read(listing, faults)
+        count = len(self.listings)
+        fetched = map(self._fetch, self.listings)
+        for done, (cell, found) in enumerate(on_all_cores(decoded, fetched, count, Fetched.size), start=1):
+            faults.extend(found)
             if progress is not None:
-                progress(done, len(self.listings))
+                progress(done, count)
             if cell is not None:
                 yield cell
 
-    def _decode(self, name: str, decode: Callable[[bytes], Decoded], faults: list[Fault]) -> Decoded | None:
+    def _fetch(self, listing: Listing) -> Fetched:
+        return Fetched(listing, self._file(listing.image), None if listing.mask is None else self._file(listing.mask))
+
+    def _file(self, name: str) -> bytes | Fault:
         try:
-            return decode(self.tree.read(name))
+            return self.tree.read(name)
         except UnreadableFileError as error:
-            faults.append(Fault(name, f"cannot be read: {error}", "replace it by a good copy"))
-        except BadImageError as error:
-            faults.append(Fault(name, error.what, error.mend))
+            return Fault(name, f"cannot be read: {error}", "replace it by a good copy")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """One cell's files as they are.
+
+    image, mask: their bytes, or why they cannot be read; mask is None where there is none
+    """
+
+    listing: Listing
+    image: bytes | Fault
+    mask: bytes | Fault | None
+
+    def size(self) -> int:
+        """Bytes of both files."""
+        return sum(len(file) for file in (self.image, self.mask) if isinstance(file, bytes))
+
+
+def decoded(fetched: Fetched) -> tuple[ReadCell | None, list[Fault]]:
+    """Decode and check one cell; None, and everything that is wrong, where something is."""
+    listing = fetched.listing
+    faults: list[Fault] = []
+    image = _decode(listing.image, fetched.image, decode_image, faults)
+    mask = None if fetched.mask is None else _decode(str(listing.mask), fetched.mask, decode_mask, faults)
+    if image is None or faults:
+        return None, faults
+    height, width = image.pixels.shape[:2]
+    if listing.size is not None and (width, height) != (listing.size.width, listing.size.height):
+        stated = f"{listing.size.where} says {listing.size.width} x {listing.size.height}"
+        faults.append(Fault(listing.image, f"is {width} x {height}, but {stated}", "correct the row or the image"))
+    if mask is not None and mask.shape != (height, width):
+        size = f"{mask.shape[1]} x {mask.shape[0]}"
+        faults.append(
+            Fault(str(listing.mask), f"mask is {size}, its image {width} x {height}", "make them the same size")
+        )
+    if faults:
+        return None, faults
+    cell = Cell(
+        cell_id=listing.cell_id,
+        official_split=listing.official_split,
+        pattern=listing.pattern,
+        intensity=listing.intensity,
+        specimen_id=listing.specimen_id,
+        width=width,
+        height=height,
+        image=image.png,
+        mask=None if mask is None else encode_png(mask),
+        sha256=pixel_sha256(image.pixels),
+    )
+    return ReadCell(cell, int(image.pixels.max()), None if mask is None else pixel_sha256(mask)), []
+
+
+def _decode(name: str, file: bytes | Fault, decode: Callable[[bytes], Decoded], faults: list[Fault]) -> Decoded | None:
+    if isinstance(file, Fault):
+        faults.append(file)
+        return None
+    try:
+        return decode(file)
+    except BadImageError as error:
+        faults.append(Fault(name, error.what, error.mend))
         return None

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from hep2flow.cells import Cell, CellWriter, encode_png, pixel_sha256, scratch_folder
+from hep2flow.cells import SCHEMA, Cell, CellWriter, encode_png, pixel_sha256, scratch_folder
+from hep2flow.cores import on_all_cores
+from hep2flow.distributed.cluster import on_a_cluster
 from hep2flow.errors import UserError
 from hep2flow.recipe import MaskMode, MaskSource
 from hep2flow.results import Progress, StageResult
 from hep2flow.store.cache import code_version, commit, lookup, stage_key
-from hep2flow.store.datasets import open_dataset, publish_dataset
+from hep2flow.store.datasets import Dataset, open_dataset, publish_dataset
 from hep2flow.store.s3 import Store
 
 Mask = npt.NDArray[np.bool_]
+Cutting = Literal["apply", "crop"]
 
 
 def mask(
@@ -47,10 +52,9 @@ def mask(
         derived = 0
         with scratch_folder() as scratch:
             with CellWriter(scratch / "dataset") as writer:
-                for done, row in enumerate(opened.rows(), start=1):
-                    masked = masked_cell(Cell(**row), mode)
+                for done, masked in enumerate(_masked(opened, mode), start=1):
+                    writer.add(masked.cell, masked.max_value, masked.mask_sha256)
                     derived += masked.derived
-                    writer.add(masked.cell, int(masked.pixels.max()), pixel_sha256(masked.inside))
                     if progress is not None:
                         progress(done, count)
             masked_facts = {
@@ -66,25 +70,35 @@ def mask(
     return StageResult(stage="mask", key=key, uri=uri, summary=summary)
 
 
+def _masked(opened: Dataset, mode: Cutting) -> Iterator[Masked]:
+    """All cells in their order, by all cores of this machine, or a large set by all machines of the cluster there is."""
+    work = partial(masked_cell, mode=mode)
+    if len(opened.manifest["parts"]) > 1 and on_a_cluster():
+        from hep2flow.distributed.parts import over_machines
+
+        return map(_of_row, over_machines(partial(_as_row, mode=mode), opened))
+    cells = (Cell(**row) for row in opened.rows())
+    return on_all_cores(work, cells, opened.manifest["count"], lambda cell: len(cell.image))
+
+
 DERIVED_NOTE = "{} masks derived from the images (Otsu, largest component): the source has none"
 
 
 class Masked(NamedTuple):
-    """A cell that has been masked.
+    """A cell that has been masked, ready for ``CellWriter.add(cell, max_value, mask_sha256)``.
 
     cell:    with its mask
-    pixels:  of its image; inside: its mask, True inside
     derived: the mask had to be derived from the image
     """
 
     cell: Cell
-    pixels: npt.NDArray[Any]
-    inside: Mask
+    max_value: int
+    mask_sha256: str
     derived: bool
 
 
-def masked_cell(cell: Cell, mode: MaskMode) -> Masked:
-    """The cell in the mode apply or crop."""
+def masked_cell(cell: Cell, mode: Cutting) -> Masked:
+    """The cell, what lies outside its mask blacked out or cut off."""
     pixels = cell.pixels()
     inside = cell.mask_pixels()
     derived = inside is None
@@ -107,7 +121,18 @@ def masked_cell(cell: Cell, mode: MaskMode) -> Masked:
             "sha256": pixel_sha256(result),
         }
     )
-    return Masked(masked, result, inside, derived)
+    return Masked(masked, int(result.max()), pixel_sha256(inside), derived)
+
+
+def _as_row(cell: Cell, mode: Cutting) -> dict[str, Any]:
+    masked = masked_cell(cell, mode)
+    told = {"max_value": masked.max_value, "mask_sha256": masked.mask_sha256, "derived": masked.derived}
+    return {**vars(masked.cell), **told}
+
+
+def _of_row(row: dict[str, Any]) -> Masked:
+    cell = Cell(**{name: row[name] for name in SCHEMA.names})
+    return Masked(cell, row["max_value"], row["mask_sha256"], row["derived"])
 
 
 def derive_mask(pixels: npt.NDArray[Any]) -> Mask:

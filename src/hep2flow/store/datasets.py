@@ -58,7 +58,7 @@ class Dataset:
     def __init__(self, store: Store, ref: DatasetRef, cache: Path | None = None) -> None:
         """cache: folder in which downloaded parts stay for the next reading; without it they are temporary."""
         self.ref = ref
-        self._store = store
+        self.store = store
         self._cache = cache
 
     @property
@@ -81,8 +81,14 @@ class Dataset:
         names = None if columns is None else list(columns)
         for part in self.manifest["parts"]:
             if official_splits is None or part["official_split"] in official_splits:
-                with self._part(part["file"]) as path:
-                    yield from read_part(path, keep, names)
+                yield from self.rows_of(part["file"], keep, names)
+
+    def rows_of(
+        self, file: str, keep: set[str] | None = None, columns: Iterable[str] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Rows of one of the manifest's parts; ``keep`` and ``columns`` as for :meth:`rows`."""
+        with self._part(file) as path:
+            yield from read_part(path, keep, columns)
 
     def table(self, columns: Iterable[str] | None = None) -> pd.DataFrame:
         """The table of all cells; without images and masks where no columns are named."""
@@ -103,7 +109,7 @@ class Dataset:
             path = folder / self.ref.digest / name
             expected = self.manifest["files"][name]
             if not path.exists() or path.stat().st_size != expected["size"]:
-                self._store.get_file(f"{self._store.key(self.ref.uri)}/{name}", path)
+                self.store.get_file(f"{self.store.key(self.ref.uri)}/{name}", path)
                 if file_sha256(path) != expected["sha256"]:
                     path.unlink()
                     raise UserError(

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from hep2flow import __version__
+from hep2flow.cores import cores
 from hep2flow.errors import StoreError, UserError
 from hep2flow.results import StageResult
 from hep2flow.store import layout
@@ -89,7 +90,7 @@ class StageRecord(BaseModel):
     seconds: float | None = None
     host: str = Field(default_factory=socket.gethostname)
     pid: int = Field(default_factory=os.getpid)
-    cpus: int = Field(default_factory=lambda: _cpus())
+    cpus: int = Field(default_factory=cores)
     gpus: int = Field(default_factory=lambda: len(list(Path("/dev").glob("nvidia[0-9]*"))))
     key: str | None = None
     cached: bool = False
@@ -120,10 +121,6 @@ class RunView(BaseModel):
     run: RunRecord
     stages: list[StageRecord]
     stage_status: dict[str, str]
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start_run(store: Store, record: RunRecord) -> RunRecord:
