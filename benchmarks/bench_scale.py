@@ -3,43 +3,59 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from cells import folder_source
-from measure import Command, hep2flow, machine, own_store, store_peak_mib, tell
+from measure import RUNS, Command, hep2flow, machine, median_of, own_store, store_peak_mib, tell
 
 LIMIT_RATIO = 1.3  # of the time per cell
 LIMIT_MIB = 2048.0
 
 
 def main() -> None:
-    """The three stages on each number of cells, each number in a store of its own; drawing the cells is not timed."""
+    """The three stages on each number of cells, each in a store of its own; drawing the cells is not timed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--counts", type=int, nargs="+", default=[100_000, 1_000_000], help="from few to many")
-    counts = parser.parse_args().counts
+    parser.add_argument("--runs", type=int, default=RUNS)
+    arguments = parser.parse_args()
     at = machine()
-    measured = [stages(count) for count in counts]
-    few, many = measured[0], measured[-1]
-    ratio = round(many["milliseconds_per_cell"] / few["milliseconds_per_cell"], 3)
-    peak = max(one["peak_mib"] for one in measured)
+    with tempfile.TemporaryDirectory(prefix="hep2flow-bench-") as folder:
+        sources = {count: folder_source(Path(folder) / str(count), count) for count in arguments.counts}
+        runs = [one_run(sources) for _ in range(arguments.runs)]
+    ratio, peak = median_of(runs, "ratio"), max(run["peak_mib"] for run in runs)
+    few, many = runs[0]["counts"][0]["cells"], runs[0]["counts"][-1]["cells"]
     tell(
         "scale",
         ratio,
         LIMIT_RATIO,
         ratio <= LIMIT_RATIO and peak <= LIMIT_MIB,
         at,
-        f"{many['cells']} cells at {many['milliseconds_per_cell']:.2f} ms each, {ratio:.2f} times those of {few['cells']}, "
-        f"in {peak:.0f} MiB",
+        f"{many} cells at {median_of(runs, 'milliseconds_per_cell'):.2f} ms each, {ratio:.2f} times those of {few} "
+        f"(median of {len(runs)}), in {peak:.0f} MiB",
         limit_mib=LIMIT_MIB,
         peak_mib=peak,
-        counts=measured,
+        runs=runs,
     )
 
 
-def stages(count: int) -> dict[str, Any]:
+def one_run(sources: dict[int, str]) -> dict[str, Any]:
+    """Few cells and many: what each took, and the time per cell of the many over that of the few."""
+    counts = [stages(count, source) for count, source in sources.items()]
+    few, many = counts[0]["milliseconds_per_cell"], counts[-1]["milliseconds_per_cell"]
+    peak = max(one["peak_mib"] for one in counts)
+    told = {"ratio": round(many / few, 3), "milliseconds_per_cell": many, "peak_mib": peak, "counts": counts}
+    print(json.dumps(told), file=sys.stderr, flush=True)
+    return told
+
+
+def stages(count: int, source: str) -> dict[str, Any]:
     """What ingest, mask and split of so many cells took."""
-    with own_store() as folder:
-        source, load = folder_source(folder, count), machine()["load"]
+    with own_store():
+        load = machine()["load"]
         ingest = hep2flow("ingest", "--source", source, "--format", "folder", "--json")
         mask = hep2flow("mask", "--dataset", ingest.json()["uri"], "--json")
         split = hep2flow("split", "--dataset", mask.json()["uri"], "--json")

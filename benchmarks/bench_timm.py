@@ -12,14 +12,13 @@ import argparse
 import io
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
-import psutil
-from measure import MEBIBYTE, machine, own_store, tell
+from measure import Peak, machine, own_store, tell
 from PIL import Image
 from timm_loop import measured
 from training import RECIPES, Work, twin_in_store
@@ -29,7 +28,6 @@ from hep2flow.store.s3 import open_store
 from hep2flow.store.splits import read_split
 
 LIMIT_RATIO = 1.0
-LOOK_SECONDS = 0.2  # between two looks at the memory of all processes
 
 
 def main() -> None:
@@ -80,29 +78,15 @@ def main() -> None:
 
 def one_side(command: list[str]) -> dict[str, float]:
     """What the side tells of itself, and the greatest memory of all its processes together, shared pages counted once."""
-    peak = 0
     with tempfile.TemporaryFile("w+") as output:
-        process = psutil.Popen(command, stdout=output)
-        while process.poll() is None:
-            peak = max(peak, memory(process))
-            time.sleep(LOOK_SECONDS)
+        process = subprocess.Popen(command, stdout=output)
+        with Peak(process.pid) as peak:
+            process.wait()
         output.seek(0)
         if process.returncode:
             sys.exit(f"{' '.join(command)}: exit code {process.returncode}")
         told: dict[str, float] = json.loads(output.read().splitlines()[-1])
-    return {**told, "peak_mib": round(peak / MEBIBYTE, 1)}
-
-
-def memory(process: psutil.Process) -> int:
-    """Bytes of a process and all below it; a page that several share counts once (Linux: the proportional set size)."""
-    total = 0
-    for one in (process, *process.children(recursive=True)):
-        try:
-            facts = one.memory_full_info()
-        except psutil.Error:  # it has just ended
-            continue
-        total += getattr(facts, "pss", facts.uss)
-    return total
+    return {**told, "peak_mib": peak.mib}
 
 
 def write_images(folder: Path, dataset: str, division: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +18,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from hep2flow.store import embedded
 
 MEBIBYTE = 2**20
+LOOK_SECONDS = 0.2  # between two looks at the memory of all processes
+RUNS = 5  # of which the median counts
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Command:
 
     seconds:     wall time from start to exit
     cpu_seconds: user and system, of the process and of the children it waited for
-    peak_mib:    greatest resident memory of any one of those processes
+    peak_mib:    greatest memory of all those processes together, without the store's
     stdout:      what it printed
     """
 
@@ -67,18 +73,60 @@ def hep2flow(*arguments: str) -> Command:
     began = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen([sys.executable, "-m", "hep2flow.cli", *arguments], stdout=output)
-        # Not Popen.wait: only wait4 tells the usage of this one child, and of what it waited for itself.
-        _, status, usage = os.wait4(process.pid, 0)
+        with Peak(process.pid) as peak:
+            # Not Popen.wait: only wait4 tells the usage of this one child, and of what it waited for itself.
+            _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         printed = output.read().decode()
     if process.returncode:
         sys.exit(f"hep2flow {' '.join(arguments)}: exit code {process.returncode}")
-    peak_bytes = usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
-    return Command(
-        round(seconds, 2), round(usage.ru_utime + usage.ru_stime, 2), round(peak_bytes / MEBIBYTE, 1), printed
-    )
+    return Command(round(seconds, 2), round(usage.ru_utime + usage.ru_stime, 2), peak.mib, printed)
+
+
+class Peak:
+    """Greatest memory, in MiB, of a process and all below it together, while the block runs.
+
+    A page that several share counts once (Linux: the proportional set size). What has a session of its own, the embedded
+    store, is not in it.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.mib = 0.0
+        self._process, self._over = psutil.Process(pid), threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            try:
+                processes = [self._process, *self._process.children(recursive=True)]
+            except psutil.Error:  # it has just ended
+                return
+            self.mib = max(self.mib, round(sum(map(_memory, processes)) / MEBIBYTE, 1))
+
+
+def _memory(process: psutil.Process) -> int:
+    try:
+        if os.getsid(process.pid) != os.getsid(0):
+            return 0
+        facts = process.memory_full_info()
+    except (psutil.Error, OSError):  # it has just ended
+        return 0
+    return int(getattr(facts, "pss", facts.uss))
+
+
+def median_of(runs: list[dict[str, Any]], name: str) -> float:
+    """The median of one figure over all runs."""
+    return round(statistics.median(run[name] for run in runs), 3)
 
 
 def store_peak_mib() -> float | None:
