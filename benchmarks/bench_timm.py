@@ -101,7 +101,7 @@ def write_images(folder: Path, dataset: str, division: str) -> None:
 
 def we_train(work: Work, folder: Path) -> int:
     """Our loop, states and best network in the folder."""
-    work.fitted(folder, lambda epoch: None, lambda progress: None, lambda: False)
+    work.fitted(folder, lambda files: files.write(), lambda progress: None, lambda: False)
     return work.images
 
 

@@ -18,7 +18,8 @@ from hep2flow.learning.augment import BatchMixer
 from hep2flow.learning.batch import Batch
 from hep2flow.learning.checkpoint import Description
 from hep2flow.learning.data import CellSet, columns
-from hep2flow.learning.loop import BEST, METRICS, STATE, Epoch, Progress, fit
+from hep2flow.learning.files import Files
+from hep2flow.learning.loop import Progress, fit
 from hep2flow.learning.model import build_network
 from hep2flow.learning.randomness import seeded
 from hep2flow.learning.sampling import ordered_keys, training_keys
@@ -82,7 +83,7 @@ class Work:
     def fitted(
         self,
         folder: Path,
-        on_epoch: Callable[[Epoch], None],
+        keep: Callable[[Files], None],
         on_batch: Callable[[Progress], None],
         leave: Callable[[], bool],
     ) -> None:
@@ -95,7 +96,8 @@ class Work:
             Description(self.recipe, self.labels, self.bits),
             folder,
             device=CPU,
-            on_epoch=on_epoch,
+            keep=keep,
+            on_epoch=lambda epoch: None,
             on_batch=on_batch,
             leave=leave,
         )
@@ -110,15 +112,10 @@ class Work:
             folder, sender = Path(name) / "training", Sender(self.store, prefix, 2, None)
             folder.mkdir()
 
-            def on_epoch(epoch: Epoch) -> None:
-                if (folder / STATE).exists():
-                    fresh = [STATE, METRICS, *([BEST] if epoch.best else [])]
-                    sender.send(folder, (epoch.epoch, epoch.updates), fresh)
-
             def on_batch(progress: Progress) -> None:
                 messenger.progress = asdict(progress)
 
-            self.fitted(folder, on_epoch, on_batch, messenger.leave.is_set)
+            self.fitted(folder, sender.send, on_batch, messenger.leave.is_set)
             sender.wait()
         messenger.close()
 

@@ -1,23 +1,20 @@
-"""States on their way to the store while the training that wrote them goes on."""
+"""States on their way to the store while the training that made them goes on."""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from hep2flow.distributed.sender import Sender
 from hep2flow.errors import StoreError
+from hep2flow.learning.files import BEST, METRICS, STATE, Files
 from hep2flow.store import resume
 from hep2flow.store.s3 import Store, StoreAddress
 
 PREFIX = "trainings/k"
-
-
-def write(folder: Path, name: str, text: str) -> None:
-    """As the loop does: a whole new file."""
-    (folder / "new").write_text(text)
-    (folder / "new").replace(folder / name)
+SECONDS = 60
 
 
 @pytest.fixture
@@ -27,32 +24,64 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_state_arrives_as_it_was_when_it_was_sent(store: Store, folder: Path, tmp_path: Path) -> None:
+def files(folder: Path, update: int, *fresh: str, goes_on: bool = True) -> Files:
+    def write() -> None:
+        for name in fresh:
+            (folder / name).write_text(f"{name} {update}" * 10_000)
+
+    return Files(folder, 0, update, list(fresh), goes_on, write)
+
+
+def test_states_arrive_one_after_the_other_and_the_last_files_are_only_written(
+    store: Store, folder: Path, tmp_path: Path
+) -> None:
     sender = Sender(store, PREFIX, 2, None)
-    for update in (1, 2, 3):
-        write(folder, "state", f"state {update}" * 10_000)
-        if update == 2:
-            write(folder, "best", "best 2")
-        sender.send(folder, (0, update), ["state", "best"] if update == 2 else ["state"])
-        write(folder, "state", "of the epoch after it")
-        write(folder, "best", "of the epoch after it")
+    sender.send(files(folder, 1, STATE, METRICS))
+    sender.send(files(folder, 2, STATE, METRICS, BEST))
+    sender.send(files(folder, 3, STATE, METRICS))
+    sender.send(files(folder, 4, METRICS, goes_on=False))
     sender.wait()
     assert sender.saved is not None
     assert sender.saved.updates == 3
     found = tmp_path / "found"
     assert resume.load(store, PREFIX, found, pytest.fail) == sender.saved
-    assert {path.name: path.read_text() for path in found.iterdir()} == {
-        "state": "state 3" * 10_000,
-        "best": "best 2",
+    assert {path.name: path.read_text().split(STATE)[-1][-1] for path in found.iterdir()} == {
+        STATE: "3",
+        METRICS: "3",
+        BEST: "2",
     }
-    assert sorted(path.name for path in folder.iterdir()) == ["best", "state"]
+    assert (folder / METRICS).read_text().endswith(" 4")
+
+
+def test_a_training_waits_for_no_writing_but_that_of_the_state_before(store: Store, folder: Path) -> None:
+    sender, may_write = Sender(store, PREFIX, 2, None), threading.Event()
+    slow = files(folder, 1, STATE)
+
+    def write() -> None:
+        assert may_write.wait(SECONDS)
+        slow.write()
+
+    sender.send(Files(folder, 0, 1, slow.fresh, True, write))
+    assert not (folder / STATE).exists()
+    may_write.set()
+    sender.send(files(folder, 2, STATE))
+    assert sender.saved is not None
+    assert sender.saved.updates == 1
+    sender.wait()
 
 
 def test_what_the_sending_meets_is_raised_by_who_sends_next(folder: Path) -> None:
     nowhere = Store(StoreAddress(endpoint="http://127.0.0.1:9", bucket="bucket"))
     sender = Sender(nowhere, PREFIX, 2, None)
-    write(folder, "state", "1")
-    sender.send(folder, (1, 1), ["state"])
+    sender.send(files(folder, 1, STATE))
     with pytest.raises(StoreError):
-        sender.send(folder, (2, 2), ["state"])
+        sender.send(files(folder, 2, STATE))
+    assert sender.saved is None
+
+
+def test_what_the_writing_meets_is_raised_by_who_waits(store: Store, folder: Path) -> None:
+    sender = Sender(store, PREFIX, 2, None)
+    sender.send(files(folder / "nowhere", 1, STATE))
+    with pytest.raises(FileNotFoundError):
+        sender.wait()
     assert sender.saved is None

@@ -12,7 +12,8 @@ from hep2flow.cells import encode_png
 from hep2flow.learning.batch import Batch
 from hep2flow.learning.checkpoint import Description
 from hep2flow.learning.data import CellSet
-from hep2flow.learning.loop import BEST, Epoch, Progress, fit
+from hep2flow.learning.files import BEST
+from hep2flow.learning.loop import Epoch, Progress, fit
 from hep2flow.learning.model import build_network
 from hep2flow.recipe import Recipe, load_recipe
 
@@ -90,6 +91,7 @@ def trained(
         Description(recipe, PATTERNS, 8),
         folder,
         device=CPU,
+        keep=lambda files: files.write(),
         on_epoch=on_epoch,
         on_batch=batches.append,
         leave=lambda: False,

@@ -11,7 +11,8 @@ import torch
 
 from hep2flow.errors import UserError
 from hep2flow.learning.checkpoint import Description
-from hep2flow.learning.loop import BEST, METRICS, STATE, Epoch, Progress, fit
+from hep2flow.learning.files import BEST, METRICS, STATE
+from hep2flow.learning.loop import Epoch, Progress, fit
 from hep2flow.learning.model import build_network
 from hep2flow.recipe import Recipe
 
@@ -49,6 +50,7 @@ def attempt(
         Description(recipe, PATTERNS, 8),
         folder,
         device=CPU,
+        keep=lambda files: files.write(),
         on_epoch=on_epoch,
         on_batch=on_batch,
         leave=lambda: at[-1] == leave_after,

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hep2flow.learning.loop import BEST, METRICS, READ_EVERY, STATE
+from hep2flow.learning.files import BEST, METRICS, STATE
+from hep2flow.learning.loop import READ_EVERY
 from hep2flow.learning.running_loss import DivergedError, RunningLoss
 
 from .builders import CPU, tiny, trained

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from hep2flow.errors import UserError
 from hep2flow.learning.checkpoint import Description, save_checkpoint
+from hep2flow.learning.copied import Copied
 from hep2flow.learning.model import build_network
 from hep2flow.learning.weights import load_weights
 from hep2flow.recipe import Recipe, load_recipe
@@ -22,7 +23,7 @@ SIX = list("abcdef")
 def checkpoint(recipe: Recipe, labels: list[str], folder: Path) -> tuple[torch.nn.Module, Path]:
     network = build_network(recipe.model, len(labels))
     path = folder / "weights.safetensors"
-    save_checkpoint(path, network, Description(recipe, labels, 8))
+    save_checkpoint(path, Copied(network.state_dict()), Description(recipe, labels, 8))
     return network, path
 
 

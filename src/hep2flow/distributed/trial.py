@@ -174,8 +174,9 @@ def _train(spec: TrialSpec, cells: Cells, device: torch.device, report: Report) 
 
     from hep2flow.learning.checkpoint import Description
     from hep2flow.learning.data import CellSet
+    from hep2flow.learning.files import BEST, METRICS, Files
     from hep2flow.learning.freezing import check_freezing
-    from hep2flow.learning.loop import BEST, METRICS, STATE, fit, plan
+    from hep2flow.learning.loop import fit, plan
     from hep2flow.learning.model import build_network, check_network
     from hep2flow.learning.randomness import derived_seed
     from hep2flow.learning.ranks import Ranks
@@ -203,13 +204,15 @@ def _train(spec: TrialSpec, cells: Cells, device: torch.device, report: Report) 
             lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
             points = [point for line in lines if (point := _point(json.loads(line)))]
 
-        def on_epoch(epoch: Epoch) -> None:
+        def keep(files: Files) -> None:
             nonlocal saved
-            if ranks.first and (folder / STATE).exists():
+            files.write()
+            if files.goes_on:
                 # The best network of a trial is of no use: its recipe is trained again.
-                best = [BEST] if cells.judging and epoch.best else []
-                point = (epoch.epoch, epoch.updates)
-                saved = resume.save(store, spec.prefix, folder, point, [STATE, METRICS, *best], saved, keep=1)
+                fresh = [name for name in files.fresh if name != BEST or cells.judging]
+                saved = resume.save(store, spec.prefix, folder, (files.epoch, files.updates), fresh, saved, keep=1)
+
+        def on_epoch(epoch: Epoch) -> None:
             if (validated := _point(epoch.to_dict())) is not None:
                 points.append(validated)
                 report(_told(points, recipe, last=epoch.epoch in (last, spec.until)))
@@ -225,6 +228,7 @@ def _train(spec: TrialSpec, cells: Cells, device: torch.device, report: Report) 
                 Description(recipe, cells.labels, cells.bits),
                 folder,
                 device=device,
+                keep=keep,
                 on_epoch=on_epoch,
                 on_batch=lambda progress: None,
                 leave=lambda: False,

@@ -177,7 +177,7 @@ class _Worker:
         chosen_on: dict[str, Any],
     ) -> Epoch | None:
         from hep2flow.learning.checkpoint import Description
-        from hep2flow.learning.loop import BEST, METRICS, STATE, fit
+        from hep2flow.learning.loop import fit
 
         saved = resume.load(self.store, self.spec.prefix, folder, self.messenger.notice)
         if not self.ranks.agree(saved.updates if saved else 0, self.device):
@@ -185,11 +185,6 @@ class _Worker:
         if saved and self.ranks.first:
             self.messenger.notice(f"goes on after epoch {saved.epoch}, update {saved.updates}")
         self.sender = Sender(self.store, self.spec.prefix, self.spec.recipe.resources.keep_states, saved)
-
-        def on_epoch(epoch: Epoch) -> None:
-            if self.ranks.first and (folder / STATE).exists():
-                fresh = [STATE, METRICS, *([BEST] if epoch.best else [])]
-                self.sender.send(folder, (epoch.epoch, epoch.updates), fresh)
 
         def on_batch(progress: Progress) -> None:
             self.first_update = self.first_update or datetime.now(timezone.utc).isoformat(timespec="milliseconds")
@@ -204,12 +199,11 @@ class _Worker:
             Description(self.spec.recipe, labels, bits, chosen_on["selected_on_test"]),
             folder,
             device=self.device,
-            on_epoch=on_epoch,
+            keep=self.sender.send,
+            on_epoch=lambda epoch: None,
             on_batch=on_batch,
             leave=self.messenger.leave.is_set,
         )
-        if best is None and self.ranks.first:
-            self.sender.send(folder, (self.at.epoch - 1, self.at.update), [STATE])
         self.sender.wait()
         if best is None and self.ranks.first:
             self.messenger.notice(f"left at update {self.at.update}, in epoch {self.at.epoch}, its state saved")
@@ -217,7 +211,7 @@ class _Worker:
 
     def diverged(self, error: DivergedError) -> UserError:
         """The error, and where the best network before it is kept."""
-        from hep2flow.learning.loop import BEST
+        from hep2flow.learning.files import BEST
 
         _tolerate(self.sender.wait)
         saved = self.sender.saved
@@ -235,7 +229,8 @@ class _Worker:
         facts: dict[str, Any],
         seconds: float,
     ) -> None:
-        from hep2flow.learning.loop import METRICS, plan
+        from hep2flow.learning.files import METRICS
+        from hep2flow.learning.loop import plan
 
         spec, recipe, live = self.spec, self.spec.recipe, Live(self.store, self.spec.prefix)
         self.messenger.close()  # its last notices are part of the manifest, and it writes none after they are deleted

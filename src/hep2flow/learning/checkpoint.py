@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from hep2flow.errors import UserError
+from hep2flow.learning.copied import Copied
 from hep2flow.learning.model import build_network
 from hep2flow.optimism import OPTIMISTIC
 from hep2flow.recipe import Recipe, parse_recipe
@@ -36,8 +37,11 @@ class Description:
     selected_on_test: bool = False
 
 
-def save_checkpoint(path: Path, network: torch.nn.Module, description: Description) -> None:
-    """Write to a temporary name, then rename: a reader never sees half a file."""
+def save_checkpoint(path: Path, network: Copied, description: Description) -> None:
+    """Write to a temporary name, then rename: a reader never sees half a file.
+
+    network: its state_dict
+    """
     facts = {
         "recipe": description.recipe.model_dump(mode="json"),
         "labels": description.labels,
@@ -48,19 +52,8 @@ def save_checkpoint(path: Path, network: torch.nn.Module, description: Descripti
     # One key only: safetensors writes several in no fixed order, and equal trainings should be equal files.
     metadata = {METADATA: json.dumps(facts, sort_keys=True)}
     temporary = path.with_name(path.name + ".tmp")
-    save_file(apart(network.state_dict()), temporary, metadata=metadata)
+    save_file(network.on_cpu(), temporary, metadata=metadata)
     temporary.replace(path)
-
-
-def apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """On the CPU, no two in the same memory: CoaT's blocks share tensors, and safetensors stores each name on its own."""
-    apart, taken = {}, set()
-    for name, tensor in tensors.items():
-        dense = tensor.detach().cpu().contiguous()
-        place = dense.untyped_storage().data_ptr()
-        apart[name] = dense.clone() if place in taken else dense
-        taken.add(place)
-    return apart
 
 
 def load_checkpoint(path: Path, device: torch.device) -> tuple[torch.nn.Module, Description]:

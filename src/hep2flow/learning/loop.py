@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -13,8 +12,9 @@ from typing import Any
 import torch
 
 from hep2flow.learning.augment import BatchMixer
-from hep2flow.learning.checkpoint import Description, save_checkpoint
+from hep2flow.learning.checkpoint import Description
 from hep2flow.learning.data import CellSet
+from hep2flow.learning.files import STATE, Files, after_epoch, in_epoch
 from hep2flow.learning.freezing import Freezing
 from hep2flow.learning.losses import build_loss
 from hep2flow.learning.model import WithFeatures, timm_network
@@ -23,11 +23,9 @@ from hep2flow.learning.randomness import seeded
 from hep2flow.learning.ranks import Ranks
 from hep2flow.learning.running_loss import RunningLoss
 from hep2flow.learning.sampling import Key, cells_per_epoch, ordered_keys, training_keys
-from hep2flow.learning.state import Begun, load_state, save_state
+from hep2flow.learning.state import Begun, load_state
 from hep2flow.learning.step import Step
 from hep2flow.recipe import Recipe
-
-BEST, METRICS, STATE = "best.safetensors", "metrics.jsonl", "state.safetensors"
 
 # Updates between two readings of the loss: a device that works off a queue has to empty it for each, a CPU has none.
 READ_EVERY = {"cpu": 1, "cuda": 16}
@@ -105,18 +103,20 @@ def fit(
     folder: Path,
     *,
     device: torch.device,
+    keep: Callable[[Files], None],
     on_epoch: Callable[[Epoch], None],
     on_batch: Callable[[Progress], None],
     leave: Callable[[], bool],
 ) -> Epoch | None:
     """Train the network; returns the best epoch, whose network is ``best.safetensors`` in ``folder``, None where it left.
 
-    folder: after every epoch it also holds ``metrics.jsonl`` and, but for the last, ``state.safetensors``; a training whose
-            folder has a state goes on from there, and ends as if it had never stopped. Only the first of several workers
-            writes, and replaces whole files; all of them have to find the same state
-    on_epoch: told of each, on every worker; exceptions it raises end the training, as those of on_batch do
+    folder: a training whose folder has a state goes on from there, and ends as if it had never stopped; all workers have to
+            find the same one
+    keep:   handed, on the first worker, what the folder shall hold after every epoch, and where the training leaves. It has
+            to see to it that it is written, in its own time and thread: the training never looks there again
+    on_epoch: told of each, on every worker; exceptions it raises end the training, as those of keep and on_batch do
     on_batch, leave: called at every reading of the loss, on every worker: after READ_EVERY updates, and after an epoch's
-            last. Where leave says yes on one worker, the folder gets the state at this very batch and the training ends
+            last. Where leave says yes on one worker, the state of this very batch is kept and the training ends
 
     Raises DivergedError where the loss is no longer a number, naming the batch's cells.
     """
@@ -131,13 +131,13 @@ def fit(
     rate = LearningRate(step.optimizer, recipe, length.updates, length.updates_per_epoch)
     freezing, mixer = Freezing(network, recipe.optim), BatchMixer(recipe, len(description.labels))
     state = folder / STATE
-    lines, begun = load_state(state, step) if state.exists() else ([], Begun())
-    history = [Epoch(**line) for line in lines]
+    before, begun = load_state(state, step) if state.exists() else ([], Begun())
+    history = [Epoch(**line) for line in before]
 
     # Of the last update, should nothing be left to do in this epoch but its validation.
     seen, learning_rate = 0, rate.before_update(max(step.updates - 1, 0))
     accuracy = next((epoch.val_accuracy for epoch in reversed(history) if epoch.val_accuracy is not None), None)
-    before, started = history[-1].seconds if history else 0.0, time.monotonic()
+    earlier, started = history[-1].seconds if history else 0.0, time.monotonic()
     first, read_every = len(history) + 1, READ_EVERY[device.type]
 
     def batches_of(epoch: int) -> list[tuple[list[Key], list[int]]]:
@@ -192,7 +192,7 @@ def fit(
             if ranks.any(leave(), device):
                 if ranks.first:
                     so_far = Begun(number + 1, running.cells, running.total)
-                    save_state(state, step, [entry.to_dict() for entry in history], so_far)
+                    keep(in_epoch(folder, step, [entry.to_dict() for entry in history], so_far))
                 return None
         images_per_second = (seen - seen_before) / (time.monotonic() - epoch_started)
         val_loss = None
@@ -206,12 +206,13 @@ def fit(
             val_accuracy=accuracy if val_loss is not None else None,
             learning_rate=learning_rate,
             images_per_second=images_per_second,
-            seconds=before + time.monotonic() - started,
+            seconds=earlier + time.monotonic() - started,
             best=val_loss is not None and _better(accuracy, val_loss, best_of(history)),
         )
         history.append(record)
         if ranks.first:
-            _write(folder, step, history, description, last=epoch == length.epochs)
+            lines = [entry.to_dict() for entry in history]
+            keep(after_epoch(folder, step, lines, description, last=epoch == length.epochs))
         on_epoch(record)
     best = best_of(history)
     assert best is not None, "the last epoch is always validated"
@@ -225,19 +226,6 @@ def best_of(history: list[Epoch]) -> Epoch | None:
 
 def _better(accuracy: float | None, loss: float, best: Epoch | None) -> bool:
     return best is None or (accuracy, -loss) > (best.val_accuracy, -(best.val_loss or 0.0))
-
-
-def _write(folder: Path, step: Step, history: list[Epoch], description: Description, *, last: bool) -> None:
-    if history[-1].best:
-        save_checkpoint(folder / BEST, step.candidate, description)
-    lines = [epoch.to_dict() for epoch in history]
-    metrics = folder / f"{METRICS}.tmp"
-    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    metrics.replace(folder / METRICS)
-    if last:
-        (folder / STATE).unlink(missing_ok=True)
-    else:
-        save_state(folder / STATE, step, lines)
 
 
 @torch.inference_mode()

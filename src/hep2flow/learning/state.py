@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from hep2flow.errors import UserError
-from hep2flow.learning.checkpoint import apart
+from hep2flow.learning.copied import Copied
 from hep2flow.learning.step import Step
 
 METADATA = "hep2flow-state"
@@ -34,36 +34,39 @@ class Begun:
     loss: float = 0.0
 
 
-def save_state(path: Path, step: Step, history: list[dict[str, Any]], begun: Begun | None = None) -> None:
-    """Write network, average, optimizer, scaler and history; to a temporary name first, then renamed.
+class State:
+    """Network, average, optimizer, scaler and history as they are at this moment."""
 
-    history: JSON-able, one entry per whole epoch so far
-    begun:   what is done of the next epoch
-    """
-    optimizer = step.optimizer.state_dict()["state"]
-    plain = {
-        str(index): {name: value for name, value in of_one.items() if not torch.is_tensor(value)}
-        for index, of_one in optimizer.items()
-    }
-    tensors = {f"network.{name}": tensor for name, tensor in step.network.state_dict().items()}
-    if step.average is not None:
-        tensors |= {f"average.{name}": tensor for name, tensor in step.average.module.state_dict().items()}
-    tensors |= {
-        f"optimizer.{index}.{name}": value
-        for index, of_one in optimizer.items()
-        for name, value in of_one.items()
-        if torch.is_tensor(value)
-    }
-    facts = {
-        "updates": step.updates,
-        "history": history,
-        "begun": asdict(begun or Begun()),
-        "optimizer": plain,
-        "scaler": step.scaler.state_dict(),
-    }
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(apart(tensors), temporary, metadata={METADATA: json.dumps(facts, sort_keys=True)})
-    temporary.replace(path)
+    def __init__(self, step: Step, history: list[dict[str, Any]], begun: Begun | None = None) -> None:
+        """history: JSON-able, one entry per whole epoch so far; begun: what is done of the next epoch."""
+        optimizer = step.optimizer.state_dict()["state"]
+        plain = {
+            str(index): {name: value for name, value in of_one.items() if not torch.is_tensor(value)}
+            for index, of_one in optimizer.items()
+        }
+        tensors = {f"network.{name}": tensor for name, tensor in step.network.state_dict().items()}
+        if step.average is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in step.average.module.state_dict().items()}
+        tensors |= {
+            f"optimizer.{index}.{name}": value
+            for index, of_one in optimizer.items()
+            for name, value in of_one.items()
+            if torch.is_tensor(value)
+        }
+        facts = {
+            "updates": step.updates,
+            "history": history,
+            "begun": asdict(begun or Begun()),
+            "optimizer": plain,
+            "scaler": step.scaler.state_dict(),
+        }
+        self._tensors, self._facts = Copied(tensors), json.dumps(facts, sort_keys=True)
+
+    def save(self, path: Path) -> None:
+        """Write it, once; to a temporary name first, then renamed."""
+        temporary = path.with_name(path.name + ".tmp")
+        save_file(self._tensors.on_cpu(), temporary, metadata={METADATA: self._facts})
+        temporary.replace(path)
 
 
 def load_state(path: Path, step: Step) -> tuple[list[dict[str, Any]], Begun]:

@@ -25,6 +25,7 @@ NETWORK = (
             "augment",
             "batch",
             "checkpoint",
+            "copied",
             "data",
             "features",
             "images",
@@ -37,7 +38,18 @@ NETWORK = (
 )
 TRAINING = tuple(
     f"learning/{name}.py"
-    for name in ("batch_norm", "freezing", "loop", "optim", "ranks", "running_loss", "state", "step", "weights")
+    for name in (
+        "batch_norm",
+        "files",
+        "freezing",
+        "loop",
+        "optim",
+        "ranks",
+        "running_loss",
+        "state",
+        "step",
+        "weights",
+    )
 )
 PREDICTION = tuple(
     f"learning/{name}.py"
