@@ -225,6 +225,7 @@ class Train(Section):
     precision:           fp32, or autocast to bf16, or to fp16 with a loss scaler (GPU only)
     ema:                 decay of an exponential moving average of the weights, validated and kept instead of the raw
                          weights; null for none
+    compile:             torch.compile, on a GPU with CUDA graphs: minutes before the first update, quicker ones after it
     accumulation:        batches per update
     clipping:            largest gradient norm, null for none
     loader_workers:      processes that augment beside the training; 0 augments in place, on a GPU where the training has one

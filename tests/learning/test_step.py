@@ -13,6 +13,7 @@ from hep2flow.learning.augment import BatchMixer
 from hep2flow.learning.batch import Batch
 from hep2flow.learning.model import build_network, timm_network
 from hep2flow.learning.randomness import seeded
+from hep2flow.learning.ranks import Ranks
 from hep2flow.learning.step import Step
 from hep2flow.recipe import Recipe, load_recipe
 
@@ -264,6 +265,26 @@ def test_fp16_scales_its_loss_and_the_others_do_not() -> None:
         recipe = tiny(f"train.precision={precision}", "resources.gpus_per_worker=1")
         step = Step(build_network(recipe.model, 6), recipe, torch.device("cuda" if scaled else "cpu"))
         assert step.scaler.is_enabled() is (precision == "fp16")
+
+
+@pytest.mark.parametrize(
+    ("device", "accumulation", "workers", "mode"),
+    [
+        ("cuda", 1, 1, "reduce-overhead"),
+        ("cuda", 5, 1, "default"),
+        ("cuda", 1, 2, "default"),
+        ("cpu", 1, 1, "default"),
+    ],
+)
+def test_cuda_graphs_are_asked_for_where_gradients_do_not_outlive_them_mocked(
+    device: str, accumulation: int, workers: int, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graphs themselves want a GPU."""
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(torch, "compile", lambda network, **options: asked.append(options) or network)
+    recipe = tiny("train.compile=true", f"train.accumulation={accumulation}")
+    Step(build_network(recipe.model, 6), recipe, torch.device(device), Ranks(0, workers))
+    assert asked == [{"dynamic": False, "mode": mode}]
 
 
 @pytest.mark.slow
