@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from functools import partial
 
 from measure import machine, own_store, tell
-from training import RECIPES, Work, cpu_seconds, twin_in_store
+from training import RECIPES, cpu_seconds, laptop_work, twin_in_store, whole
 
 from hep2flow.store.s3 import open_store
 
 LIMIT_EXCESS = 0.05
-PARTS = ("bare", "whole", "augmented", "validated")
 
 
 def main() -> None:
@@ -30,14 +30,20 @@ def main() -> None:
     with own_store() as folder:
         cells = twin_in_store(folder)
         at = machine()
-        work = Work(open_store(), *cells, arguments.recipe, arguments.epochs)
-        for name in PARTS:  # the first passes are slower
-            getattr(work, name)()
-        pairs = [{name: cpu_seconds(getattr(work, name)) for name in PARTS} for _ in range(arguments.pairs)]
+        work = laptop_work(open_store(), *cells, arguments.recipe, arguments.epochs)
+        parts = {
+            "bare": work.bare,
+            "whole": partial(whole, work, open_store()),
+            "augmented": work.augmented,
+            "validated": work.validated,
+        }
+        for part in parts.values():  # the first passes are slower
+            part()
+        pairs = [{name: cpu_seconds(part) for name, part in parts.items()} for _ in range(arguments.pairs)]
     excesses = [(one["whole"] - one["augmented"] - one["validated"]) / one["bare"] - 1 for one in pairs]
     excess = round(statistics.median(excesses), 4)
     ratio = round(statistics.median(one["bare"] / one["whole"] for one in pairs), 4)
-    each = {name: round(1000 * statistics.median(one[name] for one in pairs) / work.images, 3) for name in PARTS}
+    each = {name: round(1000 * statistics.median(one[name] for one in pairs) / work.images, 3) for name in parts}
     tell(
         "loop",
         excess,

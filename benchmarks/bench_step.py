@@ -6,7 +6,7 @@ import argparse
 import statistics
 
 from measure import machine, own_store, tell
-from training import RECIPES, Work, cpu_seconds, twin_in_store
+from training import RECIPES, cpu_seconds, laptop_work, twin_in_store
 
 from hep2flow.store.s3 import open_store
 
@@ -21,7 +21,7 @@ def main() -> None:
         cells = twin_in_store(folder)
         at = machine()
         for name in RECIPES:
-            work = Work(open_store(), *cells, name, epochs=1)
+            work = laptop_work(open_store(), *cells, name, epochs=1)
             work.bare()  # the first pass is slower, and draws the batches
             seconds = statistics.median(cpu_seconds(work.bare) for _ in range(rounds))
             each[work.recipe.title] = round(1000 * seconds / work.images, 3)

@@ -21,7 +21,8 @@ from pathlib import Path
 from measure import Peak, machine, own_store, tell
 from PIL import Image
 from timm_loop import measured
-from training import RECIPES, Work, twin_in_store
+from training import RECIPES, laptop_work, twin_in_store
+from work import Work
 
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import open_store
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--ours", nargs=2, metavar="URI", help="train our side in this process: data set, split")
     arguments = parser.parse_args()
     if arguments.ours:
-        work = Work(open_store(), *arguments.ours, arguments.recipe, arguments.epochs)
+        work = laptop_work(open_store(), *arguments.ours, arguments.recipe, arguments.epochs)
         print(json.dumps(measured(partial(we_train, work))))
         return
     with own_store() as folder:
@@ -50,7 +51,10 @@ def main() -> None:
         loop, images = Path(__file__).with_name("timm_loop.py"), str(folder / "images")
         sides = {
             "ours": [__file__, *sys.argv[1:], "--ours", *cells],
-            "timm": [str(loop), arguments.recipe, str(arguments.epochs), images, str(arguments.workers)],
+            "timm": [
+                *(str(loop), arguments.recipe, "--images", images, "--workers", str(arguments.workers)),
+                *("--set", f"train.epochs={arguments.epochs}", "--set", "train.max_updates=null"),
+            ],
         }
         rounds = [{side: one_side([sys.executable, *sides[side]]) for side in sides} for _ in range(arguments.pairs)]
     ratios = [one["timm"]["cpu_milliseconds_per_image"] / one["ours"]["cpu_milliseconds_per_image"] for one in rounds]

@@ -20,8 +20,6 @@ from typing import Any
 
 import psutil
 
-from hep2flow.store import embedded
-
 MEBIBYTE = 2**20
 LOOK_SECONDS = 0.2  # between two looks at the memory of all processes
 RUNS = 5  # of which the median counts
@@ -54,6 +52,8 @@ class Command:
 @contextmanager
 def own_store() -> Iterator[Path]:
     """A scratch folder; inside the block, commands use a fresh embedded store there, stopped and removed at the end."""
+    from hep2flow.store import embedded  # here: a machine with a GPU may have no client of S3
+
     with tempfile.TemporaryDirectory(prefix="hep2flow-bench-") as folder:
         for name in list(os.environ):
             if name.startswith(("AWS_", "HEP2FLOW_", "RAY_")) and name != "HEP2FLOW_I3A":
@@ -131,6 +131,8 @@ def median_of(runs: list[dict[str, Any]], name: str) -> float:
 
 def store_peak_mib() -> float | None:
     """Greatest resident memory of the running embedded store; None where the system does not tell (not Linux)."""
+    from hep2flow.store import embedded
+
     status = Path(f"/proc/{embedded.status()['pid']}/status")
     if not status.exists():
         return None

@@ -1,14 +1,12 @@
-"""One side of bench_timm as a process of its own: the loop of timm's train.py, from its parts, on a folder of images.
-
-    timm_loop.py RECIPE EPOCHS IMAGES WORKERS
+"""timm's side of bench_timm and bench_gpu, a process of its own: the loop of its train.py, from its parts, on image files.
 
 Imports nothing that such a program would not need: its memory is compared.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,24 +15,31 @@ from typing import Any
 
 import psutil
 import torch
-from timm.data import create_dataset, create_loader
-from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy
+from timm.data import FastCollateMixup, create_dataset, create_loader
+from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.scheduler import create_scheduler_v2
 from timm.utils import AverageMeter, CheckpointSaver, accuracy, dispatch_clip_grad, update_summary
 
 from hep2flow.learning.model import build_network
 from hep2flow.learning.optim import build_optimizer
+from hep2flow.learning.step import AUTOCAST
 from hep2flow.recipe import Recipe, load_recipe
-
-CPU = torch.device("cpu")
 
 
 def main() -> None:
     """Train, and tell what it cost."""
-    name, epochs, images, workers = sys.argv[1:]
-    torch.set_num_threads(1)
-    recipe = load_recipe(name, "laptop", [f"train.epochs={epochs}", "train.max_updates=null"])
-    print(json.dumps(measured(lambda folder: train(recipe, Path(images), int(workers), folder))))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe")
+    parser.add_argument("--profile", default="laptop")
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--device", type=torch.device, default="cpu")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    given = parser.parse_args()
+    if given.device.type == "cpu":
+        torch.set_num_threads(1)
+    recipe = load_recipe(given.recipe, given.profile, given.set)
+    print(json.dumps(measured(lambda folder: train(recipe, given.images, given.workers, given.device, folder))))
 
 
 def measured(train: Callable[[Path], int]) -> dict[str, float]:
@@ -55,53 +60,50 @@ def cpu_of_all() -> float:
     return sum(own.cpu_times()[:4]) + sum(sum(one.cpu_times()[:2]) for one in own.children(recursive=True))
 
 
-def train(recipe: Recipe, images: Path, workers: int, folder: Path) -> int:
+def train(recipe: Recipe, images: Path, workers: int, device: torch.device, folder: Path) -> int:
     """Train on ``images/train``, validate on ``images/val``; returns how many images it has trained on."""
-    length, augment, data, size = recipe.train, recipe.augment, recipe.data, recipe.model.image_size
+    length, data, size = recipe.train, recipe.data, recipe.model.image_size
     shared: dict[str, Any] = {
         "input_size": (3, size, size),
         "mean": (data.mean,) * 3,
         "std": (data.std,) * 3,
         "interpolation": data.interpolation,
         "num_workers": workers,
-        "device": CPU,
+        "device": device,
     }
+    dataset = create_dataset("", root=str(images), split="train", is_training=True)
+    classes = len(dataset.reader.class_to_idx)
     loader = create_loader(
-        create_dataset("", root=str(images), split="train", is_training=True),
-        batch_size=length.batch_size,
-        is_training=True,
-        scale=(1.0, 1.0),
-        ratio=(1.0, 1.0),
-        hflip=augment.horizontal_flip,
-        vflip=augment.vertical_flip,
-        color_jitter=0.0,
-        **shared,
+        dataset, batch_size=length.batch_size, is_training=True, **augmentation(recipe, classes), **shared
     )
     shown = create_loader(
         create_dataset("", root=str(images), split="val"), batch_size=recipe.eval.batch_size, crop_pct=1.0, **shared
     )
-    model = build_network(recipe.model, len(loader.dataset.reader.class_to_idx))
-    smoothing = recipe.batch.label_smoothing
-    binary = recipe.loss.name == "binary_cross_entropy"
-    loss_of = BinaryCrossEntropy(smoothing=smoothing) if binary else LabelSmoothingCrossEntropy(smoothing)
+    layout = torch.channels_last if length.channels_last else torch.contiguous_format
+    model = build_network(recipe.model, classes).to(device, memory_format=layout)
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    compiled: Any = torch.compile(model, mode=mode, dynamic=False) if length.compile else model
+    loss_of = loss(recipe)
     optimizer = build_optimizer(model, recipe)
     scheduler, _ = create_scheduler_v2(
         optimizer, num_epochs=length.epochs, step_on_epochs=False, updates_per_epoch=len(loader)
     )
     saver = CheckpointSaver(model, optimizer, checkpoint_dir=str(folder), recovery_dir=str(folder))
+    precision, half = AUTOCAST[length.precision], length.precision != "fp32"
     seen = updates = 0
     for epoch in range(length.epochs):
         model.train()
         losses = AverageMeter()
         for input, target in loader:
-            loss = loss_of(model(input), target)
-            loss.backward()
+            with torch.autocast(device.type, precision, half):
+                part = loss_of(compiled(input.contiguous(memory_format=layout)), target)
+            part.backward()
             if length.clipping is not None:
                 dispatch_clip_grad(model.parameters(), value=length.clipping)
             optimizer.step()
             optimizer.zero_grad()
             updates, seen = updates + 1, seen + len(target)
-            losses.update(loss.item(), len(target))
+            losses.update(part.item(), len(target))
             scheduler.step_update(num_updates=updates, metric=losses.avg)
         if (epoch + 1) % length.validate_every == 0:
             validated = validate(model, shown)
@@ -111,6 +113,43 @@ def train(recipe: Recipe, images: Path, workers: int, folder: Path) -> int:
             saver.save_checkpoint(epoch)
         scheduler.step(epoch + 1)
     return seen
+
+
+def augmentation(recipe: Recipe, classes: int) -> dict[str, Any]:
+    """The recipe's in the words of timm's loader, which knows no cutout and no quarter turns."""
+    augment, batch = recipe.augment, recipe.batch
+    crop, jitter, erasing, rand = (
+        augment.random_resized_crop,
+        augment.color_jitter,
+        augment.random_erasing,
+        augment.rand_augment,
+    )
+    mixup = FastCollateMixup(
+        mixup_alpha=batch.mixup,
+        cutmix_alpha=batch.cutmix,
+        switch_prob=batch.switch_probability,
+        label_smoothing=batch.label_smoothing,
+        num_classes=classes,
+    )
+    return {
+        "scale": crop.scale if crop else (1.0, 1.0),
+        "ratio": crop.ratio if crop else (1.0, 1.0),
+        "hflip": augment.horizontal_flip,
+        "vflip": augment.vertical_flip,
+        "color_jitter": (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue) if jitter else 0.0,
+        "auto_augment": f"rand-m{rand.magnitude:g}-n{rand.operations}" if rand else None,
+        "re_prob": erasing.probability if erasing else 0.0,
+        "collate_fn": mixup if batch.mixup or batch.cutmix else None,
+    }
+
+
+def loss(recipe: Recipe) -> torch.nn.Module:
+    """As train.py chooses it."""
+    if recipe.loss.name == "binary_cross_entropy":
+        return BinaryCrossEntropy(recipe.batch.label_smoothing)
+    if recipe.batch.mixup or recipe.batch.cutmix:
+        return SoftTargetCrossEntropy()
+    return LabelSmoothingCrossEntropy(recipe.batch.label_smoothing)
 
 
 @torch.inference_mode()

@@ -1,0 +1,119 @@
+"""One recipe on some cells, in the parts that the benchmarks of training measure. Needs neither Ray nor a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from hep2flow.learning.augment import BatchMixer
+from hep2flow.learning.batch import Batch
+from hep2flow.learning.checkpoint import Description
+from hep2flow.learning.data import CellSet
+from hep2flow.learning.files import Files
+from hep2flow.learning.loop import Progress, fit
+from hep2flow.learning.model import build_network
+from hep2flow.learning.randomness import seeded
+from hep2flow.learning.sampling import ordered_keys, training_keys
+from hep2flow.learning.step import Step
+from hep2flow.recipe import Recipe
+
+CPU = torch.device("cpu")
+
+
+class Cells(NamedTuple):
+    """labels: sorted patterns; bits: of the images; training, validation: rows of the Cell table."""
+
+    labels: list[str]
+    bits: int
+    training: Iterable[dict[str, Any]]
+    validation: Iterable[dict[str, Any]]
+
+
+class Work:
+    """Each method is a part of the recipe's training."""
+
+    def __init__(self, recipe: Recipe, cells: Cells, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
+        self.labels, self.bits = cells.labels, cells.bits
+        self.training = CellSet(cells.training, cells.labels, cells.bits, recipe, training=True)
+        self.validation = CellSet(cells.validation, cells.labels, cells.bits, recipe, training=False)
+        train = recipe.train
+        self.keys = [
+            training_keys(self.training.labels, epoch, train.batch_size, train.seed, train.sampler)
+            for epoch in range(1, train.epochs + 1)
+        ]
+        self.mixer = BatchMixer(recipe, len(self.labels))
+        self.images = sum(len(batch) for epoch in self.keys for batch in epoch)
+
+    @cached_property
+    def ready(self) -> list[Batch]:
+        """The first epoch's batches, augmented and mixed, on the device."""
+        return [
+            Batch(*(tensor.to(self.device) for tensor in self.mixer(batch)))
+            for batch in self.training.batches(self.keys[0])
+        ]
+
+    @cached_property
+    def shown(self) -> list[Batch]:
+        """The validation's batches, on the device."""
+        keys = ordered_keys(range(len(self.validation)), self.recipe.eval.batch_size)
+        return [Batch(*(tensor.to(self.device) for tensor in batch)) for batch in self.validation.batches(keys)]
+
+    def network(self) -> torch.nn.Module:
+        """A fresh one."""
+        with seeded(0):
+            return build_network(self.recipe.model, len(self.labels)).to(self.device)
+
+    def fitted(
+        self,
+        folder: Path,
+        keep: Callable[[Files], None],
+        on_batch: Callable[[Progress], None],
+        leave: Callable[[], bool],
+    ) -> None:
+        """The loop alone: what it hands to ``keep`` goes wherever that puts it."""
+        fit(
+            self.network(),
+            self.recipe,
+            self.training,
+            self.validation,
+            Description(self.recipe, self.labels, self.bits),
+            folder,
+            device=self.device,
+            keep=keep,
+            on_epoch=lambda epoch: None,
+            on_batch=on_batch,
+            leave=leave,
+        )
+
+    def bare(self) -> None:
+        """As many updates, on tensors that are there already."""
+        self.updated(self.step())
+
+    def step(self) -> Step:
+        """Of a fresh network."""
+        return Step(self.network().train(), self.recipe, self.device)
+
+    def updated(self, step: Step) -> None:
+        """As many updates by this step."""
+        for epoch in self.keys:
+            for batch, _ in zip(self.ready, epoch, strict=True):
+                step(batch)
+
+    def augmented(self) -> None:
+        """The same batches, drawn, augmented and mixed, and thrown away."""
+        for epoch in self.keys:
+            for batch in self.training.batches(epoch):
+                self.mixer(batch)
+
+    @torch.inference_mode()
+    def validated(self) -> None:
+        """The validation's forward passes, on tensors that are there already."""
+        network = self.network().eval()
+        for _ in self.keys[:: self.recipe.train.validate_every]:
+            for batch in self.shown:
+                network(*batch.inputs(self.device))
