@@ -59,6 +59,15 @@ def test_the_step_image_is_small_and_quick_and_has_no_torch_and_no_compiler(engi
     assert inside(engine, step_image, "python3", "-c", absent).strip() == "[]"
 
 
+def test_cells_are_worked_on_by_several_processes_where_only_tmp_is_written(engine: Any, step_image: Any) -> None:
+    program = """
+from hep2flow import cores
+cores.cores = lambda: 2
+print(list(cores.on_all_cores(abs, range(-cores.FEW, 0), cores.FEW, lambda item: 1)) == list(range(cores.FEW, 0, -1)))
+"""
+    assert inside(engine, step_image, "python3", "-c", program, user="4321").strip() == "True"
+
+
 @pytest.mark.slow
 def test_the_ray_image_is_as_small_as_its_torch_allows_and_computes(engine: Any, both: None) -> None:
     from hep2flow.components import images
