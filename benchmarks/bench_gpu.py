@@ -123,7 +123,10 @@ def ours(name: str, given: argparse.Namespace) -> dict[str, float]:
             def keep(files: Files) -> None:
                 while under_way:
                     under_way.pop().result()
-                under_way.append(thread.submit(files.write))
+                if files.later:
+                    under_way.append(thread.submit(files.write))
+                else:
+                    files.write()
 
             work.fitted(folder, keep, lambda _: first.append(time.monotonic()), lambda: False)
         return work.images

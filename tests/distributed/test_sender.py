@@ -24,22 +24,23 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def files(folder: Path, update: int, *fresh: str, goes_on: bool = True) -> Files:
+def files(folder: Path, update: int, *fresh: str, goes_on: bool = True, later: bool = True) -> Files:
     def write() -> None:
         for name in fresh:
             (folder / name).write_text(f"{name} {update}" * 10_000)
 
-    return Files(folder, 0, update, list(fresh), goes_on, write)
+    return Files(folder, 0, update, list(fresh), goes_on, later, write)
 
 
+@pytest.mark.parametrize("later", [True, False], ids=["as on a GPU", "as on a CPU"])
 def test_states_arrive_one_after_the_other_and_the_last_files_are_only_written(
-    store: Store, folder: Path, tmp_path: Path
+    later: bool, store: Store, folder: Path, tmp_path: Path
 ) -> None:
     sender = Sender(store, PREFIX, 2, None)
-    sender.send(files(folder, 1, STATE, METRICS))
-    sender.send(files(folder, 2, STATE, METRICS, BEST))
-    sender.send(files(folder, 3, STATE, METRICS))
-    sender.send(files(folder, 4, METRICS, goes_on=False))
+    sender.send(files(folder, 1, STATE, METRICS, later=later))
+    sender.send(files(folder, 2, STATE, METRICS, BEST, later=later))
+    sender.send(files(folder, 3, STATE, METRICS, later=later))
+    sender.send(files(folder, 4, METRICS, goes_on=False, later=later))
     sender.wait()
     assert sender.saved is not None
     assert sender.saved.updates == 3
@@ -61,12 +62,19 @@ def test_a_training_waits_for_no_writing_but_that_of_the_state_before(store: Sto
         assert may_write.wait(SECONDS)
         slow.write()
 
-    sender.send(Files(folder, 0, 1, slow.fresh, True, write))
+    sender.send(Files(folder, 0, 1, slow.fresh, True, True, write))
     assert not (folder / STATE).exists()
     may_write.set()
     sender.send(files(folder, 2, STATE))
     assert sender.saved is not None
     assert sender.saved.updates == 1
+    sender.wait()
+
+
+def test_what_cannot_be_written_later_is_written_before_the_training_goes_on(store: Store, folder: Path) -> None:
+    sender = Sender(store, PREFIX, 2, None)
+    sender.send(files(folder, 1, STATE, later=False))
+    assert (folder / STATE).read_text().endswith("1")
     sender.wait()
 
 

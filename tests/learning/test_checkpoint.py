@@ -23,7 +23,9 @@ def test_a_network_that_shares_tensors_survives_saving_and_loading(tmp_path: Pat
     recipe = load_recipe("coat-mini", "laptop")
     network = build_network(recipe.model, 2).eval()
     path = tmp_path / "weights.safetensors"
-    save_checkpoint(path, Copied(network.state_dict()), Description(recipe, ["a", "b"], 8, selected_on_test=True))
+    save_checkpoint(
+        path, Copied(network.state_dict(), later=False), Description(recipe, ["a", "b"], 8, selected_on_test=True)
+    )
     loaded, description = load_checkpoint(path, CPU)
     images = torch.rand(2, 3, 64, 64)
     with torch.inference_mode():
@@ -45,7 +47,7 @@ def test_a_checkpoint_tells_what_it_was_trained_on_and_whether_the_test_set_chos
     recipe = tiny("train.seed=4", "model.aux_features=[radius,area]")
     path = tmp_path / "best.safetensors"
     description = Description(recipe, ["fine", "coarse"], 12, selected_on_test=optimistic)
-    save_checkpoint(path, Copied(build_network(recipe.model, 2).state_dict()), description)
+    save_checkpoint(path, Copied(build_network(recipe.model, 2).state_dict(), later=False), description)
     assert load_checkpoint(path, CPU)[1] == description
     assert [file.name for file in tmp_path.iterdir()] == ["best.safetensors"], "nothing half written is left behind"
     with safe_open(path, framework="pt") as file:

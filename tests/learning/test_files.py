@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hep2flow.learning import loop
 from hep2flow.learning.checkpoint import Description
 from hep2flow.learning.copied import Copied
 from hep2flow.learning.files import BEST, METRICS, STATE, Files
@@ -18,6 +19,12 @@ from hep2flow.learning.model import build_network
 from hep2flow.recipe import Recipe
 
 from .builders import CPU, PATTERNS, cell_set, tiny
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU."""
+    monkeypatch.setitem(loop.WRITE_LATER, "cpu", True)
 
 
 def written(recipe: Recipe, folder: Path, *, late: bool) -> list[Path]:
@@ -36,6 +43,7 @@ def written(recipe: Recipe, folder: Path, *, late: bool) -> list[Path]:
     def keep(files: Files) -> None:
         if waiting:
             write()
+        assert files.later or not late
         waiting.append(files)
         if not late:
             write()
@@ -67,9 +75,12 @@ def written(recipe: Recipe, folder: Path, *, late: bool) -> list[Path]:
         ["model.network=coat_lite_tiny", "model.layer_scale=null", "optim.name=sgd"],
     ],
 )
-def test_files_written_late_are_those_written_at_once(overrides: list[str], tmp_path: Path) -> None:
+def test_files_written_late_are_those_written_at_once(
+    overrides: list[str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     recipe = tiny("train.epochs=4", "train.max_updates=null", "train.validate_every=1", *overrides)
     at_once = written(recipe, tmp_path / "at-once", late=False)
+    request.getfixturevalue("later")
     late = written(recipe, tmp_path / "late", late=True)
     assert len(late) == len(at_once) == 4
     for one, other in zip(at_once, late, strict=True):
@@ -85,11 +96,14 @@ def test_files_written_late_are_those_written_at_once(overrides: list[str], tmp_
     assert not (late[-1] / STATE).exists()
 
 
-def test_a_copy_is_dense_and_shares_nothing() -> None:
+@pytest.mark.parametrize("later", [True, False])
+def test_what_is_written_is_dense_and_shares_nothing(later: bool) -> None:
     tensor = torch.rand(2, 3, 4, 4).to(memory_format=torch.channels_last)
     before = tensor.clone()
-    copies = Copied({"one": tensor, "same": tensor}).on_cpu()
-    tensor += 1
+    copied = Copied({"one": tensor, "same": tensor}, later=later)
+    if later:
+        tensor += 1
+    copies = copied.on_cpu()
     assert all(torch.equal(copy, before) and copy.is_contiguous() for copy in copies.values())
     assert copies["one"].data_ptr() != copies["same"].data_ptr()
 
@@ -98,7 +112,7 @@ def test_a_copy_is_dense_and_shares_nothing() -> None:
 def test_on_a_device_a_copy_is_of_its_moment_however_much_work_is_queued() -> None:
     device = torch.device("cuda")
     weights, factor = torch.ones(2**24, device=device), torch.eye(2048, device=device)
-    copied = Copied({"weights": weights})
+    copied = Copied({"weights": weights}, later=True)
     for _ in range(200):
         factor = factor @ factor
         weights.mul_(2)

@@ -23,7 +23,7 @@ SIX = list("abcdef")
 def checkpoint(recipe: Recipe, labels: list[str], folder: Path) -> tuple[torch.nn.Module, Path]:
     network = build_network(recipe.model, len(labels))
     path = folder / "weights.safetensors"
-    save_checkpoint(path, Copied(network.state_dict()), Description(recipe, labels, 8))
+    save_checkpoint(path, Copied(network.state_dict(), later=False), Description(recipe, labels, 8))
     return network, path
 
 

@@ -1,4 +1,4 @@
-"""Between a training and the store: each state is written and sent while the next epoch trains."""
+"""Between a training and the store: each state is sent, and where it can be written too, while the next epoch trains."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ class Sender:
         self._under_way: Future[resume.Saved | None] | None = None
 
     def send(self, files: Files) -> None:
-        """Begin to write the files and, where a training can go on from them, to send them; waits for those before.
+        """Write the files, or begin to, and begin to send them where a training can go on from them; waits for those before.
 
         Raises what those before met.
         """
         self.wait()
+        if not files.later:
+            files.write()
         self._under_way = self._thread.submit(self._send, files)
 
     def wait(self) -> None:
@@ -40,7 +42,8 @@ class Sender:
             self.saved = under_way.result()
 
     def _send(self, files: Files) -> resume.Saved | None:
-        files.write()
+        if files.later:
+            files.write()
         if not files.goes_on:
             return self.saved
         point = files.epoch, files.updates

@@ -1,4 +1,4 @@
-"""What a training leaves in its folder: copied at one moment, written by whoever has time."""
+"""What a training leaves in its folder: taken at one moment, written by whoever has time."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Files:
     epoch, updates: whole epochs and updates done
     fresh:          names of the files that are not those of the moment before
     goes_on:        whether a training can go on from them: not from the last, which has no state
+    later:          whether they may be written while the training goes on; else before it does
     write:          puts them there, each under a temporary name first; in any thread, once, one moment after the other
     """
 
@@ -31,18 +32,19 @@ class Files:
     updates: int
     fresh: list[str]
     goes_on: bool
+    later: bool
     write: Callable[[], None]
 
 
 def after_epoch(
-    folder: Path, step: Step, history: list[dict[str, Any]], description: Description, *, last: bool
+    folder: Path, step: Step, history: list[dict[str, Any]], description: Description, *, last: bool, later: bool
 ) -> Files:
     """``metrics.jsonl``, ``best.safetensors`` where this epoch is the best so far, and, but for the last, the state.
 
     history: one line of ``metrics.jsonl`` per whole epoch
     """
-    network = Copied(step.candidate.state_dict()) if history[-1]["best"] else None
-    state = None if last else State(step, history)
+    network = Copied(step.candidate.state_dict(), later=later) if history[-1]["best"] else None
+    state = None if last else State(step, history, later=later)
     lines = "".join(json.dumps(line) + "\n" for line in history)
 
     def write() -> None:
@@ -57,10 +59,10 @@ def after_epoch(
             state.save(folder / STATE)
 
     fresh = [*([] if last else [STATE]), METRICS, *([BEST] if network is not None else [])]
-    return Files(folder, history[-1]["epoch"], step.updates, fresh, not last, write)
+    return Files(folder, history[-1]["epoch"], step.updates, fresh, not last, later, write)
 
 
 def in_epoch(folder: Path, step: Step, history: list[dict[str, Any]], begun: Begun) -> Files:
-    """The state alone, with some batches done of the epoch after those of the history."""
-    state = State(step, history, begun)
-    return Files(folder, len(history), step.updates, [STATE], True, lambda: state.save(folder / STATE))
+    """The state alone, with some batches done of the epoch after those of the history, at once."""
+    state = State(step, history, begun, later=False)
+    return Files(folder, len(history), step.updates, [STATE], True, False, lambda: state.save(folder / STATE))

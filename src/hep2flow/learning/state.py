@@ -37,8 +37,8 @@ class Begun:
 class State:
     """Network, average, optimizer, scaler and history as they are at this moment."""
 
-    def __init__(self, step: Step, history: list[dict[str, Any]], begun: Begun | None = None) -> None:
-        """history: JSON-able, one entry per whole epoch so far; begun: what is done of the next epoch."""
+    def __init__(self, step: Step, history: list[dict[str, Any]], begun: Begun | None = None, *, later: bool) -> None:
+        """history: JSON-able, one entry per whole epoch so far; begun: what is done of the next epoch; later: see Copied."""
         optimizer = step.optimizer.state_dict()["state"]
         plain = {
             str(index): {name: value for name, value in of_one.items() if not torch.is_tensor(value)}
@@ -60,7 +60,7 @@ class State:
             "optimizer": plain,
             "scaler": step.scaler.state_dict(),
         }
-        self._tensors, self._facts = Copied(tensors), json.dumps(facts, sort_keys=True)
+        self._tensors, self._facts = Copied(tensors, later=later), json.dumps(facts, sort_keys=True)
 
     def save(self, path: Path) -> None:
         """Write it, once; to a temporary name first, then renamed."""
