@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 MEBIBYTE = 2**20
-LOOK_SECONDS = 0.2  # between two looks at the memory of all processes
+LOOK_SECONDS = 1.0  # between two looks at the memory of all processes, each of which stops them for a moment
 RUNS = 5  # of which the median counts
 
 
