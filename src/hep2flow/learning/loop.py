@@ -29,8 +29,7 @@ from hep2flow.recipe import Recipe
 
 # Updates between two readings of the loss: a device that works off a queue has to empty it for each, a CPU has none.
 READ_EVERY = {"cpu": 1, "cuda": 16}
-# Whether the state is written while the training goes on. A GPU trains meanwhile; a CPU would only do more: copy, and share
-# its caches with the writing (6 % over the bare step against 2 %).
+# Whether the state is written while the training goes on: a GPU trains meanwhile, a CPU would do the same, and copy too.
 WRITE_LATER = {"cpu": False, "cuda": True}
 
 
