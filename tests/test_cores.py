@@ -21,7 +21,6 @@ from hep2flow.errors import UserError
 SECONDS = 60
 # Works for ever on both cores, after telling the processes of both.
 PROGRAM = """
-import os, sys
 from hep2flow import cores
 from tests.test_cores import busy
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from hep2flow.cells import encode_png
 from hep2flow.learning.batch import Batch
 from hep2flow.learning.checkpoint import Description
 from hep2flow.learning.data import CellSet
-from hep2flow.learning.files import BEST
+from hep2flow.learning.files import BEST, Files
 from hep2flow.learning.loop import Epoch, Progress, fit
 from hep2flow.learning.model import build_network
 from hep2flow.recipe import Recipe, load_recipe
@@ -64,11 +64,14 @@ def tiny(*overrides: str) -> Recipe:
 
 
 def trained(
-    recipe: Recipe, folder: Path, watch: Callable[[torch.nn.Module], None] | None = None
+    recipe: Recipe,
+    folder: Path,
+    watch: Callable[[torch.nn.Module], None] | None = None,
+    keep: Callable[[Files], None] = lambda files: files.write(),
 ) -> tuple[list[Epoch], list[Progress], Path]:
     """Train on twelve cells, validate on seven; what was told, and the checkpoint.
 
-    watch: shown the network before the first epoch and after each
+    watch: shown the network before the first epoch and after each; keep: handed what the folder shall hold
     """
     torch.manual_seed(0)
     network = build_network(recipe.model, 2)
@@ -91,7 +94,7 @@ def trained(
         Description(recipe, PATTERNS, 8),
         folder,
         device=CPU,
-        keep=lambda files: files.write(),
+        keep=keep,
         on_epoch=on_epoch,
         on_batch=batches.append,
         leave=lambda: False,

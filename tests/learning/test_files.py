@@ -11,14 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from hep2flow.learning import loop
-from hep2flow.learning.checkpoint import Description
 from hep2flow.learning.copied import Copied
 from hep2flow.learning.files import BEST, METRICS, STATE, Files
-from hep2flow.learning.loop import fit
-from hep2flow.learning.model import build_network
 from hep2flow.recipe import Recipe
 
-from .builders import CPU, PATTERNS, cell_set, tiny
+from .builders import tiny, trained
 
 
 @pytest.fixture
@@ -48,20 +45,7 @@ def written(recipe: Recipe, folder: Path, *, late: bool) -> list[Path]:
         if not late:
             write()
 
-    torch.manual_seed(0)
-    fit(
-        build_network(recipe.model, 2),
-        recipe,
-        cell_set(recipe),
-        cell_set(recipe, 7, training=False),
-        Description(recipe, PATTERNS, 8),
-        folder,
-        device=CPU,
-        keep=keep,
-        on_epoch=lambda epoch: None,
-        on_batch=lambda progress: None,
-        leave=lambda: False,
-    )
+    trained(recipe, folder, keep=keep)
     if waiting:
         write()
     return moments

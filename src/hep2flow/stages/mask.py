@@ -72,13 +72,12 @@ def mask(
 
 def _masked(opened: Dataset, mode: Cutting) -> Iterator[Masked]:
     """All cells in their order, by all cores of this machine, or a large set by all machines of the cluster there is."""
-    work = partial(masked_cell, mode=mode)
     if len(opened.manifest["parts"]) > 1 and on_a_cluster():
         from hep2flow.distributed.parts import over_machines
 
         return map(_of_row, over_machines(partial(_as_row, mode=mode), opened))
     cells = (Cell(**row) for row in opened.rows())
-    return on_all_cores(work, cells, opened.manifest["count"], lambda cell: len(cell.image))
+    return on_all_cores(partial(masked_cell, mode=mode), cells, opened.manifest["count"], lambda cell: len(cell.image))
 
 
 DERIVED_NOTE = "{} masks derived from the images (Otsu, largest component): the source has none"
