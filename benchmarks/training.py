@@ -42,8 +42,11 @@ def laptop_work(store: Store, dataset: str, division: str, name: str, epochs: in
     return Work(recipe, Cells(opened.manifest["labels"], opened.manifest["bits"], training, validation), CPU)
 
 
-def whole(work: Work, store: Store) -> None:
-    """As a worker trains."""
+def whole(work: Work, store: Store, in_epoch: Callable[[int], None]) -> None:
+    """As a worker trains.
+
+    in_epoch: called in the middle of each epoch (from 1), when the state of the one before is long sent
+    """
     prefix = "trainings/benchmark"
     messenger = Messenger(Live(store, prefix), lambda: False)
     messenger.start()
@@ -54,6 +57,9 @@ def whole(work: Work, store: Store) -> None:
 
         def on_batch(progress: Progress) -> None:
             messenger.progress = asdict(progress)
+            per_epoch = len(work.keys[0])
+            if progress.update % per_epoch == per_epoch // 2:
+                in_epoch(progress.epoch)
 
         work.fitted(folder, sender.send, on_batch, messenger.leave.is_set)
         sender.wait()

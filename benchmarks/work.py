@@ -90,30 +90,35 @@ class Work:
             leave=leave,
         )
 
-    def bare(self) -> None:
-        """As many updates, on tensors that are there already."""
-        self.updated(self.step())
-
     def step(self) -> Step:
         """Of a fresh network."""
-        return Step(self.network().train(), self.recipe, self.device)
+        return Step(self.network(), self.recipe, self.device)
+
+    def bare(self, step: Step) -> None:
+        """What no training of the recipe can go below: its epochs' updates by this step, and its validations."""
+        for epoch in range(1, len(self.keys) + 1):
+            self.updated(step)
+            if self.validates(epoch):
+                self.validated(step.network)
+
+    def validates(self, epoch: int) -> bool:
+        """Whether the training looks at the validation cells after this epoch (from 1)."""
+        return epoch % self.recipe.train.validate_every == 0 or epoch == len(self.keys)
 
     def updated(self, step: Step) -> None:
-        """As many updates by this step."""
-        for epoch in self.keys:
-            for batch, _ in zip(self.ready, epoch, strict=True):
-                step(batch)
+        """One epoch's updates by this step, on tensors that are there already."""
+        step.network.train()
+        for batch in self.ready:
+            step(batch)
 
-    def augmented(self) -> None:
-        """The same batches, drawn, augmented and mixed, and thrown away."""
-        for epoch in self.keys:
-            for batch in self.training.batches(epoch):
-                self.mixer(batch)
+    def augmented(self, epoch: int) -> None:
+        """An epoch's batches (from 1), drawn, augmented and mixed, and thrown away."""
+        for batch in self.training.batches(self.keys[epoch - 1]):
+            self.mixer(batch)
 
     @torch.inference_mode()
-    def validated(self) -> None:
-        """The validation's forward passes, on tensors that are there already."""
-        network = self.network().eval()
-        for _ in self.keys[:: self.recipe.train.validate_every]:
-            for batch in self.shown:
-                network(*batch.inputs(self.device))
+    def validated(self, network: torch.nn.Module) -> None:
+        """One validation's forward passes, on tensors that are there already."""
+        network.eval()
+        for batch in self.shown:
+            network(*batch.inputs(self.device))

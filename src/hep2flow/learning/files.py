@@ -24,7 +24,7 @@ class Files:
     fresh:          names of the files that are not those of the moment before
     goes_on:        whether a training can go on from them: not from the last, which has no state
     later:          whether they may be written while the training goes on; else before it does
-    write:          puts them there, each under a temporary name first; in any thread, once, one moment after the other
+    write:          puts them there, in any thread, once, one moment after the other; the state is no whole file meanwhile
     """
 
     folder: Path

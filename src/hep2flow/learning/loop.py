@@ -17,6 +17,7 @@ from hep2flow.learning.data import CellSet
 from hep2flow.learning.files import STATE, Files, after_epoch, in_epoch
 from hep2flow.learning.freezing import Freezing
 from hep2flow.learning.losses import build_loss
+from hep2flow.learning.memory import keep_freed_memory
 from hep2flow.learning.model import WithFeatures, timm_network
 from hep2flow.learning.optim import LearningRate
 from hep2flow.learning.randomness import seeded
@@ -122,6 +123,8 @@ def fit(
 
     Raises DivergedError where the loss is no longer a number, naming the batch's cells.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     train, length, ranks = recipe.train, plan(recipe, training.labels), Ranks.current()
     if isinstance(network, WithFeatures):
         network.head.standardise(training.features)

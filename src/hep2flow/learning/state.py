@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from hep2flow.errors import UserError
 from hep2flow.learning.copied import Copied
+from hep2flow.learning.overwriting import overwrite
 from hep2flow.learning.step import Step
 
 METADATA = "hep2flow-state"
@@ -63,10 +63,8 @@ class State:
         self._tensors, self._facts = Copied(tensors, later=later), json.dumps(facts, sort_keys=True)
 
     def save(self, path: Path) -> None:
-        """Write it, once; to a temporary name first, then renamed."""
-        temporary = path.with_name(path.name + ".tmp")
-        save_file(self._tensors.on_cpu(), temporary, metadata={METADATA: self._facts})
-        temporary.replace(path)
+        """Write it, once, over the one before: what a training goes on from is in the store."""
+        overwrite(path, self._tensors.on_cpu(), {METADATA: self._facts})
 
 
 def load_state(path: Path, step: Step) -> tuple[list[dict[str, Any]], Begun]:
@@ -74,7 +72,8 @@ def load_state(path: Path, step: Step) -> tuple[list[dict[str, Any]], Begun]:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})[METADATA])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+            # Copies: the library maps the file, and the next state is written over it.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dictionary
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(
             f"{path.name}: is no state of a training ({error}); delete the training's resume folder to start anew"
