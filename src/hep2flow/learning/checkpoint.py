@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from hep2flow.errors import UserError
 from hep2flow.learning.copied import Copied
 from hep2flow.learning.model import build_network
+from hep2flow.learning.overwriting import overwrite
 from hep2flow.optimism import OPTIMISTIC
 from hep2flow.recipe import Recipe, parse_recipe
 
@@ -38,7 +38,7 @@ class Description:
 
 
 def save_checkpoint(path: Path, network: Copied, description: Description) -> None:
-    """Write to a temporary name, then rename: a reader never sees half a file.
+    """Write it over the one before: the training's folder is its own, and what is sent or published is whole.
 
     network: its state_dict
     """
@@ -49,11 +49,7 @@ def save_checkpoint(path: Path, network: Copied, description: Description) -> No
         "selected_on_test": description.selected_on_test,
         **({"warning": OPTIMISTIC} if description.selected_on_test else {}),
     }
-    # One key only: safetensors writes several in no fixed order, and equal trainings should be equal files.
-    metadata = {METADATA: json.dumps(facts, sort_keys=True)}
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(network.on_cpu(), temporary, metadata=metadata)
-    temporary.replace(path)
+    overwrite(path, network.on_cpu(), {METADATA: json.dumps(facts, sort_keys=True)})
 
 
 def load_checkpoint(path: Path, device: torch.device) -> tuple[torch.nn.Module, Description]:

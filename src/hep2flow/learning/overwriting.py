@@ -1,4 +1,4 @@
-"""A safetensors file that is written again and again.
+"""Safetensors files that are written again and again: the state and the best network of a training.
 
 The library would take a new file each time, and the system new pages for it: of a state of 40 MB that was 2 % of a laptop
 recipe's training, six times what it costs to write over the old ones.

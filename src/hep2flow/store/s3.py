@@ -295,13 +295,16 @@ class Store:
         self._put_file(path, key, file_sha256(path))
 
     def _put_file(self, path: Path, key: str, sha256: str) -> None:
-        extra = {"Metadata": {"sha256": sha256}}
-        # By its path: of an open file each part would be copied into memory.
-        with (
-            self._doing(f"uploading {path} to {self.uri(key)}"),
-            create_transfer_manager(self._client, TRANSFER) as manager,
-        ):
-            manager.upload(str(path), self.address.bucket, self._full(key), extra).result()
+        bucket, full, facts = self.address.bucket, self._full(key), {"sha256": sha256}
+        with self._doing(f"uploading {path} to {self.uri(key)}"):
+            if path.stat().st_size < MULTIPART_BYTES:
+                # The manager's threads cost more than the request of a small file.
+                with path.open("rb") as file:
+                    self._client.put_object(Bucket=bucket, Key=full, Body=file, Metadata=facts)
+                return
+            # By its path: of an open file each part would be copied into memory.
+            with create_transfer_manager(self._client, TRANSFER) as manager:
+                manager.upload(str(path), bucket, full, {"Metadata": facts}).result()
 
     def get_folder(self, prefix: str, folder: Path, progress: Progress | None = None) -> Paths:
         """Download all objects under a prefix; returns their paths, sorted.
