@@ -24,9 +24,7 @@ def evaluate(
     from hep2flow.cluster.specification import Specification
     from hep2flow.cluster.step import step
     from hep2flow.recipe import read_recipe
-    from hep2flow.stages.evaluations import read_predictions
     from hep2flow.stages.forms import in_form
-    from hep2flow.stages.roc import micro_average_roc
 
     read = read_recipe(recipe)
     with step(store, run_id, "evaluate", read.name) as (opened, record):
@@ -34,13 +32,12 @@ def evaluate(
         asked = Specification(run_id=run_id, recipe=read, dataset=form, split=split, training=training)
         result = perform_on(engine, cluster, opened, asked, record)
         record.take(result)
-        figures = opened.get_json(f"{opened.key(result.uri)}/metrics.json")
-        predictions = read_predictions(opened, result.uri)
+        figures, curve = (opened.get_json(f"{opened.key(result.uri)}/{name}.json") for name in ("metrics", "roc"))
     for name in ("aca", "mca", "macro_f1", "weighted_f1", "n", "network", "subset", "selected_on_test"):
         metrics.log_metric(name, figures[name])
     # The page of Kubeflow draws both of one artifact.
     classification.log_confusion_matrix(figures["labels"], figures["confusion"])
-    classification.log_roc_curve(*micro_average_roc(predictions, figures["labels"]))
+    classification.log_roc_curve(**curve)
     for artifact in (metrics, classification):
         # The local runner's cache never hits for an output without a file.
         Path(artifact.path).parent.mkdir(parents=True, exist_ok=True)

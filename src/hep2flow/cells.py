@@ -22,13 +22,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from hep2flow.digests import DIGEST_LENGTH
 from hep2flow.errors import UserError
 
 OfficialSplit = Literal["train", "test"]
 Intensity = Literal["positive", "intermediate"]
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
-DIGEST_LENGTH = 32  # hexadecimal digits, 128 bits
 PART_BYTES = 64 * 2**20
 
 SCHEMA = pa.schema(

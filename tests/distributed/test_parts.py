@@ -10,7 +10,7 @@ import pytest
 
 from hep2flow.distributed.cluster import _shared_address, shared_cluster, soon_wanted
 from hep2flow.errors import UserError
-from hep2flow.stages import mask as stage
+from hep2flow.stages import masking
 from hep2flow.stages.ingest import ingest
 from hep2flow.stages.mask import mask
 from hep2flow.store.datasets import open_dataset
@@ -42,7 +42,7 @@ def test_a_cluster_makes_the_data_set_that_this_machine_makes(
     assert len(parts) == 2
 
     monkeypatch.setenv("RAY_ADDRESS", cluster)
-    monkeypatch.setattr(stage, "on_all_cores", not_here)
+    monkeypatch.setattr(masking, "on_all_cores", not_here)
     there = mask(store, parent)
     assert store.key(there.uri) == own.key(here.uri)
     assert there.summary == here.summary

@@ -33,7 +33,7 @@ def test_the_halves_are_the_validation_cells_and_nothing_else(store: Store, tmp_
     halves = read_split(store, done.uri)
     assert halves.ids("train") == whole.ids("train")
     assert sorted(halves.ids("val") + halves.ids("test")) == whole.ids("val")
-    assert not set(halves.cells["cell_id"]) & set(whole.ids("test"))
+    assert not set(halves.subsets) & set(whole.ids("test"))
     assert done.summary == {"by": "specimen", "trains": len(halves.ids("train")), **both(halves)}
     choosing, judging = (table.loc[halves.ids(half)] for half in ("val", "test"))
     assert not set(choosing["specimen_id"]) & set(judging["specimen_id"])

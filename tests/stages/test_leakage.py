@@ -22,7 +22,7 @@ from hep2flow.stages.leakage import BLOCK, SHOWN, THRESHOLD, describe, leakage, 
 from hep2flow.stages.split import split
 from hep2flow.store.datasets import publish_dataset
 from hep2flow.store.s3 import Store
-from hep2flow.store.splits import Split, write_split
+from hep2flow.store.splits import Split, Subset, write_split
 from tests.stages.cells_in_store import listing, publish
 
 Image8 = npt.NDArray[np.uint8]
@@ -151,9 +151,8 @@ def test_the_store_keeps_what_was_found_by_data_set_and_split(store: Store, tmp_
             writer.add(cell, 255, None)
     dataset = publish_dataset(store, "made", writer, {"id_order_is_proxy": False})
 
-    def divided(**subsets: str) -> str:
-        table = pd.DataFrame(subsets.items(), columns=["cell_id", "subset"])
-        return write_split(store, Split(table, "given", None, None, writer.digest))
+    def divided(**subsets: Subset) -> str:
+        return write_split(store, Split(subsets, "given", None, None, writer.digest))
 
     apart = divided(a="train", b="train", c="val", d="val")
     found = leakage(store, dataset, apart)

@@ -13,16 +13,18 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.store.breaking import AFTER_BYTES, breaking_off
 
 from hep2flow.errors import StoreError, UserError
 from hep2flow.store import embedded
-from hep2flow.store.s3 import MULTIPART_BYTES, Store, StoreAddress, inside, open_store, split_uri
+from hep2flow.store.s3 import ATTEMPTS, MULTIPART_BYTES, Store, StoreAddress, inside, open_store, split_uri
 
 SEGMENT = st.text(st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1).filter(
     lambda text: text not in (".", "..")
@@ -117,6 +119,26 @@ def test_a_file_that_does_not_match_its_sha256_never_appears(store: Store, tmp_p
         store.get_file("x", tmp_path / "x")
     assert (tmp_path / "x").read_text() == "as it was"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("how", ["get_bytes", "get_file"])
+def test_an_answer_that_breaks_off_is_asked_for_again(store: Store, tmp_path: Path, how: str) -> None:
+    data, port = secrets.token_bytes(2 * AFTER_BYTES), urlsplit(store.address.endpoint or "").port
+    store.put_bytes("x", data)
+    assert port is not None
+
+    def read(breaking: int) -> bytes:
+        with breaking_off(port, breaking) as relay:
+            far = Store(store.address.model_copy(update={"endpoint": f"http://127.0.0.1:{relay}"}))
+            if how == "get_bytes":
+                return far.get_bytes("x")
+            far.get_file("x", tmp_path / "x")
+        return (tmp_path / "x").read_bytes()
+
+    with pytest.raises(StoreError, match=r"reading|downloading"):
+        read(ATTEMPTS)
+    assert not list(tmp_path.iterdir())
+    assert read(ATTEMPTS - 1) == data
 
 
 def test_folders_come_back_and_progress_reaches_the_end(store: Store, tmp_path: Path) -> None:
@@ -271,6 +293,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 from hep2flow.errors import StoreError
 from hep2flow.store.s3 import open_store
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))

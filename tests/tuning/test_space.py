@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe, load_recipe, read_recipe, searchable_keys, shipped_names
-from hep2flow.tuning.space import changed, check_space, parameters, suggest, value_of
+from hep2flow.tuning.distributions import parameters, suggest
+from hep2flow.tuning.space import changed, check_space, value_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -13,7 +13,7 @@ from hep2flow.reporting.content import Family, families_of
 from hep2flow.stages.evaluations import finished_evaluations, read_model
 from hep2flow.store.datasets import Dataset, open_dataset
 from hep2flow.store.s3 import Store
-from hep2flow.store.splits import read_split
+from hep2flow.store.splits import split_digest
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _evaluated(store: Store, run_id: str) -> _Evaluated:
     manifest = store.get_json(f"{store.key(uris[0])}/manifest.json")
     dataset = open_dataset(store, manifest["dataset"])
     families = families_of([read_model(store, uri) for uri in uris], dataset.table())
-    return _Evaluated(run_id, families, dataset, read_split(store, manifest["split"]).digest)
+    return _Evaluated(run_id, families, dataset, split_digest(store, manifest["split"]))
 
 
 def _cells(family: Family) -> set[str]:

@@ -8,10 +8,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from hep2flow.optimism import OPTIMISTIC, selection
 from hep2flow.recipe import Recipe
 from hep2flow.results import Progress, StageResult
@@ -20,17 +16,19 @@ from hep2flow.store import layout
 from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
-from hep2flow.store.splits import Subset, read_split
+from hep2flow.store.splits import Subset, read_split, split_digest
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
 
 def evaluate(
     store: Store, recipe: Recipe, training: str, dataset: str, split: str, progress: Progress | None = None
 ) -> StageResult:
-    """Write ``metrics.json``, ``predictions.parquet`` and figures of the evaluation contract; and, for the report's eye,
-    ``mistakes.parquet`` and ``batch.parquet`` (see :mod:`hep2flow.stages.pictures`).
+    """Write ``metrics.json``, ``predictions.parquet`` and figures of the evaluation contract; for the report's eye,
+    ``mistakes.parquet`` and ``batch.parquet`` (see :mod:`hep2flow.stages.pictures`); and for Kubeflow's page ``roc.json``
+    (see :func:`hep2flow.stages.roc.micro_average_roc`).
 
     training: URI of the training; dataset, split: what it was trained on
     Evaluated are the test cells; where the split has none, the validation cells, and ``subset`` says so. Manifest,
@@ -41,7 +39,8 @@ def evaluate(
         return there
     opened, division, prefix = open_dataset(store, dataset), read_split(store, split), layout.evaluation_prefix(key)
 
-    # torch and matplotlib take seconds to import: not for an evaluation that is there already.
+    # torch, matplotlib and pandas take seconds to import: not for an evaluation that is there already.
+    import pandas as pd
     import torch
 
     from hep2flow.learning.checkpoint import load_checkpoint
@@ -50,6 +49,7 @@ def evaluate(
     from hep2flow.learning.predict import predict
     from hep2flow.reporting.figures import confusion_matrix, learning_curves, save
     from hep2flow.stages.pictures import augmented_batch, pictured_mistakes
+    from hep2flow.stages.roc import micro_average_roc
 
     started = time.monotonic()
     torch.set_num_threads(recipe.resources.cpus_per_worker)
@@ -99,6 +99,8 @@ def evaluate(
         text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
         write_predictions(predictions, chosen_on, folder / "predictions.parquet")
+        curve = json.dumps(micro_average_roc(predictions, description.labels))
+        (folder / "roc.json").write_text(curve + "\n", encoding="utf-8")
         mistakes = pictured_mistakes(network, cells, predictions, description.labels, device)
         write_predictions(mistakes, chosen_on, folder / "mistakes.parquet")
         augmented_batch(opened, division, description).to_parquet(folder / "batch.parquet", index=False)
@@ -130,7 +132,7 @@ def look_up_evaluation(
     inputs = {
         "training": store.key(training),
         "dataset": open_dataset(store, dataset).ref.digest,
-        "split": read_split(store, split).digest,
+        "split": split_digest(store, split),
         "eval": recipe.eval.model_dump(mode="json"),
         "name": recipe.name,
         "profile": recipe.profile,
@@ -149,6 +151,8 @@ def prediction_table(meta: pd.DataFrame, probabilities: torch.Tensor, labels: li
 
     meta: cell_id and pattern of the cells; probabilities: (n, labels), in their order
     """
+    import pandas as pd
+
     predicted = [labels[index] for index in probabilities.argmax(1).tolist()]
     table: pd.DataFrame = pd.DataFrame({"cell_id": meta["cell_id"], "truth": meta["pattern"], "predicted": predicted})
     for index, label in enumerate(labels):
@@ -158,6 +162,9 @@ def prediction_table(meta: pd.DataFrame, probabilities: torch.Tensor, labels: li
 
 def write_predictions(predictions: pd.DataFrame, chosen_on: dict[str, Any], path: Path) -> None:
     """As Parquet, with :func:`hep2flow.optimism.selection` in its metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     table = pa.Table.from_pandas(predictions, preserve_index=False)
     told = {name: json.dumps(value) for name, value in chosen_on.items()}
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, **told}), path)

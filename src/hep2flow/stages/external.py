@@ -17,7 +17,7 @@ from hep2flow.optimism import OPTIMISTIC
 from hep2flow.results import Progress, StageResult
 from hep2flow.stages.evaluate import prediction_table, write_predictions
 from hep2flow.stages.forms import in_form
-from hep2flow.stages.mask import DERIVED_NOTE
+from hep2flow.stages.masking import DERIVED_NOTE
 from hep2flow.stages.trained import Trained, find_trained, load_network
 from hep2flow.store import layout
 from hep2flow.store.cache import code_version, commit, lookup, stage_key

@@ -10,7 +10,7 @@ from hep2flow.stages.split import by_specimen, stratified
 from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
-from hep2flow.store.splits import Split, read_split, write_split
+from hep2flow.store.splits import Split, Subset, read_split, write_split
 
 HALVES = "halves"
 
@@ -48,10 +48,10 @@ def halve(store: Store, dataset: str, split: str) -> StageResult:
         by, sides = "specimen", by_specimen(validation, 0.5, 0)
     except UserError:
         by, sides = "cell", stratified(validation, 0.5, 0)
-    subsets = {"train": "val", "val": "test"}
+    subsets: dict[Subset, Subset] = {"train": "val", "val": "test"}
     assignment = {cell: subsets[side] for cell, side in sides.items()} | dict.fromkeys(divided.ids("train"), "train")
     built = Split(
-        pd.DataFrame(assignment.items(), columns=["cell_id", "subset"]),
+        assignment,
         protocol=HALVES,
         ratio=divided.ratio,
         seed=divided.seed,

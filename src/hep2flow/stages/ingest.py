@@ -62,10 +62,7 @@ def ingest(
         }
         given_split = ""
         if opened.given_split is not None:
-            import pandas as pd  # slow, and in no other case needed
-
-            cells = pd.DataFrame(opened.given_split.items(), columns=["cell_id", "subset"])
-            given_split = write_split(store, Split(cells, "given", None, None, writer.digest))
+            given_split = write_split(store, Split(opened.given_split, "given", None, None, writer.digest))
             facts["given_split"] = store.key(given_split)
         uri = publish_dataset(store, name or opened.name, writer, facts)
         summary = {

@@ -48,10 +48,10 @@ def leakage(store: Store, dataset: str, split: str) -> dict[str, Any]:
         found: dict[str, Any] = entry["found"]
         return found
     rows, descriptors = [], []
-    for row in opened.rows(set(division.cells["cell_id"]), ["cell_id", "pattern", "specimen_id", "sha256", "image"]):
+    for row in opened.rows(set(division.subsets), ["cell_id", "pattern", "specimen_id", "sha256", "image"]):
         descriptors.append(describe(decode_png(row.pop("image"))))
         rows.append(row)
-    cells = pd.DataFrame(rows).merge(division.cells, on="cell_id", how="left")
+    cells = pd.DataFrame(rows).assign(subset=[division.subsets[row["cell_id"]] for row in rows])
     blocks = None
     if opened.manifest["facts"]["id_order_is_proxy"]:
         subsets = cells["subset"].groupby(id_blocks(cells)).nunique()

@@ -12,7 +12,7 @@ from hep2flow.errors import DataFaults, Fault, UserError
 from hep2flow.recipe import Recipe
 from hep2flow.results import Progress
 from hep2flow.sources.source import ReadCell, Source
-from hep2flow.stages.mask import DERIVED_NOTE, masked_cell
+from hep2flow.stages.masking import DERIVED_NOTE, masked_cell
 from hep2flow.stages.trained import find_trained, load_network
 from hep2flow.stages.unlabelled import open_images
 from hep2flow.store.s3 import Store

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hep2flow.optimism import selection
 from hep2flow.reporting.provenance import readdress
 from hep2flow.results import StageResult
 from hep2flow.stages.split import shared_specimens
@@ -44,7 +43,7 @@ def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[t
     prefix, key = layout.report_prefix(run_id), stage_key("report", shown, code_version("report"))
     entry = lookup(store, "report", key)
     manifest = store.get_json(f"{store.key(evaluations[0])}/manifest.json")
-    chosen_on = selection(read_split(store, manifest["split"]).protocol)
+    chosen_on = {name: manifest[name] for name in ("selected_on_test", "warning") if name in manifest}
     facts = {"kind": "report", "run_id": run_id, "evaluations": evaluations, **chosen_on}
     with tempfile.TemporaryDirectory(prefix="hep2flow-report-") as scratch:
         folder = Path(scratch) / "report"
@@ -119,18 +118,17 @@ def _described(dataset: Dataset) -> dict[str, Any]:
 
 
 def _split_facts(split: Split, cells: pd.DataFrame) -> dict[str, Any]:
-    assignment = dict(split.cells.itertuples(index=False, name=None))
     patterns: dict[str, Counter[str]] = {}
     for cell_id, pattern in zip(cells["cell_id"], cells["pattern"], strict=True):
-        if cell_id in assignment:
-            patterns.setdefault(assignment[cell_id], Counter())[pattern] += 1
+        if cell_id in split.subsets:
+            patterns.setdefault(split.subsets[cell_id], Counter())[pattern] += 1
     return {
         "protocol": split.protocol,
         "ratio": split.ratio,
         "seed": split.seed,
         "digest": split.digest,
         "counts": split.counts(),
-        "shared_specimens": shared_specimens(cells, assignment),
+        "shared_specimens": shared_specimens(cells, split.subsets),
         "pattern_counts": {subset: dict(counts) for subset, counts in patterns.items()},
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,12 @@ from hep2flow.results import StageResult
 from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
-from hep2flow.store.splits import Split, read_split, write_split
+from hep2flow.store.splits import Split, Subset, read_split, write_split
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Assignment = dict[str, str]  # cell_id -> train | val | test
+Assignment = dict[str, Subset]  # by cell_id
 
 BLOCKS_PER_PATTERN = 14  # I3A: 83 specimens over six patterns
 
@@ -54,8 +54,6 @@ def split(store: Store, dataset: str, choice: SplitChoice, given_split: str = ""
     entry = lookup(store, "split", key)
     if entry is not None:
         return StageResult(stage="split", key=key, uri=entry["output"]["uri"], cached=True, summary=entry["summary"])
-    import pandas as pd  # slow: not for a division that is there already
-
     cells = opened.table(["cell_id", "official_split", "pattern", "specimen_id"])
     if protocol == "given":
         if not given_split:
@@ -63,7 +61,7 @@ def split(store: Store, dataset: str, choice: SplitChoice, given_split: str = ""
                 f"data.split.protocol: {opened.manifest['name']} comes with no public_split.csv; "
                 "choose stratified, specimen or id-block"
             )
-        assignment = dict(read_split(store, given_split).cells.itertuples(index=False, name=None))
+        assignment = dict(read_split(store, given_split).subsets)
         if strange := len(assignment.keys() ^ set(cells["cell_id"])):
             raise UserError(
                 f"{given_split}: not a division of {dataset}, {strange} cells are in one of the two only; "
@@ -74,7 +72,8 @@ def split(store: Store, dataset: str, choice: SplitChoice, given_split: str = ""
             raise UserError(
                 f"data.split.protocol: whole-train needs an official test set, {opened.manifest['name']} has none"
             )
-        assignment = {row.cell_id: "val" if row.official_split == "test" else "train" for row in cells.itertuples()}
+        official = zip(cells["cell_id"].tolist(), cells["official_split"].tolist(), strict=True)
+        assignment = {cell_id: "val" if part == "test" else "train" for cell_id, part in official}
     else:
         if protocol == "id-block" and not opened.manifest["facts"]["id_order_is_proxy"]:
             raise UserError(
@@ -84,7 +83,7 @@ def split(store: Store, dataset: str, choice: SplitChoice, given_split: str = ""
         divide = {"stratified": stratified, "specimen": by_specimen, "id-block": by_id_block}[protocol]
         assignment = _divide(cells, divide, choice)
     built = Split(
-        pd.DataFrame(assignment.items(), columns=["cell_id", "subset"]),
+        assignment,
         protocol=protocol,
         ratio=inputs["train_fraction"],
         seed=inputs["seed"],
@@ -96,7 +95,7 @@ def split(store: Store, dataset: str, choice: SplitChoice, given_split: str = ""
     return StageResult(stage="split", key=key, uri=uri, summary=summary)
 
 
-def shared_specimens(cells: pd.DataFrame, assignment: Assignment) -> int | None:
+def shared_specimens(cells: pd.DataFrame, assignment: Mapping[str, Subset]) -> int | None:
     """Specimens with cells in both train and validation: leakage; None where specimens are unknown."""
     known = cells.dropna(subset=["specimen_id"])
     if known.empty:
@@ -109,7 +108,7 @@ def _divide(
     cells: pd.DataFrame, divide: Callable[[pd.DataFrame, float, int], Assignment], choice: SplitChoice
 ) -> Assignment:
     official_test = cells["official_split"] == "test"
-    assignment = dict.fromkeys(cells.loc[official_test, "cell_id"], "test")
+    assignment: Assignment = dict.fromkeys(cells.loc[official_test, "cell_id"], "test")
     rest = cells.loc[~official_test]
     few = [f"{pattern} ({count} cell)" for pattern, count in rest["pattern"].value_counts().items() if count < 2]
     if few:
@@ -174,19 +173,19 @@ def id_blocks(cells: pd.DataFrame) -> pd.Series[str]:
 
 def _by_group(cells: pd.DataFrame, groups: pd.Series, kind: str, train_fraction: float, seed: int) -> Assignment:
     total = Counter(cells["pattern"])
-    lacking: dict[str, dict[str, float]] = {
+    lacking: dict[Subset, dict[str, float]] = {
         "train": {pattern: train_fraction * count for pattern, count in total.items()},
         "val": {pattern: (1 - train_fraction) * count for pattern, count in total.items()},
     }
     assignment: Assignment = {}
-    sides: dict[str, set[str]] = defaultdict(set)
+    sides: dict[str, set[Subset]] = defaultdict(set)
     ordered = [members for _, members in sorted(cells.groupby(groups), key=lambda item: _hash(seed, str(item[0])))]
     to_come = Counter(pattern for members in ordered for pattern in set(members["pattern"]))
     for members in ordered:
         patterns = Counter(members["pattern"])
         to_come.subtract(patterns.keys())
         need = {side: sum(n * lacking[side][p] for p, n in patterns.items()) for side in lacking}
-        side = "train" if need["train"] >= need["val"] else "val"
+        side: Subset = "train" if need["train"] >= need["val"] else "val"
         without = {s for pattern in patterns if not to_come[pattern] for s in lacking if s not in sides[pattern]}
         if len(without) == 1:
             side = without.pop()

@@ -18,7 +18,7 @@ from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.patience import Tell
 from hep2flow.store.s3 import Store
-from hep2flow.store.splits import read_split
+from hep2flow.store.splits import split_digest
 from hep2flow.tracking.mlflow import log_to_mlflow
 
 
@@ -98,7 +98,7 @@ def training_key(store: Store, recipe: Recipe, dataset: str, split: str, weights
     """Key of a training: what it learns from and every leaf of the recipe it reads; not where or on how many cores."""
     inputs: dict[str, Any] = {
         "dataset": open_dataset(store, dataset).ref.digest,
-        "split": read_split(store, split).digest,
+        "split": split_digest(store, split),
         "weights": weights_sha256,
         "model": recipe.model.model_dump(mode="json", exclude={"weights"}),
         "data": recipe.data.model_dump(mode="json", include={"interpolation", "mean", "std"}),

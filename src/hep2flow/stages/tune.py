@@ -23,7 +23,7 @@ from hep2flow.store.datasets import open_dataset
 from hep2flow.store.patience import Tell
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
-from hep2flow.store.splits import read_split
+from hep2flow.store.splits import split_digest
 from hep2flow.tuning.outcome import curves, importance, saved
 from hep2flow.tuning.space import changed, check_space
 from hep2flow.tuning.table import trial_table
@@ -135,7 +135,7 @@ def sweep_key(store: Store, recipe: Recipe, dataset: str, halves: str, weights_s
     del plain["model"]["weights"]
     inputs: dict[str, Any] = {
         "dataset": open_dataset(store, dataset).ref.digest,
-        "halves": read_split(store, halves).digest,
+        "halves": split_digest(store, halves),
         "weights": weights_sha256,
         "recipe": plain,
         # The generations of a population share the epochs: more of them are another sweep.

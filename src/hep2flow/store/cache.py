@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import hep2flow
-from hep2flow.cells import DIGEST_LENGTH
+from hep2flow.digests import DIGEST_LENGTH
 from hep2flow.errors import UserError
 from hep2flow.store import layout
 from hep2flow.store.faults import NotThereError
@@ -60,7 +60,7 @@ PREDICTION = tuple(
 SWEEPING = ("distributed/sweep.py", "distributed/trial.py", "stages/tune.py", "tuning")
 SOURCES = {
     "ingest": ("cells.py", "sources", "stages/ingest.py"),
-    "mask": ("cells.py", "stages/mask.py"),
+    "mask": ("cells.py", "stages/mask.py", "stages/masking.py"),
     "split": ("stages/split.py",),
     "leakage": ("cells.py", "stages/leakage.py", "stages/split.py"),
     "halve": ("stages/halve.py", "stages/split.py"),
@@ -68,7 +68,14 @@ SOURCES = {
     "tune": (*NETWORK, *TRAINING, *SWEEPING, "distributed/tuning.py"),
     "judge": (*NETWORK, *TRAINING, *PREDICTION, *SWEEPING, "distributed/judging.py", "stages/judge.py"),
     "network": ("learning/model.py", "learning/freezing.py"),
-    "evaluate": (*NETWORK, *PREDICTION, "stages/evaluate.py", "stages/pictures.py", "reporting/figures.py"),
+    "evaluate": (
+        *NETWORK,
+        *PREDICTION,
+        "stages/evaluate.py",
+        "stages/pictures.py",
+        "stages/roc.py",
+        "reporting/figures.py",
+    ),
     "report": (
         *PREDICTION,
         *("cells.py", "optimism.py", "recipe.py", "reporting", "tuning"),

@@ -1,4 +1,7 @@
-"""Data sets in the store: Parquet parts of the Cell table and a manifest, written last."""
+"""Data sets in the store: Parquet parts of the Cell table and a manifest, written last.
+
+What reads and writes parts is imported where it does: most steps of a run only look whether a data set is there.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from hep2flow import __version__
-from hep2flow.cells import SCHEMA, CellWriter, read_part, significant_bits
 from hep2flow.errors import UserError
 from hep2flow.store import layout
 from hep2flow.store.s3 import Store, file_sha256
 
 if TYPE_CHECKING:
-    import pandas as pd  # slow to import, and most steps of a run only look whether a data set is there
+    import pandas as pd
+
+    from hep2flow.cells import CellWriter
 
 SCHEMA_VERSION = 1
-METADATA = tuple(name for name in SCHEMA.names if name not in ("image", "mask"))
 NO_SPLIT = "none"  # stands for a missing official_split where JSON needs a key
 
 
@@ -87,12 +87,19 @@ class Dataset:
         self, file: str, keep: set[str] | None = None, columns: Iterable[str] | None = None
     ) -> Iterator[dict[str, Any]]:
         """Rows of one of the manifest's parts; ``keep`` and ``columns`` as for :meth:`rows`."""
+        from hep2flow.cells import read_part
+
         with self._part(file) as path:
             yield from read_part(path, keep, columns)
 
     def table(self, columns: Iterable[str] | None = None) -> pd.DataFrame:
         """The table of all cells; without images and masks where no columns are named."""
-        names = list(METADATA if columns is None else columns)
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from hep2flow.cells import SCHEMA
+
+        names = [name for name in SCHEMA.names if name not in ("image", "mask")] if columns is None else list(columns)
         parts = []
         for part in self.manifest["parts"]:
             with self._part(part["file"]) as path:
@@ -125,6 +132,8 @@ def publish_dataset(store: Store, name: str, writer: CellWriter, facts: dict[str
     facts: what the source tells of itself (format, synthetic, notes, parent, mask…); not part of the identity
     bits:  significant bits of the camera; from the brightest pixel where None
     """
+    from hep2flow.cells import significant_bits
+
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", name):
         raise UserError(f"data set name {name!r}: not allowed; use a-z, 0-9, dot, hyphen and underscore, at most 63")
     prefix = layout.dataset_prefix(name, writer.digest)
@@ -147,6 +156,8 @@ def publish_dataset(store: Store, name: str, writer: CellWriter, facts: dict[str
 
 
 def _counts(writer: CellWriter) -> dict[str, dict[str, int]]:
+    import pyarrow.parquet as pq
+
     counts: dict[str, Counter[str]] = {}
     for part in writer.parts:
         patterns = pq.read_table(writer.folder / part["file"], columns=["pattern"]).column("pattern").to_pylist()

@@ -10,12 +10,12 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import boto3
@@ -44,6 +44,7 @@ TRANSFER = TransferConfig(multipart_threshold=MULTIPART_BYTES, multipart_chunksi
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Progress = Callable[[int, int], None]
+Read = TypeVar("Read")
 Paths = list[Path]  # inside Store, `list` is its method
 
 
@@ -201,14 +202,9 @@ class Store:
     def get_bytes(self, key: str) -> bytes:
         """The whole object, in memory."""
         with self._doing(f"reading {self.uri(key)}"):
-            for _ in range(ATTEMPTS - 1):
-                # boto3 tries again until an answer begins, not where it breaks off.
-                with suppress(ResponseStreamingError, IncompleteReadError, ReadTimeoutError):
-                    return self._read(key)
-            return self._read(key)
-
-    def _read(self, key: str) -> bytes:
-        return self._client.get_object(Bucket=self.address.bucket, Key=self._full(key))["Body"].read()
+            return _to_its_end(
+                lambda: self._client.get_object(Bucket=self.address.bucket, Key=self._full(key))["Body"].read()
+            )
 
     def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """Write an object. With ``if_absent``, False where one was there already: of many writers, one gets True."""
@@ -245,18 +241,29 @@ class Store:
 
     def get_file(self, key: str, path: Path) -> None:
         """Download an object, verified by size and, where known, SHA-256; ``path`` appears whole or not at all."""
-        size, sha256 = self._head(key)
         partial = path.with_name(f".{secrets.token_hex(8)}.partial")
         with self._doing(f"downloading {self.uri(key)}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with partial.open("wb") as file:
-                    self._client.download_fileobj(self.address.bucket, self._full(key), file, Config=TRANSFER)
+                size, sha256 = _to_its_end(lambda: self._fetch(key, partial))
                 if partial.stat().st_size != size or (sha256 and file_sha256(partial) != sha256):
                     raise DamagedError(f"{self.uri(key)}: arrived damaged, or was rewritten meanwhile; try again")
                 partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)
+
+    def _fetch(self, key: str, path: Path) -> tuple[int, str | None]:
+        """Size and SHA-256 that the object should have."""
+        answer = self._client.get_object(Bucket=self.address.bucket, Key=self._full(key))
+        size = answer["ContentLength"]
+        with path.open("wb") as file, closing(answer["Body"]) as body:
+            if size < MULTIPART_BYTES:
+                # The manager's threads cost more than the request of a small file.
+                for block in body.iter_chunks(BLOCK_BYTES):
+                    file.write(block)
+            else:
+                self._client.download_fileobj(self.address.bucket, self._full(key), file, Config=TRANSFER)
+        return size, answer["Metadata"].get("sha256")
 
     def continue_file(self, key: str, path: Path, size: int, sha256: str, arrived: Callable[[int], None]) -> None:
         """Download an object to a file that appears with this size and SHA-256, or not at all.
@@ -268,13 +275,7 @@ class Store:
         partial = path.with_name(f".{path.name}.{sha256[:16]}.partial")
         with self._doing(f"downloading {self.uri(key)}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            for attempt in range(1, ATTEMPTS + 1):
-                try:
-                    self._append(key, partial, size, arrived)
-                    break
-                except (ResponseStreamingError, IncompleteReadError, ReadTimeoutError):
-                    if attempt == ATTEMPTS:
-                        raise
+            _to_its_end(lambda: self._append(key, partial, size, arrived))
             if partial.stat().st_size != size or file_sha256(partial) != sha256:
                 partial.unlink()
                 raise DamagedError(f"{self.uri(key)}: its bytes are not those that its manifest names")
@@ -468,6 +469,14 @@ def file_sha256(path: Path | str) -> str:
         for block in iter(lambda: file.read(io.DEFAULT_BUFFER_SIZE * 128), b""):
             total.update(block)
     return total.hexdigest()
+
+
+def _to_its_end(read: Callable[[], Read]) -> Read:
+    """boto3 tries again until an answer begins, not where it breaks off."""
+    for _ in range(ATTEMPTS - 1):
+        with suppress(ResponseStreamingError, IncompleteReadError, ReadTimeoutError):
+            return read()
+    return read()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
 from hep2flow.recipe import Recipe
-from hep2flow.tuning.space import parameters
+from hep2flow.tuning.distributions import parameters
 from hep2flow.tuning.trials import Point, Trial
 
 FEWEST = 8  # trials that an importance may rest on

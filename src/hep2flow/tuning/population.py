@@ -17,7 +17,8 @@ import yaml
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Domain, Recipe
-from hep2flow.tuning.space import Changes, changed, suggest, value_under, wanted, written
+from hep2flow.tuning.distributions import suggest
+from hep2flow.tuning.space import Changes, changed, value_under, wanted, written
 from hep2flow.tuning.trials import Trial
 
 LOSERS = 0.25  # of a generation, replaced; as many of the best replace them

@@ -1,71 +1,18 @@
-"""A recipe's search space: which values a trial gets, and the recipe they make."""
+"""A recipe's search space: which values there are, and the recipe they make."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import optuna
 import yaml
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Domain, Recipe, parse_recipe
 
 LARGEST_GRID = 10_000
-optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 Changes = dict[str, str]  # key of the recipe -> value as YAML, what `--set` takes
-
-
-def distribution(domain: Domain) -> BaseDistribution:
-    """Optuna's; choices as YAML text, because Optuna knows no mappings."""
-    if domain.uniform is not None:
-        return FloatDistribution(*domain.uniform)
-    if domain.loguniform is not None:
-        return FloatDistribution(*domain.loguniform, log=True)
-    if domain.integer is not None:
-        return IntDistribution(*domain.integer)
-    return CategoricalDistribution([written(value) for value in domain.choice or ()])
-
-
-def suggest(trial: optuna.trial.BaseTrial, recipe: Recipe) -> Changes:
-    """The values that Optuna gives a trial of this recipe's space, in the space's order."""
-    chosen: Changes = {}
-    for key, domain in recipe.search.space.items():
-        if wanted(domain, recipe, chosen):
-            value = _ask(trial, key, distribution(domain))
-            chosen[key] = value if domain.choice else written(value)
-    return chosen
-
-
-def _ask(trial: optuna.trial.BaseTrial, key: str, kind: BaseDistribution) -> Any:
-    if isinstance(kind, CategoricalDistribution):
-        return trial.suggest_categorical(key, kind.choices)
-    if isinstance(kind, IntDistribution):
-        return trial.suggest_int(key, kind.low, kind.high)
-    assert isinstance(kind, FloatDistribution)
-    return trial.suggest_float(key, kind.low, kind.high, log=kind.log)
-
-
-def parameters(recipe: Recipe, changes: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, BaseDistribution]] | None:
-    """The values of a recipe of this space as Optuna keeps them; None where one lies outside the space.
-
-    changes: to ``recipe``; a key that is not among them has the recipe's own value
-    """
-    values, distributions = dict[str, Any](), dict[str, BaseDistribution]()
-    for key, domain in recipe.search.space.items():
-        if not wanted(domain, recipe, changes):
-            continue
-        value, kind = value_under(recipe, changes, key), distribution(domain)
-        if isinstance(kind, CategoricalDistribution):
-            value = next((text for text in kind.choices if _same(yaml.safe_load(str(text)), value)), None)
-        elif not _inside(kind, value):
-            value = None
-        if value is None:
-            return None
-        values[key], distributions[key] = value, kind
-    return values, distributions
 
 
 def grid(recipe: Recipe) -> list[Changes]:
@@ -142,7 +89,7 @@ def written(value: Any) -> str:
 def wanted(domain: Domain, recipe: Recipe, changes: Mapping[str, str]) -> bool:
     """Whether a key's conditions hold for the values chosen before it, and the recipe's own where none was chosen."""
     return all(
-        any(_same(value_under(recipe, changes, key), one) for one in allowed) for key, allowed in domain.when.items()
+        any(same(value_under(recipe, changes, key), one) for one in allowed) for key, allowed in domain.when.items()
     )
 
 
@@ -151,13 +98,6 @@ def value_under(recipe: Recipe, changes: Mapping[str, str], key: str) -> Any:
     return yaml.safe_load(changes[key]) if key in changes else value_of(recipe, key)
 
 
-def _same(one: Any, other: Any) -> bool:
+def same(one: Any, other: Any) -> bool:
     """Equal, though YAML may write 0 or 0.0; but true is not 1."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
-
-
-def _inside(kind: BaseDistribution, value: Any) -> bool:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    assert isinstance(kind, (FloatDistribution, IntDistribution))
-    return kind.low <= value <= kind.high

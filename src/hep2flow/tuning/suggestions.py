@@ -10,7 +10,8 @@ from optuna.trial import TrialState, create_trial
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
-from hep2flow.tuning.space import Changes, changed, grid, parameters, suggest
+from hep2flow.tuning.distributions import parameters, suggest
+from hep2flow.tuning.space import Changes, changed, grid
 from hep2flow.tuning.trials import Trial
 
 # Of a space of a few choices everything has been tried at some time.
