@@ -4,7 +4,7 @@ import atexit
 import gc
 
 
-def end_at_once() -> None:
+def skip_last_collection() -> None:
     """Once this process ends, Python looks for no more unreachable cycles: of half a second that a step takes, a tenth.
 
     What has to be done at the end is done all the same: functions registered for it, and open files, are not garbage.

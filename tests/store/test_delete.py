@@ -17,8 +17,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.stages.cells_in_store import another, listing
-from tests.test_cli import hep2flow
 
 from hep2flow.errors import StoreError, UserError
 from hep2flow.store import layout
@@ -26,6 +24,8 @@ from hep2flow.store.cache import commit
 from hep2flow.store.delete import BEGUN, delete_run, plan_deletion
 from hep2flow.store.runs import RunRecord, StageRecord, finish_run, now, start_run
 from hep2flow.store.s3 import Store
+from tests.stages.cells_in_store import another, listing
+from tests.test_cli import hep2flow
 
 
 def digest(name: str) -> str:

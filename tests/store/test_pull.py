@@ -8,12 +8,12 @@ import random
 from pathlib import Path
 
 import pytest
-from tests.test_cli import hep2flow
 
 from hep2flow.errors import UserError
 from hep2flow.store.pull import pull
 from hep2flow.store.runs import RunRecord, finish_run, running_stage, start_run
 from hep2flow.store.s3 import Store
+from tests.test_cli import hep2flow
 
 TRAINING, EVALUATION = "1" * 32, "2" * 32
 LARGE = random.Random(0).randbytes(5 * 2**20 + 17)

@@ -20,11 +20,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.store.breaking import AFTER_BYTES, breaking_off
 
 from hep2flow.errors import StoreError, UserError
 from hep2flow.store import embedded
 from hep2flow.store.s3 import ATTEMPTS, MULTIPART_BYTES, Store, StoreAddress, inside, open_store, split_uri
+from tests.store.breaking import AFTER_BYTES, breaking_off
 
 SEGMENT = st.text(st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1).filter(
     lambda text: text not in (".", "..")
@@ -289,11 +289,7 @@ def test_a_proxy_is_not_asked_for_loopback(store: Store, monkeypatch: pytest.Mon
 
 LIMITED = """
 import resource, sys
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from urllib.parse import urlsplit
 from hep2flow.errors import StoreError
 from hep2flow.store.s3 import open_store
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))

@@ -31,7 +31,7 @@ from hep2flow.cli import (
     sweep,
     weights,
 )
-from hep2flow.ending import end_at_once
+from hep2flow.ending import skip_last_collection
 from hep2flow.errors import UserError
 from hep2flow.termination import ended_by_sigterm
 
@@ -67,7 +67,7 @@ def _main(
 
 def main() -> None:
     """Entry point: errors a user can mend are one message and exit code 2, never a traceback."""
-    end_at_once()
+    skip_last_collection()
     try:
         with ended_by_sigterm():
             code = app(standalone_mode=False)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hep2flow.ending import end_at_once
+from hep2flow.ending import skip_last_collection
 from hep2flow.errors import UserError
 from hep2flow.store.runs import StageRecord, running_stage
 from hep2flow.store.s3 import Store, StoreAddress, open_store
@@ -35,7 +35,7 @@ def step(
 @contextmanager
 def mendable() -> Iterator[None]:
     """A UserError ends the process with exit code 2 and its message, SIGTERM with 143, without a traceback."""
-    end_at_once()
+    skip_last_collection()
     try:
         with ended_by_sigterm():
             yield
