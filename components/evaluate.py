@@ -8,38 +8,41 @@ from kfp import dsl
 def evaluate(
     store: dict,  # type: ignore[type-arg]
     run_id: str,
-    recipe: str,
-    training: str,
+    job_id: str,
+    models: str,
+    trainings: str,
     dataset: str,
     split: str,
     engine: str,
     cluster: dict,  # type: ignore[type-arg]
+    store_secret: str,
     metrics: dsl.Output[dsl.Metrics],
     classification: dsl.Output[dsl.ClassificationMetrics],
+    sweep: str = "",
 ) -> str:
-    """Evaluate one training, here or as a RayJob; returns the evaluation's URI, and shows its figures in Kubeflow's page."""
-    from pathlib import Path
+    """Evaluate a training, here or as a RayJob; returns the evaluation's URI, and shows its figures in Kubeflow's page.
 
+    models, trainings: as ``train`` takes and returns them
+    """
     from hep2flow.cluster.engine import perform_on
+    from hep2flow.cluster.options import with_secret
     from hep2flow.cluster.specification import Specification
-    from hep2flow.cluster.step import step
-    from hep2flow.recipe import read_recipe
+    from hep2flow.cluster.step import describe, step
+    from hep2flow.stages.begin import recipe_of_model
     from hep2flow.stages.forms import in_form
 
-    read = read_recipe(recipe)
-    with step(store, run_id, "evaluate", read.name) as (opened, record):
-        form = in_form(opened, dataset, read.data)
-        asked = Specification(run_id=run_id, recipe=read, dataset=form, split=split, training=training)
-        result = perform_on(engine, cluster, opened, asked, record)
-        record.take(result)
-        figures, curve = (opened.get_json(f"{opened.key(result.uri)}/{name}.json") for name in ("metrics", "roc"))
-    for name in ("aca", "mca", "macro_f1", "weighted_f1", "n", "network", "subset", "selected_on_test"):
-        metrics.log_metric(name, figures[name])
-    # The page of Kubeflow draws both of one artifact.
+    results = []
+    for model, training in zip(models.split(), trainings.split(), strict=True):
+        with step(store, run_id, job_id, "evaluate", model) as here:
+            recipe = recipe_of_model(here.store, here.run, model, sweep)
+            form = in_form(here.store, dataset, recipe.data)
+            asked = Specification(run_id=here.run.run_id, recipe=recipe, dataset=form, split=split, training=training)
+            results.append(perform_on(engine, with_secret(cluster, store_secret), here.store, asked, here.record))
+            here.record.take(results[-1])
+            folder = here.store.key(results[-1].uri)
+            figures, curve = (here.store.get_json(f"{folder}/{name}.json") for name in ("metrics", "roc"))
+    describe(metrics, *results)
+    # The page of Kubeflow draws both of one artifact, and one model's.
     classification.log_confusion_matrix(figures["labels"], figures["confusion"])
     classification.log_roc_curve(**curve)
-    for artifact in (metrics, classification):
-        # The local runner's cache never hits for an output without a file.
-        Path(artifact.path).parent.mkdir(parents=True, exist_ok=True)
-        Path(artifact.path).touch()
-    return result.uri
+    return " ".join(result.uri for result in results)

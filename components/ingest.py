@@ -10,20 +10,23 @@ from kfp import dsl
 def ingest(
     store: dict,  # type: ignore[type-arg]
     run_id: str,
+    job_id: str,
     source: str,
     format: str,
+    cells: dsl.Output[dsl.Dataset],
 ) -> NamedTuple("Ingested", [("dataset", str), ("given_split", str)]):  # type: ignore[valid-type]
     """A laboratory's files become a data set in the store; ``given_split`` is empty where the source has none."""
     from typing import NamedTuple
 
-    from hep2flow.cluster.step import step
+    from hep2flow.cluster.step import describe, step
     from hep2flow.stages.ingest import ingest as stage
 
     class Ingested(NamedTuple):
         dataset: str
         given_split: str
 
-    with step(store, run_id, "ingest") as (opened, record):
-        result = stage(opened, source, format)
-        record.take(result)
+    with step(store, run_id, job_id, "ingest", first=True) as here:
+        result = stage(here.store, source, format)
+        here.record.take(result)
+        describe(cells, result)
     return Ingested(result.uri, result.summary["given_split"])

@@ -8,16 +8,18 @@ from kfp import dsl
 def mask(
     store: dict,  # type: ignore[type-arg]
     run_id: str,
+    job_id: str,
     dataset: str,
-    data: dict,  # type: ignore[type-arg]
+    masked: dsl.Output[dsl.Dataset],
 ) -> str:
     """The data set as the recipes' ``data.mask`` wants it; returns its URI."""
-    from hep2flow.cluster.step import step
-    from hep2flow.recipe import Data
+    from hep2flow.cluster.step import describe, step
+    from hep2flow.stages.begin import recipe_in
     from hep2flow.stages.mask import mask as stage
 
-    choice = Data.model_validate(data)
-    with step(store, run_id, "mask") as (opened, record):
-        result = stage(opened, dataset, choice.mask, choice.mask_source)
-        record.take(result)
+    with step(store, run_id, job_id, "mask") as here:
+        data = recipe_in(here.run).data
+        result = stage(here.store, dataset, data.mask, data.mask_source)
+        here.record.take(result)
+        describe(masked, result)
     return result.uri

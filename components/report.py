@@ -8,21 +8,28 @@ from kfp import dsl
 def report(
     store: dict,  # type: ignore[type-arg]
     run_id: str,
+    job_id: str,
     evaluations: list,  # type: ignore[type-arg]
-    sweeps: list,  # type: ignore[type-arg]
-    judgements: list,  # type: ignore[type-arg]
     page: dsl.Output[dsl.HTML],
     summary: dsl.Output[dsl.Markdown],
+    sweeps: list = [],  # type: ignore[type-arg] # noqa: B006 - KFP reads it, nobody changes it
+    judgements: list = [],  # type: ignore[type-arg] # noqa: B006
 ) -> str:
-    """One page for all models of the run; returns its URI."""
+    """One page for all models of the run, which ends the run; returns its URI.
+
+    evaluations: as ``evaluate`` returns them
+    """
     from pathlib import Path
 
     from hep2flow.cluster.step import step
     from hep2flow.stages.report import report as stage
+    from hep2flow.store.runs import finish_run
 
-    with step(store, run_id, "report") as (opened, record):
-        result = stage(opened, run_id, evaluations, list(zip(sweeps, judgements, strict=True)))
-        record.take(result)
+    with step(store, run_id, job_id, "report") as here:
+        each = [uri for uris in evaluations for uri in uris.split()]
+        result = stage(here.store, here.run.run_id, each, list(zip(sweeps, judgements, strict=True)))
+        here.record.take(result)
         for artifact, name in ((page, "index.html"), (summary, "summary.md")):
-            opened.get_file(f"{opened.key(result.uri)}/{name}", Path(artifact.path))
+            here.store.get_file(f"{here.store.key(result.uri)}/{name}", Path(artifact.path))
+    finish_run(here.store, here.run.run_id, "succeeded", job_id)
     return result.uri

@@ -8,16 +8,16 @@ from kfp import dsl
 def split(
     store: dict,  # type: ignore[type-arg]
     run_id: str,
+    job_id: str,
     dataset: str,
     given_split: str,
-    data: dict,  # type: ignore[type-arg]
 ) -> str:
     """Divide the data set as the recipes' ``data.split`` says; returns the split's URI."""
     from hep2flow.cluster.step import step
-    from hep2flow.recipe import Data
+    from hep2flow.stages.begin import recipe_in
     from hep2flow.stages.split import split as stage
 
-    with step(store, run_id, "split") as (opened, record):
-        result = stage(opened, dataset, Data.model_validate(data).split, given_split)
-        record.take(result)
+    with step(store, run_id, job_id, "split") as here:
+        result = stage(here.store, dataset, recipe_in(here.run).data.split, given_split)
+        here.record.take(result)
     return result.uri

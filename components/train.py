@@ -8,23 +8,35 @@ from kfp import dsl
 def train(
     store: dict,  # type: ignore[type-arg]
     run_id: str,
-    recipe: str,
+    job_id: str,
+    models: str,
     dataset: str,
     split: str,
     engine: str,
     cluster: dict,  # type: ignore[type-arg]
+    store_secret: str,
+    trained: dsl.Output[dsl.Model],
+    sweep: str = "",
 ) -> str:
-    """Train one recipe through Ray Train, here or as a RayJob; returns the training's URI."""
+    """Train a model of the run through Ray Train, here or as a RayJob; returns the training's URI.
+
+    models: its name; of several, with spaces between, one is trained after the other, and their URIs are returned so
+    sweep: that the recipe comes from; empty where it is trained as it is
+    """
     from hep2flow.cluster.engine import perform_on
+    from hep2flow.cluster.options import with_secret
     from hep2flow.cluster.specification import Specification
-    from hep2flow.cluster.step import step
-    from hep2flow.recipe import read_recipe
+    from hep2flow.cluster.step import describe, step
+    from hep2flow.stages.begin import recipe_of_model
     from hep2flow.stages.forms import in_form
 
-    read = read_recipe(recipe)
-    with step(store, run_id, "train", read.name) as (opened, record):
-        form = in_form(opened, dataset, read.data)
-        asked = Specification(run_id=run_id, recipe=read, dataset=form, split=split)
-        result = perform_on(engine, cluster, opened, asked, record)
-        record.take(result)
-    return result.uri
+    results = []
+    for model in models.split():
+        with step(store, run_id, job_id, "train", model) as here:
+            recipe = recipe_of_model(here.store, here.run, model, sweep)
+            form = in_form(here.store, dataset, recipe.data)
+            asked = Specification(run_id=here.run.run_id, recipe=recipe, dataset=form, split=split)
+            results.append(perform_on(engine, with_secret(cluster, store_secret), here.store, asked, here.record))
+            here.record.take(results[-1])
+    describe(trained, *results)
+    return " ".join(result.uri for result in results)

@@ -10,39 +10,38 @@ from kfp import dsl
 def tune(
     store: dict,  # type: ignore[type-arg]
     run_id: str,
+    job_id: str,
     recipe: str,
     dataset: str,
     split: str,
-    trials: int,
-    hours: float,
-    concurrency: int,
-    earlier: str,
-    judge: int,
     engine: str,
     cluster: dict,  # type: ignore[type-arg]
-) -> NamedTuple("Tuned", [("best", str), ("sweep", str), ("judgement", str)]):  # type: ignore[valid-type]
-    """Sweep one recipe through Ray Tune, and judge what it chose; returns the best recipe, complete, and where both lie.
+    store_secret: str,
+) -> NamedTuple("Tuned", [("model", str), ("sweep", str), ("judgement", str)]):  # type: ignore[valid-type]
+    """Sweep one recipe of the run through Ray Tune, and judge what it chose; here or as a RayJob.
 
-    engine, cluster: here or as a RayJob
-    0 stands for what is not given: hours and concurrency without a limit, no judging.
+    Returns the name of the first model that is trained in full, and the URIs of sweep and judgement; the latter is empty
+    where nothing was judged.
     """
     from typing import NamedTuple
 
     from hep2flow.cluster.engine import perform_on
+    from hep2flow.cluster.options import with_secret
     from hep2flow.cluster.specification import Specification, Trials
     from hep2flow.cluster.step import step
-    from hep2flow.recipe import read_recipe
+    from hep2flow.stages.begin import recipe_in
+    from hep2flow.stages.finalists import finalist_names
 
     class Tuned(NamedTuple):
-        best: str
+        model: str
         sweep: str
         judgement: str
 
-    read = read_recipe(recipe)
-    with step(store, run_id, "tune", read.name) as (opened, record):
-        sweep = Trials(trials=trials, hours=hours, concurrency=concurrency, earlier=earlier, judge=judge)
-        asked = Specification(run_id=run_id, recipe=read, dataset=dataset, split=split, sweep=sweep)
-        result = perform_on(engine, cluster, opened, asked, record)
-        record.take(result)
-        best = opened.get_bytes(f"{opened.key(result.uri)}/best.yaml").decode()
-    return Tuned(best, result.uri, result.summary.get("judgement_uri", ""))
+    with step(store, run_id, job_id, "tune", recipe) as here:
+        read, wanted = recipe_in(here.run, recipe), here.run.parameters["tune"]
+        trials = Trials(**{name: wanted[name] for name in Trials.model_fields})
+        asked = Specification(run_id=here.run.run_id, recipe=read, dataset=dataset, split=split, sweep=trials)
+        result = perform_on(engine, with_secret(cluster, store_secret), here.store, asked, here.record)
+        here.record.take(result)
+    model = finalist_names(read, wanted["finals"])[0]
+    return Tuned(model, result.uri, result.summary.get("judgement_uri", ""))

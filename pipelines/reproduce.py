@@ -1,12 +1,15 @@
-"""Reproduce and compare: ingest -> mask -> split -> for each recipe {train -> evaluate} -> report.
+"""Reproduce, for Kubeflow's page: begin -> ingest -> mask, split -> for each model {train -> evaluate} -> report.
 
-With ``tune`` each recipe's search space is swept first, and the tuned recipes are trained beside the recipes as they are.
-The same definition runs on Kubeflow and, through the local runner, on a laptop.
+Whoever starts it there names the recipes, so it loops over models that it learns from its first task. ``hep2flow
+submit`` and ``hep2flow run`` know them before, and build :mod:`hep2flow.pipelines.unrolled` of the same tasks.
 """
 
-from hep2flow.pipelines.compare import compare, tune_and_compare
-from hep2flow.pipelines.prepare import closing, prepare
+from hep2flow.components.begin import begin
+from hep2flow.pipelines.placement import place
+from hep2flow.pipelines.tasks import Tasks, run_of
 from kfp import dsl
+
+AT_ONCE = 32  # each step is a pod that asks for half a processor, mostly to wait
 
 
 @dsl.pipeline(
@@ -19,8 +22,6 @@ def reproduce(
     recipes: list = ["convnext-b", "coat-mini"],  # type: ignore[type-arg] # noqa: B006 - KFP reads it, nobody changes it
     profile: str = "paper",
     seeds: int = 1,
-    tune: bool = False,
-    trials: int = 32,
     run_id: str = "",
     engine: str = "local",
     cluster: dict = {},  # type: ignore[type-arg] # noqa: B006
@@ -32,48 +33,32 @@ def reproduce(
     node_selector: dict = {},  # type: ignore[type-arg] # noqa: B006
     tolerations: list = [],  # type: ignore[type-arg] # noqa: B006
 ) -> None:
-    """source: an s3:// prefix or a path the step can read; recipes: shipped names, or whole recipes as YAML;
-    seeds: trainings of each recipe, under successive seeds; on a cluster seeds and recipes run side by side;
-    tune: sweep each recipe first, with so many trials;
-    engine: where trainings and sweeps run, local (the step's own pod), ray (a cluster that is there) or rayjob;
+    """source: an s3:// prefix or a path the step can read; recipes: shipped names, s3:// URIs of recipes in the store, or
+    whole recipes as YAML; seeds: trainings of each recipe, under successive seeds; up to 32 models
+    are trained side by side;
+    engine: where trainings run, local (the step's own pod), ray (a cluster that is there) or rayjob;
     cluster: what the cluster is, keys as in :class:`hep2flow.cluster.options.ClusterOptions`;
     run_id: empty for one that follows from the job, so that recurring runs each get their own;
     store_secret: Secret with the store's credentials, for the steps and for Ray's pods; "none" where their service account
     has the right itself; node_selector, tolerations: of the steps, in Kubernetes' own form; those of Ray's workers stand in
     cluster.
     """
-    store = {
-        "store_endpoint": store_endpoint,
-        "store_region": store_region,
-        "store_bucket": store_bucket,
-        "store_prefix": store_prefix,
-    }
-    sweep = {"trials": trials, "hours": 0.0, "concurrency": 0, "earlier": "", "judge": 5}
-    asked = {"source": source, "format": format, "recipes": recipes, "profile": profile, "seeds": seeds}
+    run = run_of(run_id, store_endpoint, store_region, store_bucket, store_prefix)
     nodes = {"store_secret": store_secret, "node_selector": node_selector, "tolerations": tolerations}
-    with dsl.ExitHandler(closing(run_id, store, nodes), name="run"):
-        begun, dataset, split = prepare(
-            run_id,
-            store,
-            nodes,
-            {**asked, "tune": tune, "finals": seeds, **sweep, "engine": engine, "cluster": cluster},
-        )
-        shared = {
-            "store": begun.outputs["store"],
-            "run_id": begun.outputs["run_id"],
-            "dataset": dataset,
-            "split": split,
-            "engine": engine,
-            "cluster": begun.outputs["cluster"],
-            **nodes,
-        }
-        with dsl.If(tune == True, name="tuned"):  # noqa: E712 - KFP reads the comparison
-            tune_and_compare(
-                searched=begun.outputs["searched"],
-                beside=begun.outputs["recipes"],
-                seeds=seeds,
-                **sweep,
-                **shared,
-            )
-        with dsl.Else(name="as-they-are"):
-            compare(recipes=begun.outputs["recipes"], **shared)
+    tasks = Tasks(run, nodes, engine, cluster)
+    begun = begin(
+        **run,
+        source=source,
+        format=format,
+        recipes=recipes,
+        profile=profile,
+        seeds=seeds,
+        engine=engine,
+        cluster=cluster,
+        store_secret=store_secret,
+    )
+    place(begun, nodes, cpu="100m", memory="512Mi", hours=1)
+    cells = tasks.prepare(source, format, after=begun)
+    with dsl.ParallelFor(begun.output, name="models", parallelism=AT_ONCE) as models:
+        evaluation = tasks.train_and_evaluate(models, cells)
+    tasks.report(dsl.Collected(evaluation))

@@ -1,7 +1,8 @@
-"""Tune: ingest -> mask -> split -> for each recipe {sweep -> judge} -> train and evaluate the best ones -> report."""
+"""Tune, for Kubeflow's page: begin -> ingest -> mask, split -> for each recipe {tune -> train -> evaluate} -> report."""
 
-from hep2flow.pipelines.compare import tune_and_compare
-from hep2flow.pipelines.prepare import closing, prepare
+from hep2flow.components.begin import begin
+from hep2flow.pipelines.placement import place
+from hep2flow.pipelines.tasks import Tasks, run_of
 from kfp import dsl
 
 
@@ -19,7 +20,6 @@ def sweep(
     concurrency: int = 0,
     earlier: str = "",
     judge: int = 5,
-    seeds: int = 1,
     run_id: str = "",
     engine: str = "local",
     cluster: dict = {},  # type: ignore[type-arg] # noqa: B006
@@ -31,9 +31,10 @@ def sweep(
     node_selector: dict = {},  # type: ignore[type-arg] # noqa: B006
     tolerations: list = [],  # type: ignore[type-arg] # noqa: B006
 ) -> None:
-    """source: an s3:// prefix or a path the step can read; recipes: shipped names, or whole recipes as YAML;
+    """source: an s3:// prefix or a path the step can read; recipes: shipped names, s3:// URIs of recipes in the store, or
+    whole recipes as YAML, swept one after the other;
     trials: of each recipe's sweep; hours, concurrency: 0 for no limit; earlier: a run to learn from, or empty;
-    judge: trainings of each winner, and of its recipe as it is, that judge it; seeds: full trainings of each winner;
+    judge: trainings of each winner, and of its recipe as it is, that judge it;
     engine: where trainings and sweeps run, local (the step's own pod), ray (a cluster that is there) or rayjob;
     cluster: what the cluster is, keys as in :class:`hep2flow.cluster.options.ClusterOptions`;
     run_id: empty for one that follows from the job, so that recurring runs each get their own;
@@ -41,32 +42,29 @@ def sweep(
     has the right itself; node_selector, tolerations: of the steps, in Kubernetes' own form; those of Ray's workers stand in
     cluster.
     """
-    store = {
-        "store_endpoint": store_endpoint,
-        "store_region": store_region,
-        "store_bucket": store_bucket,
-        "store_prefix": store_prefix,
-    }
-    tuning = {"trials": trials, "hours": hours, "concurrency": concurrency, "earlier": earlier, "judge": judge}
-    asked = {"source": source, "format": format, "recipes": recipes, "profile": profile, "seeds": 1}
+    run = run_of(run_id, store_endpoint, store_region, store_bucket, store_prefix)
     nodes = {"store_secret": store_secret, "node_selector": node_selector, "tolerations": tolerations}
-    with dsl.ExitHandler(closing(run_id, store, nodes), name="run"):
-        begun, dataset, split = prepare(
-            run_id,
-            store,
-            nodes,
-            {**asked, "tune": True, "finals": seeds, **tuning, "engine": engine, "cluster": cluster},
-        )
-        tune_and_compare(
-            store=begun.outputs["store"],
-            run_id=begun.outputs["run_id"],
-            searched=begun.outputs["searched"],
-            beside=[],
-            dataset=dataset,
-            split=split,
-            seeds=seeds,
-            engine=engine,
-            cluster=begun.outputs["cluster"],
-            **tuning,
-            **nodes,
-        )
+    tasks = Tasks(run, nodes, engine, cluster)
+    begun = begin(
+        **run,
+        source=source,
+        format=format,
+        recipes=recipes,
+        profile=profile,
+        trials=trials,
+        hours=hours,
+        concurrency=concurrency,
+        earlier=earlier,
+        judge=judge,
+        engine=engine,
+        cluster=cluster,
+        store_secret=store_secret,
+    )
+    place(begun, nodes, cpu="100m", memory="512Mi", hours=1)
+    cells = tasks.prepare(source, format, after=begun)
+    with dsl.ParallelFor(begun.output, name="recipe", parallelism=1) as recipe:
+        tuned = tasks.tune(recipe, cells)
+        evaluation = tasks.train_and_evaluate(tuned.outputs["model"], cells, tuned.outputs["sweep"])
+    tasks.report(
+        dsl.Collected(evaluation), dsl.Collected(tuned.outputs["sweep"]), dsl.Collected(tuned.outputs["judgement"])
+    )

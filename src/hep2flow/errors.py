@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class RunFailedError(Exception):
+    """A run did not succeed, by nothing that the user can mend; the message says where its whole story is."""
+
+
 @dataclass(frozen=True, order=True)
 class Fault:
     """One thing wrong with a data set.

@@ -5,10 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 EXIT_TERMINATED = 143
+
+
+_announcements: list[Callable[[], None]] = []
 
 
 class TerminatedError(SystemExit):
@@ -19,10 +22,30 @@ class TerminatedError(SystemExit):
 
 
 @contextmanager
+def announced(act: Callable[[], None]) -> Iterator[None]:
+    """Inside the block SIGTERM first calls ``act``, in a thread, before anything is saved or cleaned up.
+
+    For a last word that must not wait: where a run is terminated, its processes are killed about a second later.
+    """
+    _announcements.append(act)
+    try:
+        yield
+    finally:
+        _announcements.remove(act)
+
+
+def _announce() -> None:
+    for act in list(_announcements):
+        with suppress(Exception):  # only a word; the process ends, and tells how, in any case
+            act()
+
+
+@contextmanager
 def ended_by_sigterm() -> Iterator[None]:
     """Inside the block SIGTERM raises :class:`TerminatedError`, so that everything is cleaned up on the way out."""
 
     def end(number: int, frame: Any) -> None:
+        threading.Thread(target=_announce, name="last-word", daemon=True).start()
         raise TerminatedError
 
     if threading.current_thread() is not threading.main_thread():
@@ -46,10 +69,14 @@ def on_sigterm(act: Callable[[], None]) -> Iterator[threading.Event]:
         yield terminated
         return
 
+    def announce_and_act() -> None:
+        _announce()
+        act()
+
     def handle(number: int, frame: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         terminated.set()
-        threading.Thread(target=act, name="termination", daemon=True).start()
+        threading.Thread(target=announce_and_act, name="termination", daemon=True).start()
 
     before = signal.signal(signal.SIGTERM, handle)
     try:

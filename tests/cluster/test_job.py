@@ -12,16 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from hep2flow.cluster import kubernetes_api
+from hep2flow.cluster import job, kubernetes_api
 from hep2flow.cluster.engine import perform_on
+from hep2flow.cluster.job import do
 from hep2flow.cluster.lease import is_abandoned
 from hep2flow.cluster.specification import Outcome, Specification, Trials, read_specification
 from hep2flow.errors import UserError
 from hep2flow.recipe import parse_recipe
+from hep2flow.results import StageResult
 from hep2flow.store import layout
 from hep2flow.store.runs import StageRecord, now, running_stage
 from hep2flow.store.s3 import Store
-from tests.cluster.double import Double, serving
+from hep2flow.termination import TerminatedError
+from tests.cluster.double import BEGUN, SUCCEEDED, Double, serving
 from tests.stages.test_train import prepared, tiny
 
 SECONDS = 240
@@ -47,14 +50,10 @@ def test_the_step_trains_through_a_job_and_a_second_time_asks_kubernetes_nothing
     done: list[subprocess.CompletedProcess[str]] = []
 
     def work() -> None:
-        (job,) = double.jobs.values()
-        done.append(run(job["spec"]["entrypoint"]))
+        (made,) = double.jobs.values()
+        done.append(run(made["spec"]["entrypoint"]))
 
-    double.script = [
-        {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"},
-        work,
-        {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"},
-    ]
+    double.script = [*BEGUN, work, *SUCCEEDED]
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr(kubernetes_api, "READ_SECONDS", SECONDS)  # the double says nothing while the job works
     with serving(double, tmp_path) as config:
@@ -98,10 +97,13 @@ def test_an_evaluation_that_wants_no_gpu_stays_in_the_step_and_a_job_gives_the_s
     assert metrics == elsewhere
 
 
-def test_a_job_leaves_its_error_for_whoever_follows(store: Store, tmp_path: Path) -> None:
+def test_a_job_whose_error_is_the_users_to_mend_ends_well_so_that_nobody_tries_it_again(
+    store: Store, tmp_path: Path
+) -> None:
     said = asked(store, tmp_path, "resources.gpus_per_worker=64")
     told = run(f"hep2flow train --spec {said.write(store)}")
-    assert told.returncode == 2
+    assert told.returncode == 0
+    assert "Traceback" not in told.stderr
     assert "the recipe asks for 64 GPUs" in told.stderr
     outcome = Outcome.read(store, said)
     assert outcome is not None
@@ -167,9 +169,9 @@ def test_a_job_whose_step_has_ended_does_not_even_begin(store: Store) -> None:
     with running_stage(store, "monday", "train", said.recipe.name):
         pass
     told = run(f"hep2flow train --spec {said.write(store)}")
-    assert told.returncode == 2
+    assert told.returncode == 0, "a failure would be begun again, and ask for the GPUs once more"
     assert "has ended or gives no sign of life" in told.stderr
-    assert Outcome.read(store, said) is None
+    assert Outcome.read(store, said) == Outcome(abandoned=True)
 
 
 @pytest.mark.parametrize(
@@ -236,8 +238,51 @@ def test_a_training_whose_step_was_killed_saves_and_ends_itself(store: Store, tm
     silent = record.model_copy(update={"heartbeat": now() - timedelta(minutes=4)})
     store.put_json(key, silent.model_dump(mode="json"))
     _, told = process.communicate(timeout=SECONDS)
-    assert process.returncode == 143, told
+    assert process.returncode == 0, told
     assert "gives no sign of life" in told
     assert "the state is saved" in told
     assert [item for item in store.list("trainings") if "/resume/" in item.key]
+    assert Outcome.read(store, said) == Outcome(abandoned=True)
+
+
+def test_a_specification_of_another_version_is_told_to_whoever_follows(store: Store) -> None:
+    said = Specification(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
+    uri = said.write(store)
+    store.put_json(store.key(uri), {**said.model_dump(mode="json"), "split": "s3://b/other"})
+    assert do(store, uri) is None
+    outcome = Outcome.read(store, said)
+    assert outcome is not None
+    assert outcome.mendable
+    assert "another version of hep2flow" in outcome.error
+
+
+def test_a_job_that_fails_by_our_defect_leaves_word_and_fails_so_that_kuberay_begins_it_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = Specification(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
+
+    def break_down(*_: object) -> StageResult:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(job, "perform", break_down)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        do(store, said.write(store))
+    outcome = Outcome.read(store, said)
+    assert outcome is not None
+    assert not outcome.mendable
+    assert outcome.error == "RuntimeError: CUDA error: an illegal memory access was encountered"
+
+
+def test_a_job_that_is_terminated_says_nothing_of_its_own(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pod was taken away: it begins again where it was, and what an earlier one said is not true of it."""
+    said = Specification(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
+
+    def terminated(*_: object) -> StageResult:
+        raise TerminatedError
+
+    uri = said.write(store)
+    Outcome(error="worse", mendable=True).write_beside(store, uri)
+    monkeypatch.setattr(job, "perform", terminated)
+    with pytest.raises(TerminatedError):
+        do(store, uri)
     assert Outcome.read(store, said) is None

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hep2flow.cluster.options import NO_SECRET, ClusterOptions, Toleration, cluster_options, with_secret
-from hep2flow.cluster.rayjob import DIGEST, RAY_VERSION, Job, Owner, worker_pods
+from hep2flow.cluster.rayjob import DIGEST, RAY_VERSION, Job, worker_pods
 from hep2flow.cluster.specification import Specification, Trials
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe, Resources, Workers, load_recipe
@@ -87,7 +87,6 @@ jobs = st.builds(
     st.just(STORE),
     options,
     attempt=st.integers(1, 100),
-    owner=st.none() | st.just(Owner("step", "0d1f1e9c-0000-0000-0000-000000000000")),
 )
 
 
@@ -121,6 +120,7 @@ def test_names_and_labels_are_within_the_limits(job: Job) -> None:
     metadata = job.to_manifest()["metadata"]
     assert re.fullmatch(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?", metadata["name"])
     assert metadata["annotations"][DIGEST] == job.specification.digest
+    assert "ownerReferences" not in metadata, "a job outlives the pod of its step"
     for value in metadata["labels"].values():
         assert LABEL_VALUE.fullmatch(value), value
 

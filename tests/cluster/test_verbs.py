@@ -23,10 +23,11 @@ METHODS: dict[str, set[Access]] = {
     "delete_namespaced_custom_object": {(*RAYJOBS, "delete")},
     "list_namespaced_custom_object": {(*RAYJOBS, "list"), (*RAYJOBS, "watch")},
     "list_namespaced_pod": {("", "pods", "list")},
+    "read_namespaced_pod": {("", "pods", "get")},
     "read_namespaced_pod_log": {("", "pods/log", "get")},
 }
 # For a person who looks under the step's name (kubectl logs, kubectl get pod); no step calls them.
-FOR_PEOPLE: set[Access] = {("ray.io", "rayjobs/status", "get"), ("", "pods", "get"), ("", "pods/log", "list")}
+FOR_PEOPLE: set[Access] = {("ray.io", "rayjobs/status", "get"), ("", "pods/log", "list")}
 
 
 def test_the_methods_that_are_called_need_the_role_and_nothing_besides() -> None:
@@ -69,6 +70,7 @@ def test_http_double_what_the_role_does_not_allow_is_forbidden_and_told(
     [
         ("GET", PODS, ("", "pods", "list")),
         ("GET", f"{PODS}?watch=True", ("", "pods", "watch")),
+        ("GET", f"{PODS}/step-1", ("", "pods", "get")),
         ("GET", f"{PODS}/head/log?follow=True", ("", "pods/log", "get")),
         ("DELETE", PODS, ("", "pods", "deletecollection")),
         ("PATCH", "/apis/ray.io/v1/namespaces/a/rayjobs/b/status", ("ray.io", "rayjobs/status", "patch")),

@@ -1,4 +1,4 @@
-"""The committed YAML itself, as a Kubeflow reads it, run by Kubeflow's local runner."""
+"""The YAML that `hep2flow submit` sends, as a Kubeflow reads it, run by Kubeflow's local runner."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hep2flow.pipelines.unrolled import unrolled
 
+from hep2flow.cluster.compiling import compile_to
+from hep2flow.cluster.request import Request, Sweep, arguments_of
 from hep2flow.recipe import load_recipe
+from hep2flow.stages.begin import begin
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 
-ROOT = Path(__file__).parents[2]
 SMALL = ["model.network=test_convnext", "model.layer_scale=null", "train.max_updates=4", "train.validate_every=1"]
 # A process of its own: the runner and Ray leave their settings behind.
 RUNNER = """
@@ -28,22 +31,15 @@ with tempfile.TemporaryDirectory() as root, shared_cluster():
 
 
 @pytest.mark.parametrize(
-    ("name", "more"), [("reproduce", {}), pytest.param("sweep", {"trials": 1, "judge": 0}, marks=pytest.mark.slow)]
+    "sweep", [None, pytest.param(Sweep(trials=1, judge=0, beside=True), marks=pytest.mark.slow)], ids=["plain", "tuned"]
 )
-def test_the_committed_yaml_runs(name: str, more: dict[str, int], twin: Path, store: Store) -> None:
-    arguments = {
-        "source": str(twin),
-        "recipes": [load_recipe("convnext-b", "laptop", SMALL).to_yaml()],
-        "profile": "laptop",
-        "run_id": name,
-        "store_endpoint": store.address.endpoint,
-        "store_region": store.address.region,
-        "store_bucket": store.address.bucket,
-        "store_prefix": store.address.prefix,
-        **more,
-    }
+def test_the_yaml_that_is_submitted_runs(sweep: Sweep | None, twin: Path, store: Store, tmp_path: Path) -> None:
+    request = Request(str(twin), [load_recipe("convnext-b", "laptop", SMALL)], sweep=sweep)
+    begin(store, "yaml", request.asked(request.source), request.recipes, status="submitted")
+    compile_to(unrolled(request.pipeline, request.models), tmp_path / "pipeline.yaml")
+    arguments = arguments_of(request, request.source, "yaml", store.address)
     done = subprocess.run(
-        [sys.executable, "-c", RUNNER, str(ROOT / "pipelines" / f"{name}.yaml"), json.dumps(arguments)],
+        [sys.executable, "-c", RUNNER, str(tmp_path / "pipeline.yaml"), json.dumps(arguments)],
         env=dict(os.environ),
         capture_output=True,
         text=True,
@@ -51,8 +47,16 @@ def test_the_committed_yaml_runs(name: str, more: dict[str, int], twin: Path, st
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    view = show_run(store, name)
-    assert view.status == "succeeded"
-    trained = "convnext-b" if name == "reproduce" else "convnext-b-tuned"
-    assert {"mask", "split", f"train-{trained}", f"evaluate-{trained}"} <= set(view.stage_status)
-    assert ("tune-convnext-b" in view.stage_status) == (name == "sweep")
+    view = show_run(store, "yaml")
+    assert (view.status, view.run.status) == ("succeeded", "succeeded"), "its last step closes it"
+    assert view.run.attempt, "the first step took it over"
+    models = {"convnext-b"} if sweep is None else {"convnext-b", "convnext-b-tuned"}
+    stages = {f"{stage}-{model}" for stage in ("train", "evaluate") for model in models}
+    assert set(view.stage_status) == {
+        "ingest",
+        "mask",
+        "split",
+        "report",
+        *stages,
+        *({"tune-convnext-b"} if sweep else ()),
+    }

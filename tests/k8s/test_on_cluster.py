@@ -22,7 +22,7 @@ from hep2flow.cluster.specification import Outcome, Specification, Trials
 from hep2flow.results import StageResult
 from hep2flow.store.runs import RunRecord, show_run, start_run
 from hep2flow.store.s3 import Store, StoreAddress
-from tests.cluster.double import Double, serving
+from tests.cluster.double import BEGUN, SUCCEEDED, Double, serving
 from tests.cluster.test_doctor_cluster import SECRET, Cluster
 from tests.k8s.manifests import OVERLAYS, of_kind
 from tests.k8s.test_manifests import KUBERNETES
@@ -140,7 +140,7 @@ def test_other_tests_do_not_collect_it() -> None:
         return [line for line in ended.stdout.splitlines() if "::" in line]
 
     assert collected() == []
-    assert len(collected("--overlay=kind", "--images=hep2flow", "--namespace=")) == 7
+    assert len(collected("--overlay=kind", "--images=hep2flow", "--namespace=")) == 8
 
 
 @needs_kubectl
@@ -208,9 +208,9 @@ def test_http_double_the_pods_command_makes_a_job_and_follows_it(store: Store, t
     plain: dict[str, Any] = {one["name"]: one["value"] for one in container["env"] if "value" in one}
     double = Double(
         script=[
-            {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"},
-            lambda: Outcome(result=result).write(store, said),
-            {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"},
+            *BEGUN,
+            lambda: Outcome(result=result).write_beside(store, said.write(store)),
+            *SUCCEEDED,
         ]
     )
     with serving(double, tmp_path) as config:

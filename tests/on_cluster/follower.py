@@ -28,16 +28,13 @@ Seen = TypeVar("Seen")
 
 
 def pod(overlay: Overlay, store: StoreAddress, specification: Specification) -> Tree:
-    """The pod, as Kubeflow Pipelines would make it: its name and uid in its environment, no label of a job's pods.
+    """The pod, as Kubeflow Pipelines would make it: its name in its environment, no label of a job's pods.
 
     store: where it finds it
     """
     options = overlay.options.model_copy(update={"service_account": overlay.account})
-    # As Kubeflow has it, so that the pod owns its RayJob.
-    itself = [
-        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
-        for name, path in (("KFP_POD_NAME", "metadata.name"), ("KFP_POD_UID", "metadata.uid"))
-    ]
+    # As Kubeflow has it, so that the step can ask whether its pod is being deleted.
+    itself = [{"name": "KFP_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
     environment = own_environment() + store_environment(store, options) + itself
     template = pod_template("step", ASKED, {RUN: specification.run_id}, options, environment)
     (container,) = template["spec"]["containers"]
@@ -94,6 +91,10 @@ class Follower:
     def send(self, signal: str, pid: int) -> None:
         """Send the step a signal, as Kubeflow does when a run is terminated, or a machine when it dies."""
         kubectl("-n", self._namespace, "exec", self.name, "--", "sh", "-c", f"kill -{signal} {pid}")
+
+    def is_evicted(self) -> None:
+        """Delete its pod, as when its node is drained, and wait until it is gone."""
+        kubectl("-n", self._namespace, "delete", "pod", self.name, "--wait=true")
 
     def log(self) -> str:
         """What it printed."""

@@ -13,5 +13,5 @@ from hep2flow.cluster.step import step
 from hep2flow.store.s3 import open_store
 
 said = Specification.model_validate_json(sys.argv[1])
-with step(open_store().address.model_dump(), said.run_id, said.stage, said.recipe.name) as (store, record):
-    record.take(perform_on("rayjob", json.loads(sys.argv[2]), store, said, record))
+with step(open_store().address.model_dump(), said.run_id, "", said.stage, said.recipe.name) as here:
+    here.record.take(perform_on("rayjob", json.loads(sys.argv[2]), here.store, said, here.record))

@@ -30,9 +30,9 @@ KILLED = 137
 ELSEWHERE = "kube-system"  # where no step has any business
 # Neither our Role has it, nor the one that Kubeflow Pipelines gives to its steps.
 MORE = (("ray.io", "rayjobs", "update"), ("ray.io", "rayjobs", "patch"), ("ray.io", "rayclusters", "create"))
-# A follower's heartbeat is old after 3 minutes, and its job looks three times, 30 s apart; the same again after each retry
-# of KubeRay's, whose pods have to start first.
-LEASE_SECONDS = 1200.0
+# A follower's heartbeat is old after 3 minutes, its job looks three times, 30 s apart, and may save for 2 minutes; then it
+# ends well, so that KubeRay begins nothing again.
+LEASE_SECONDS = 600.0
 
 SPECIMENS = 12
 # Seconds of one processor, from scratch.
@@ -144,6 +144,23 @@ def test_a_training_that_is_cancelled_is_deleted(store: Store, asked: Asked, fol
     follower.jobs_are_gone()
     assert record_of(store, said.run_id).status == "interrupted"
     follower.leaves_nothing_running()
+
+
+def test_a_training_whose_followers_pod_is_deleted_goes_on_and_the_next_one_adopts_it(
+    store: Store, asked: Asked, follow: Follow
+) -> None:
+    said = asked(*ENDLESS, "train.seed=2")  # a training of its own
+    first = follow(said)
+    before = first.works()
+    first.is_evicted()
+    assert record_of(store, said.run_id).status == "running", "the job's lease lasts"
+    second = follow(said)
+    after = second.works()
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    second.send("TERM", record_of(store, said.run_id).pid)
+    assert second.ended() == EXIT_TERMINATED
+    second.jobs_are_gone()
+    second.leaves_nothing_running()
 
 
 def test_a_training_whose_follower_is_killed_ends_itself(store: Store, asked: Asked, follow: Follow) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hep2flow.pipelines.placement import SECRET_KEYS, USER
+from hep2flow.pipelines.placement import NOT_EVICTED, SECRET_KEYS, USER
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,30 +17,13 @@ def documents(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return pipeline, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 
 
-def containers(pipeline: dict[str, Any]) -> dict[str, Any]:
-    """Executor -> container, of the tasks that have one; an importer has none."""
-    executors = pipeline["deploymentSpec"]["executors"]
-    return {name: executor["container"] for name, executor in executors.items() if "container" in executor}
-
-
-def tasks(pipeline: dict[str, Any]) -> dict[str, Any]:
-    """Task -> its specification, of every task that runs a container, however deep it lies."""
-    found = {}
-    for component in (pipeline["root"], *pipeline["components"].values()):
-        for name, task in component.get("dag", {}).get("tasks", {}).items():
-            label = pipeline["components"][task["componentRef"]["name"]].get("executorLabel", "")
-            if label in containers(pipeline):
-                found[f"{label}/{name}"] = task
-    return found
-
-
 pipelines = pytest.mark.parametrize("name", ["reproduce", "sweep"])
 
 
 @pipelines
 def test_every_step_enters_the_store_by_the_name_of_a_secret_and_nothing_else(name: str) -> None:
     pipeline, platform = documents(name)
-    assert set(platform) == set(containers(pipeline))
+    assert set(platform) == set(pipeline["deploymentSpec"]["executors"])
     for settings in platform.values():
         (secret,) = settings["secretAsEnv"]
         assert {entry["secretKey"]: entry["envVar"] for entry in secret["keyToEnv"]} == SECRET_KEYS
@@ -70,22 +53,17 @@ def test_where_steps_run_is_said_by_parameters(name: str) -> None:
 
 
 @pipelines
-def test_every_step_asks_for_cpu_and_memory_and_is_tried_again(name: str) -> None:
+def test_every_step_asks_for_cpu_and_memory(name: str) -> None:
     pipeline, _ = documents(name)
-    for container in containers(pipeline).values():
-        assert {"resourceCpuRequest", "resourceMemoryRequest"} <= set(container["resources"])
-    for task in tasks(pipeline).values():
-        assert task["retryPolicy"]["maxRetryCount"] == 2
+    for executor in pipeline["deploymentSpec"]["executors"].values():
+        assert {"resourceCpuRequest", "resourceMemoryRequest"} <= set(executor["container"]["resources"])
 
 
 @pipelines
-def test_what_gives_the_same_again_may_be_answered_from_kubeflows_cache(name: str) -> None:
-    pipeline, _ = documents(name)
-    cached = {
-        label.partition("/")[2]: task.get("cachingOptions", {}).get("enableCache", False)
-        for label, task in tasks(pipeline).items()
-    }
-    assert {task for task, yes in cached.items() if not yes} == {"begin", "report", "finish"}
+def test_autoscalers_leave_the_node_of_a_step_alone(name: str) -> None:
+    _, platform = documents(name)
+    for settings in platform.values():
+        assert settings["podMetadata"]["annotations"] == NOT_EVICTED
 
 
 @pipelines

@@ -10,7 +10,7 @@ import pytest
 from hep2flow.distributed.cluster import connected
 from hep2flow.errors import UserError
 from hep2flow.stages import judge as module
-from hep2flow.stages.finalists import finalists
+from hep2flow.stages.finalists import finalist_names, finalists, tuned
 from hep2flow.stages.halve import halve
 from hep2flow.stages.judge import judge
 from hep2flow.stages.tune import tune
@@ -78,6 +78,12 @@ def test_what_is_no_sweep_cannot_be_judged(store: Store) -> None:
 
 def test_seeds_of_trials_judges_and_finalists_are_different() -> None:
     recipe = searching("train.seed=7")
-    finals = finalists([recipe.to_yaml()], 2, [recipe.to_yaml()])
     assert fresh_seeds(recipe, 5) == [8, 9, 10, 11, 12]
-    assert ["seed: 13" in finals[0], "seed: 14" in finals[1], finals[2] == recipe.to_yaml()] == [True] * 3
+    assert [one.train.seed for one in finalists(recipe, 2)] == [13, 14]
+
+
+def test_the_names_of_finalists_are_known_before_the_sweep() -> None:
+    recipe = searching("train.seed=7")
+    best = tuned(recipe, {"optim.lr": "0.5"})
+    for count in (1, 3):
+        assert finalist_names(recipe, count) == [one.name for one in finalists(best, count)]

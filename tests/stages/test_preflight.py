@@ -17,9 +17,9 @@ from hep2flow.store.s3 import Store
 AGAIN = """
 import sys
 from hep2flow.recipe import load_recipe
-from hep2flow.stages.begin import begin
+from hep2flow.stages.begin import asked, begin
 from hep2flow.store.s3 import open_store
-begin(open_store(), "again", "", {}, [load_recipe("convnext-b", "laptop", sys.argv[1:]).to_yaml()], "laptop")
+begin(open_store(), "again", asked("cells", "auto"), [load_recipe("convnext-b", "laptop", sys.argv[1:])])
 print(sorted({"torch", "timm", "ray", "kfp"} & set(sys.modules)))
 """
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,8 +12,18 @@ import pytest
 
 from hep2flow.errors import UserError
 from hep2flow.store import runs
-from hep2flow.store.runs import RunRecord, finish_run, list_runs, running_stage, show_run, start_run
+from hep2flow.store.runs import (
+    RunRecord,
+    finish_run,
+    list_runs,
+    running_stage,
+    show_run,
+    start_run,
+    take_over,
+    update_run,
+)
 from hep2flow.store.s3 import Store
+from hep2flow.termination import TerminatedError, ended_by_sigterm
 
 
 def test_a_run_is_told_from_start_to_end(store: Store) -> None:
@@ -139,3 +150,106 @@ def test_an_unknown_run_is_told(store: Store) -> None:
         show_run(store, "nobody")
     with pytest.raises(UserError, match="not allowed"):
         show_run(store, "No Body")
+
+
+def heartbeat_of_long_ago(store: Store, key: str, **changes: object) -> None:
+    record = store.get_json(key)
+    old = (runs.now() - timedelta(minutes=4)).isoformat()
+    times = {name: old for name in ("heartbeat", "attempt_started") if name in record}
+    store.put_json(key, {**record, **times, **changes})
+
+
+def test_a_run_that_nothing_was_heard_of_for_three_minutes_is_lost_before_its_first_step_and_between_two(
+    store: Store,
+) -> None:
+    start_run(store, RunRecord(run_id="r1", status="submitted"))
+    assert show_run(store, "r1").status == "submitted"
+    heartbeat_of_long_ago(store, "runs/r1/run.json")
+    assert show_run(store, "r1").status == "lost"
+    with running_stage(store, "r1", "ingest"):
+        pass
+    assert show_run(store, "r1").status == "submitted", "a step has just given a sign of life"
+    heartbeat_of_long_ago(store, "runs/r1/stages/ingest.json")
+    assert show_run(store, "r1").status == "lost"
+    update_run(store, "r1")
+    assert show_run(store, "r1").status == "submitted", "whoever follows it vouches for it"
+
+
+def test_only_what_this_attempt_s_own_steps_recorded_counts(store: Store) -> None:
+    start_run(store, RunRecord(run_id="r1"))
+    take_over(store, "r1", "job-1")
+    for stage in ("ingest", "report"):
+        with running_stage(store, "r1", stage, attempt="job-1"):
+            pass
+    with running_stage(store, "r1", "external", "a-on-b"):
+        pass
+    finish_run(store, "r1", "succeeded", "job-1")
+    again = start_run(store, RunRecord(run_id="r1", status="submitted"))
+    view = show_run(store, "r1")
+    assert (again.attempts, view.status, view.stage_status) == (2, "submitted", {"external-a-on-b": "succeeded"})
+    take_over(store, "r1", "job-2")
+    assert finish_run(store, "r1", "failed", "job-1").status == "running", "the earlier attempt closes nothing any more"
+    with running_stage(store, "r1", "ingest", attempt="job-2"):
+        assert show_run(store, "r1").stage_status["ingest"] == "running"
+
+
+def test_the_report_ends_a_run_and_a_stage_that_failed_is_never_a_success(store: Store) -> None:
+    start_run(store, RunRecord(run_id="r1"))
+    with running_stage(store, "r1", "report"):
+        pass
+    assert show_run(store, "r1").status == "succeeded"
+    with pytest.raises(UserError), running_stage(store, "r1", "train", "a"):
+        raise UserError("diverged")
+    assert show_run(store, "r1").status == "failed"
+
+
+def test_a_clone_of_a_run_in_kubeflow_s_page_is_another_attempt_and_the_first_step_of_the_submitted_one_is_not(
+    store: Store,
+) -> None:
+    start_run(store, RunRecord(run_id="r1", status="submitted"))
+    update_run(store, "r1", attempt="job-1", kubeflow_run="job-1")
+    assert (take_over(store, "r1", "job-1").attempts, show_run(store, "r1").status) == (1, "running")
+    assert take_over(store, "r1", "clone").attempts == 2
+    assert start_run(store, RunRecord(run_id="r1", attempt="clone")).attempts == 2, "its own first task begins it"
+
+
+def test_a_step_whose_run_was_started_again_ends_and_leaves_the_record_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "HEARTBEAT_SECONDS", 0.01)
+    start_run(store, RunRecord(run_id="r1", attempt="job-1"))
+    with pytest.raises(runs.SupersededError), ended_by_sigterm(), running_stage(store, "r1", "train", attempt="job-1"):
+        start_again_and_wait(store)
+    record = store.get_json("runs/r1/stages/train.json")
+    assert (record["status"], record["error"]) == ("running", None), "it is the next attempt's to change"
+    assert show_run(store, "r1").stages == []
+
+
+def start_again_and_wait(store: Store) -> None:
+    update_run(store, "r1", attempt="job-2")
+    assert not threading.Event().wait(30), "no signal came"
+    raise AssertionError
+
+
+def test_the_last_word_of_a_terminated_step_is_there_before_it_has_cleaned_up(store: Store) -> None:
+    start_run(store, RunRecord(run_id="r1"))
+
+    with pytest.raises(TerminatedError), ended_by_sigterm(), running_stage(store, "r1", "train"):
+        end_and_wait_for_the_word(store)
+    assert show_run(store, "r1").status == "interrupted"
+
+
+def end_and_wait_for_the_word(store: Store) -> None:
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        seen = (show_run(store, "r1").stage_status for _ in range(500))
+        assert {"train": "interrupted"} in seen, "the record still says that it runs"
+
+
+def test_what_goes_on_elsewhere_while_its_step_is_moved_is_running(store: Store) -> None:
+    start_run(store, RunRecord(run_id="r1"))
+    with pytest.raises(TerminatedError), running_stage(store, "r1", "train"):
+        raise runs.LeftRunningError
+    view = show_run(store, "r1")
+    assert (view.status, view.stages[0].error) == ("running", None)

@@ -24,7 +24,7 @@ def compile_pipeline(
     output: Annotated[Path, typer.Option("-o", "--output", help="YAML file to write.")],
 ) -> None:
     """Write a pipeline's Kubeflow IR YAML."""
-    from hep2flow.cluster.compiling import compile_to
+    from hep2flow.cluster.compiling import compile_to, pipeline_of
 
-    compile_to(pipeline.value, output)
+    compile_to(pipeline_of(pipeline.value), output)
     print(output)

@@ -32,7 +32,7 @@ from hep2flow.cli import (
     weights,
 )
 from hep2flow.ending import skip_last_collection
-from hep2flow.errors import UserError
+from hep2flow.errors import RunFailedError, UserError
 from hep2flow.termination import ended_by_sigterm
 
 INTERRUPTED = 130
@@ -66,7 +66,7 @@ def _main(
 
 
 def main() -> None:
-    """Entry point: errors a user can mend are one message and exit code 2, never a traceback."""
+    """Entry point: an error a user can mend is one message and exit code 2, never a traceback; a failed run one and 1."""
     skip_last_collection()
     try:
         with ended_by_sigterm():
@@ -76,6 +76,13 @@ def main() -> None:
             traceback.print_exc()
         print(f"hep2flow: {error}", file=sys.stderr)
         sys.exit(2)
+    except (
+        RunFailedError
+    ) as error:  # its own story is told elsewhere, and a traceback of this process says nothing of it
+        if os.environ.get("HEP2FLOW_DEBUG"):
+            traceback.print_exc()
+        print(f"hep2flow: {error}", file=sys.stderr)
+        sys.exit(1)
     except typer.TyperException as error:  # an option or argument that is missing or wrong
         if message := error.format_message():  # none where the help was shown instead
             print(f"hep2flow: {message.rstrip('.')}; see --help", file=sys.stderr)

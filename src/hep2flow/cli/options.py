@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -88,3 +89,11 @@ AddressOption = Annotated[
         help="Ray cluster to train on: auto (the one on this machine), host:port or ray://host:port; else a local one.",
     ),
 ]
+
+HostOption = Annotated[str, typer.Option("--host", envvar="KF_PIPELINES_ENDPOINT", help="URL of Kubeflow Pipelines.")]
+NamespaceOption = Annotated[str, typer.Option("--namespace", help="Profile, in a Kubeflow with users.")]
+TokenFileOption = Annotated[Path | None, typer.Option("--token-file", help="File with the bearer token for the host.")]
+CookiesFileOption = Annotated[
+    Path | None, typer.Option("--cookies-file", help="File with the Cookie header of a browser that is logged in.")
+]
+CaFileOption = Annotated[Path | None, typer.Option("--ca-file", help="Certificate authority of the host, a PEM file.")]

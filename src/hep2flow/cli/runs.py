@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from hep2flow.cli.common import connect
-from hep2flow.cli.options import JsonOption
+from hep2flow.cli.options import (
+    CaFileOption,
+    CookiesFileOption,
+    HostOption,
+    JsonOption,
+    NamespaceOption,
+    TokenFileOption,
+)
 from hep2flow.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, help="What ran.")
@@ -31,17 +38,40 @@ def list_all(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def show(run_id: str, as_json: JsonOption = False) -> None:
-    """One run and its stages, told from their heartbeats."""
+def show(
+    run_id: str,
+    host: HostOption = "",
+    namespace: NamespaceOption = "",
+    token_file: TokenFileOption = None,
+    cookies_file: CookiesFileOption = None,
+    ca_file: CaFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One run and its stages, told from their heartbeats; with --host Kubeflow is asked too, and a run that it ended is
+    closed.
+    """
     from hep2flow.cluster.follow import describe
     from hep2flow.store.layout import stage_name
     from hep2flow.store.runs import show_run
 
-    view = show_run(connect(), run_id)
+    store = connect()
+    view, state = show_run(store, run_id), None
+    if host:
+        from hep2flow.cluster.kubeflow import Kubeflow, Login
+        from hep2flow.cluster.waiting import ask_kubeflow
+
+        login = Login(token_file, cookies_file, ca_file)
+        view, state = ask_kubeflow(store, Kubeflow(host, namespace, login), view)
     if as_json:
         print(view.model_dump_json(indent=2))
         return
-    print(f"{run_id}: {view.status}, started {view.run.started:%Y-%m-%d %H:%M} UTC")
+    attempt = f", attempt {view.run.attempts} since {view.run.attempt_started:%H:%M}" if view.run.attempts > 1 else ""
+    print(f"{run_id}: {view.status}, started {view.run.started:%Y-%m-%d %H:%M} UTC{attempt}")
+    if view.run.kubeflow_url:
+        print(f"  {view.run.kubeflow_url}{'' if state is None else f' ({state.state})'}")
+    if view.status == "lost":
+        ask = "" if host or not view.run.kubeflow_run else "; ask Kubeflow for it with --host"
+        print(f"  no sign of life since {view.last_sign:%Y-%m-%d %H:%M:%S} UTC{ask}")
     for record in view.stages:
         name = stage_name(record.stage, record.model)
         lost = view.stage_status[name] == "lost"

@@ -170,8 +170,12 @@ def _as_specified(
     if beside:
         raise UserError(f"{stage}: --spec says everything; leave out {', '.join(beside)}")
     from hep2flow.cluster.job import do
+    from hep2flow.store.patience import to_standard_error
+    from hep2flow.store.s3 import open_store
 
-    show_result(do(connect(), spec), as_json)
+    # Not checked: where network policies are enforced, a pod's first connections are refused for up to a minute.
+    if (result := do(open_store(patient=to_standard_error), spec)) is not None:
+        show_result(result, as_json)
     return True
 
 

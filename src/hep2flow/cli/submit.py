@@ -11,7 +11,20 @@ import typer
 
 from hep2flow.cli.common import counter, read_cluster, read_recipe
 from hep2flow.cli.compiling import Pipeline
-from hep2flow.cli.options import Format, FormatOption, ProfileName, ProfileOption, SeedsOption, SetOption, SourceOption
+from hep2flow.cli.options import (
+    CaFileOption,
+    CookiesFileOption,
+    Format,
+    FormatOption,
+    HostOption,
+    NamespaceOption,
+    ProfileName,
+    ProfileOption,
+    SeedsOption,
+    SetOption,
+    SourceOption,
+    TokenFileOption,
+)
 from hep2flow.errors import UserError
 
 app = typer.Typer()
@@ -21,9 +34,7 @@ app = typer.Typer()
 def submit(
     pipeline: Annotated[Pipeline, typer.Argument()],
     source: SourceOption,
-    host: Annotated[
-        str, typer.Option("--host", envvar="KF_PIPELINES_ENDPOINT", help="URL of Kubeflow Pipelines.")
-    ] = "",
+    host: HostOption = "",
     format: FormatOption = Format.auto,
     recipe: Annotated[
         list[str] | None, typer.Option("--recipe", help="Shipped name or .yaml file; several are compared.")
@@ -55,7 +66,7 @@ def submit(
         str | None, typer.Option("--store-endpoint", help="The store's URL as the cluster reaches it.")
     ] = None,
     queue: Annotated[str | None, typer.Option("--queue", help="Kueue's LocalQueue.")] = None,
-    namespace: Annotated[str, typer.Option("--namespace", help="Profile, in a Kubeflow with users.")] = "",
+    namespace: NamespaceOption = "",
     service_account: Annotated[
         str, typer.Option("--service-account", help="Of the steps; k8s/base makes it.")
     ] = "hep2flow-step",
@@ -67,16 +78,16 @@ def submit(
         str,
         typer.Option("--cron", metavar="'0 3 * * *'", help="Run again and again, each run under a name of its own."),
     ] = "",
-    token_file: Annotated[
-        Path | None, typer.Option("--token-file", help="File with the bearer token for the host.")
-    ] = None,
-    cookies_file: Annotated[
-        Path | None, typer.Option("--cookies-file", help="File with the Cookie header of a browser that is logged in.")
-    ] = None,
-    ca_file: Annotated[
-        Path | None, typer.Option("--ca-file", help="Certificate authority of the host, a PEM file.")
-    ] = None,
+    token_file: TokenFileOption = None,
+    cookies_file: CookiesFileOption = None,
+    ca_file: CaFileOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run, and end as it ends.")] = False,
+    resubmit: Annotated[
+        int,
+        typer.Option(
+            "--resubmit", min=0, help="With --wait: how often a run that Kubeflow has lost is submitted again."
+        ),
+    ] = 2,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be sent, and reach out to nobody.")
     ] = False,
@@ -89,6 +100,7 @@ def submit(
     from hep2flow.cluster.request import Request, Sweep
     from hep2flow.cluster.submission import submission
     from hep2flow.store.layout import new_run_id, valid_run_id
+    from hep2flow.store.patience import to_standard_error
 
     overrides = [*(set or []), *([] if gpus is None else [f"resources.gpus_per_worker={gpus:g}"])]
     request = Request(
@@ -115,22 +127,30 @@ def submit(
     if dry_run:
         from hep2flow.cluster.submission import store_address
 
-        told = asdict(submission(store_address(), **choices))
+        sent_so = submission(store_address(), **choices)
+        told = asdict(sent_so)
+        told |= {"pipeline": sent_so.request.pipeline, "models": sent_so.request.models, "looped": sent_so.looped}
+        told["request"]["recipes"] = [one.model_dump(mode="json") for one in sent_so.request.recipes]
         print(json.dumps({"host": host, "namespace": namespace, **told}, indent=2, ensure_ascii=False))
         return
 
     from hep2flow.cluster.kubeflow import Kubeflow, Login
-    from hep2flow.cluster.submit import cluster_store, in_the_store, send, to_the_end
+    from hep2flow.cluster.submit import cluster_store, in_the_store, send
 
     store = cluster_store()
     submitted = submission(store.address, **choices)
     kubeflow = Kubeflow(host, namespace, Login(token_file, cookies_file, ca_file))
     submitted = submitted if keep_tags else submitted.pinned()
     store.check()
-    sent = send(kubeflow, submitted.of(in_the_store(store, request, counter("ingest"))))
+    submitted = submitted.of(in_the_store(store, submitted.request, counter("ingest")))
+    sent = send(store, kubeflow, submitted)
     print(f"{'recurring run' if cron else 'run'} {name or sent.id}: {sent.url}", flush=True)
     if wait:
-        to_the_end(store, kubeflow, sent, name)
+        from hep2flow.cluster.waiting import wait_to_the_end
+
+        wait_to_the_end(
+            store, kubeflow, sent, name, resubmit, lambda: send(store, kubeflow, submitted), to_standard_error
+        )
         print(f"run {name}: succeeded; fetch its results with: hep2flow pull {name}")
     elif not cron:
-        print(f"follow it with: hep2flow runs show {name}")
+        print(f"follow it with: hep2flow runs show {name} --host {host}")

@@ -10,7 +10,7 @@ from hep2flow.cluster.specification import Specification, perform
 from hep2flow.distributed.cluster import RayWantedError, without_ray
 from hep2flow.results import StageResult
 from hep2flow.stages.evaluate import look_up_evaluation
-from hep2flow.stages.train import to_standard_error
+from hep2flow.store.patience import to_standard_error
 from hep2flow.store.runs import StageRecord
 from hep2flow.store.s3 import Store
 
@@ -34,7 +34,7 @@ def perform_on(
         # Here, because a step that stays here needs no Kubernetes client.
         from hep2flow.cluster.follower import run_job
 
-        return run_job(store, specification, options, to_standard_error)
+        return run_job(store, specification, options, to_standard_error, lambda: record.is_superseded)
 
 
 def _fits_into_the_step(specification: Specification) -> bool:

@@ -1,10 +1,11 @@
-"""A RayJob from its creation to its result: created or adopted, followed through everything, deleted where nobody waits."""
+"""A RayJob from its creation to its result: created or adopted, followed through everything, deleted or left to the next."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -16,41 +17,70 @@ from hep2flow.cluster.job_state import (
     has_succeeded,
     hindrance_of,
     is_over,
-    is_retried,
     is_waiting,
 )
-from hep2flow.cluster.kubernetes_api import LONGEST_PAUSE, ConflictError, GoneError, KubernetesApi
+from hep2flow.cluster.kubernetes_api import LONGEST_PAUSE, ConflictError, GoneError, KubernetesApi, QuotaExceededError
 from hep2flow.cluster.options import ClusterOptions
-from hep2flow.cluster.rayjob import DIGEST, JOB, Job, Owner
+from hep2flow.cluster.rayjob import DIGEST, JOB, Job
 from hep2flow.cluster.specification import Outcome, Specification, forget_outcome
 from hep2flow.errors import UserError
 from hep2flow.results import StageResult
 from hep2flow.store import layout
 from hep2flow.store.patience import Tell
+from hep2flow.store.runs import LeftRunningError
 from hep2flow.store.s3 import Store
+from hep2flow.termination import TerminatedError
 
 HOPELESS_SECONDS = 120.0  # a registry may be away for a moment, a Secret come late
+QUOTA_SECONDS = 15.0
 SHORT_SECONDS = 1.0  # a watch that ends sooner was broken off
 
 
-def run_job(store: Store, specification: Specification, options: ClusterOptions, tell: Tell) -> StageResult:
+def run_job(
+    store: Store,
+    specification: Specification,
+    options: ClusterOptions,
+    tell: Tell,
+    is_superseded: Callable[[], bool] = lambda: False,
+) -> StageResult:
     """Do what is specified as a RayJob, and return what the stage returned there.
 
-    tell: told in one line whenever the job's state changes
-    The job is deleted where this process is ended or cannot go on; one that an earlier process left running is adopted.
-    Raises UserError for what the user can mend, and as the stage raised it; JobFailedError for all other failures.
+    A job that an earlier process left running is adopted. Where this process cannot go on, or is terminated, the job is
+    deleted, and its GPUs are free in seconds. Where only the pod of this process is deleted, as when its node is drained,
+    the job goes on for as long as its lease lasts: the next attempt at this step adopts it.
+
+    Args:
+        store: Where everything lies.
+        specification: What is to be done.
+        options: What the cluster is.
+        tell: Told in one line whenever the job's state changes.
+        is_superseded: Whether another attempt at the run follows the job by now.
+
+    Raises:
+        UserError: The user can mend it; also as the stage raised it.
+        JobFailedError: All other failures.
+        LeftRunningError: This process ends, and the job does not.
     """
-    api = KubernetesApi(options.namespace)
-    name = _created(api, store, specification, options)
+    api = KubernetesApi(options.namespace, tell)
+    name = _created(api, store, specification, options, tell)
     key = layout.log_key(specification.run_id, name)
     following = _Following(api, store, specification, name, tell)
     with JobLog(api, name, store, key):
         try:
             ended = following.to_the_end()
+        except TerminatedError as ended_by:
+            pod = os.environ.get("KFP_POD_NAME")
+            if is_superseded() or (pod and api.is_leaving(pod)):
+                raise LeftRunningError from ended_by
+            _delete(api, name)
+            raise
         except BaseException:
             _delete(api, name)
             raise
     outcome = Outcome.read(store, specification)
+    if outcome is not None and outcome.abandoned:  # this step came a moment too late to keep it
+        tell(f"RayJob {name}: ended for want of a follower; begun again, it goes on from its last state")
+        return run_job(store, specification, options, tell, is_superseded)
     if has_succeeded(ended) and outcome is not None and outcome.result is not None:
         return outcome.result
     error = failure(ended, following.waited_for)
@@ -61,17 +91,19 @@ def run_job(store: Store, specification: Specification, options: ClusterOptions,
     raise error
 
 
-def _created(api: KubernetesApi, store: Store, specification: Specification, options: ClusterOptions) -> str:
+def _created(
+    api: KubernetesApi, store: Store, specification: Specification, options: ClusterOptions, tell: Tell
+) -> str:
     """Name of the RayJob that does this: a new one, or the one that does it already."""
     uri = specification.write(store)
     here = options.model_copy(update={"namespace": api.namespace})
     for attempt in count(1):
-        job = Job(specification, uri, store.address, here, attempt, _owner(api))
+        job = Job(specification, uri, store.address, here, attempt)
         there = api.get(job.name)
         if there is None:
             forget_outcome(store, specification)
             try:
-                api.create(job.to_manifest())
+                _create(api, job, options.waiting_seconds, tell)
             except ConflictError:  # somebody was faster, or an answer of Kubernetes was lost
                 there = api.get(job.name)
             else:
@@ -88,10 +120,22 @@ def _created(api: KubernetesApi, store: Store, specification: Specification, opt
     raise AssertionError("attempts are never used up")
 
 
-def _owner(api: KubernetesApi) -> Owner | None:
-    """The step's pod, as Kubeflow tells it; objects of other namespaces it cannot own."""
-    name, uid = os.environ.get("KFP_POD_NAME"), os.environ.get("KFP_POD_UID")
-    return Owner(name, uid) if name and uid and api.namespace == api.own else None
+def _create(api: KubernetesApi, job: Job, patience: float, tell: Tell) -> None:
+    """Create the job, once the namespace's quota has room for it."""
+    deadline, told = time.monotonic() + patience, False
+    while True:
+        try:
+            return api.create(job.to_manifest())
+        except QuotaExceededError as error:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"RayJob {job.name}: found no room in {patience:.0f} s ({error}); end other jobs, ask for a larger "
+                    "quota, or raise cluster.waiting_seconds"
+                ) from error
+            if not told:
+                tell(f"RayJob {job.name}: waits for another job of namespace {api.namespace} to end ({error})")
+            told = True
+            time.sleep(QUOTA_SECONDS)
 
 
 def _delete(api: KubernetesApi, name: str) -> None:
@@ -140,10 +184,6 @@ class _Following:
             raise UserError(
                 f"RayJob {self._name}: was deleted by somebody; run again, the training goes on from its last state"
             )
-        if is_retried(job):
-            outcome = Outcome.read(self._store, self._specification)
-            if outcome is not None and outcome.mendable:  # it would only say so again
-                raise UserError(outcome.error)
         hindrance = hindrance_of(self._api.pods(f"{JOB}={self._name}")) if is_waiting(job) else None
         self._give_up(hindrance.told if hindrance is not None and hindrance.hopeless else None)
         text = describe(job, hindrance)

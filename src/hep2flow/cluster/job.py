@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import redirect_stdout
 
@@ -12,29 +13,59 @@ from hep2flow.cluster.specification import Outcome, Specification, forget_outcom
 from hep2flow.distributed.cluster import connected
 from hep2flow.errors import UserError
 from hep2flow.results import StageResult
-from hep2flow.stages.train import to_standard_error
+from hep2flow.store.patience import to_standard_error
 from hep2flow.store.runs import told_error
 from hep2flow.store.s3 import Store, StoreAddress, open_store
+from hep2flow.termination import TerminatedError
 
 
-def do(store: Store, uri: str) -> StageResult:
-    """Train, tune or evaluate as the specification says, for as long as somebody follows.
+def do(store: Store, uri: str) -> StageResult | None:
+    """Train, tune or evaluate as the specification says, for as long as somebody follows, and leave the job's outcome.
 
-    uri: of the specification
-    Raises UserError and all else as the stage does, and leaves it as the job's outcome; a job that is ended leaves none.
+    Returns:
+        The stage's result. None where there is none and trying again would help nobody: a job that failed is begun again
+        by KubeRay, on a new Ray cluster with as many GPUs, so this one ends well and its outcome says what is wrong.
+
+    Raises:
+        Exception: All else, as the stage raised it. A job that is ended leaves no outcome.
     """
-    specification = read_specification(store, uri)
-    if is_abandoned(store, specification):  # KubeRay begins an abandoned job again, and would hold its GPUs once more
-        raise UserError(f"{uri}: the step that asked for this has ended or gives no sign of life; run it again")
-    forget_outcome(store, specification)
     try:
-        with leased(store, specification):
+        specification = read_specification(store, uri)
+    except UserError as error:
+        Outcome(error=told_error(error), mendable=True).write_beside(store, uri)
+        _tell(told_error(error))
+        return None
+    if is_abandoned(store, specification):
+        _abandon(store, uri)
+        return None
+    forget_outcome(store, specification)
+    expired = threading.Event()
+    try:
+        with leased(store, specification) as expired:
             result = _WAYS[specification.stage](store, specification)
+    except TerminatedError:
+        if not expired.is_set():
+            raise
+        _abandon(store, uri)
+        return None
     except Exception as error:
-        Outcome(error=told_error(error), mendable=isinstance(error, UserError)).write(store, specification)
-        raise
-    Outcome(result=result).write(store, specification)
+        mendable = isinstance(error, UserError)
+        Outcome(error=told_error(error), mendable=mendable).write_beside(store, uri)
+        if not mendable:
+            raise
+        _tell(told_error(error))
+        return None
+    Outcome(result=result).write_beside(store, uri)
     return result
+
+
+def _abandon(store: Store, uri: str) -> None:
+    Outcome(abandoned=True).write_beside(store, uri)
+    _tell(f"{uri}: the step that asked for this has ended or gives no sign of life; run it again")
+
+
+def _tell(text: str) -> None:
+    print(f"hep2flow: {text}", file=sys.stderr, flush=True)
 
 
 def _train(store: Store, specification: Specification) -> StageResult:
@@ -56,7 +87,7 @@ def _evaluate(store: Store, specification: Specification) -> StageResult:
 
 
 def _evaluate_there(address: StoreAddress, specification: Specification) -> StageResult:
-    return perform(open_store(address), specification, lambda key: None, to_standard_error)
+    return perform(open_store(address, to_standard_error), specification, lambda key: None, to_standard_error)
 
 
 _WAYS: dict[str, Callable[[Store, Specification], StageResult]] = {

@@ -11,6 +11,7 @@ from hep2flow.cluster.kubernetes_api import KubernetesApi
 from hep2flow.cluster.rayjob import JOB
 from hep2flow.errors import UserError
 from hep2flow.store.s3 import Store
+from hep2flow.termination import TerminatedError
 
 PAUSE_SECONDS = 2.0
 KEEP_SECONDS = 30.0  # between two copies to the store
@@ -38,8 +39,10 @@ class JobLog:
         self._reader.start()
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         self._over.set()
+        if kind is not None and issubclass(kind, TerminatedError):  # a second is left, and the record needs it
+            return
         self._reader.join(END_SECONDS)
         self._keep()
 

@@ -1,10 +1,9 @@
-"""Kubeflow Pipelines as whoever submits a run sees it: reached at once or refused in one line, patient while a run goes."""
+"""Kubeflow Pipelines as whoever submits a run sees it: reached at once or refused in one line."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +16,8 @@ from requests.structures import CaseInsensitiveDict
 from hep2flow.errors import UserError
 
 SECONDS = 10
-PATIENCE_SECONDS = 600.0
-PAUSE_SECONDS = 5.0
 OVER = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
+TERMINATED = frozenset({"CANCELING", "CANCELED"})
 
 Answer = TypeVar("Answer")
 
@@ -43,6 +41,26 @@ class Sent:
 
     id: str
     url: str
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run as Kubeflow sees it: late by minutes on a busy node, and for ever where its persistence agent has failed.
+
+    Attributes:
+        state: In Kubeflow's words: PENDING, RUNNING, SUCCEEDED, SKIPPED, FAILED, CANCELING, CANCELED, PAUSED.
+        terminated: Somebody ended it: such a run is FAILED in the end, after CANCELING.
+        message: What went wrong, in Kubeflow's words; mostly empty.
+    """
+
+    state: str
+    terminated: bool
+    message: str
+
+    @property
+    def is_over(self) -> bool:
+        """Whether Kubeflow will do nothing more for it."""
+        return self.state in OVER
 
 
 class Kubeflow:
@@ -77,13 +95,9 @@ class Kubeflow:
         name: str,
         arguments: dict[str, Any],
         service_account: str,
-        caching: bool | None,
         cron: str = "",
     ) -> Sent:
-        """Start a run, or with ``cron`` have one started at each of its times.
-
-        caching: None for what the pipeline says
-        """
+        """Start a run, or with ``cron`` have one started at each of its times; never answered from Kubeflow's cache."""
         with _quiet():
             found = self._ask(lambda: self._client.create_experiment(experiment, namespace=self._namespace))
             shared: dict[str, Any] = {
@@ -91,7 +105,7 @@ class Kubeflow:
                 "job_name": name,
                 "pipeline_package_path": str(package),
                 "params": arguments,
-                "enable_caching": caching,
+                "enable_caching": False,
                 "service_account": service_account or None,
             }
             if cron:
@@ -101,17 +115,12 @@ class Kubeflow:
             begun = self._ask(lambda: self._client.run_pipeline(**shared))
             return Sent(begun.run_id, f"{self._host}/#/runs/details/{begun.run_id}")
 
-    def wait(self, run_id: str) -> str:
-        """Until the run is over; returns what Kubeflow says went wrong, empty for nothing.
-
-        That an exit task succeeded makes Kubeflow call a failed run SUCCEEDED at times: the run's own record knows better.
-        """
-        while True:
-            run = self._patiently(lambda: self._client.get_run(run_id))
-            if run.state in OVER:
-                told = getattr(run.error, "message", "") or "" if run.error is not None else ""
-                return told or ("" if run.state in ("SUCCEEDED", "SKIPPED") else str(run.state).lower())
-            time.sleep(PAUSE_SECONDS)
+    def state(self, run_id: str) -> RunState:
+        """How a run is now; UserError where Kubeflow does not answer, or knows no such run."""
+        run = self._ask(lambda: self._client.get_run(run_id))
+        seen = {str(run.state), *(str(entry.state) for entry in run.state_history or ())}
+        message = "" if run.error is None else str(getattr(run.error, "message", "") or "")
+        return RunState(str(run.state), bool(seen & TERMINATED), message)
 
     def _knock(self, token: str, cookies: str, ca: Path | None) -> None:
         headers = CaseInsensitiveDict({"Authorization": f"Bearer {token}"} if token else {})
@@ -152,16 +161,6 @@ class Kubeflow:
             raise UserError(
                 f"Kubeflow Pipelines at {self._host} went away ({type(error).__name__}); try again"
             ) from error
-
-    def _patiently(self, call: Callable[[], Answer]) -> Answer:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                return self._ask(call)
-            except UserError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(PAUSE_SECONDS)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from hep2flow.errors import UserError
+from hep2flow.store.patience import Tell, to_standard_error
 
 GROUP, VERSION, RAYJOBS = "ray.io", "v1", "rayjobs"
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -24,8 +26,13 @@ CONNECT_SECONDS = 5
 READ_SECONDS = 30
 WATCH_SECONDS = 20  # after which a watch is begun again
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-PATIENCE_SECONDS = 600.0
+# A job that runs needs no API server, and one that is given up for its absence would have ended well.
+PATIENCE_SECONDS = 6 * 3600.0
+WORTH_A_WORD_SECONDS = 30.0
+# A token is renewed while it is read, and an API server that has just begun knows none.
+UNAUTHORIZED = 3
 HASTE_SECONDS = 15.0  # while this process is being ended
+HURRY_SECONDS = 0.5  # of the second that is left to a process which Kubeflow terminates
 
 Answer = TypeVar("Answer")
 
@@ -38,15 +45,23 @@ class GoneError(Exception):
     """The version to watch from is too old: look at everything again."""
 
 
+class QuotaExceededError(Exception):
+    """A quota is used up: when another job of the namespace ends, there is room."""
+
+
 class KubernetesApi:
     """One namespace of the cluster that the service account or KUBECONFIG names.
 
-    namespace: empty for the step's own, or the one that KUBECONFIG names
-    Every method tries again for ten minutes where the server is busy, broken or away, and raises UserError for what is
+    Every method tries again for hours where the server is busy, broken or away, and raises UserError for what is
     forbidden.
+
+    Args:
+        namespace: Empty for the step's own, or the one that KUBECONFIG names.
+        tell: Told in one line, once, that the server is away, and that it is back.
     """
 
-    def __init__(self, namespace: str = "") -> None:
+    def __init__(self, namespace: str = "", tell: Tell = to_standard_error) -> None:
+        self._tell, self._lock, self._away = tell, threading.Lock(), False
         configuration = kubernetes.client.Configuration()
         # Whoever asks is patient already.
         configuration.retries = False
@@ -70,7 +85,7 @@ class KubernetesApi:
         self._core = kubernetes.client.CoreV1Api(client)
 
     def create(self, manifest: dict[str, Any]) -> None:
-        """Create a RayJob; ConflictError where there is one of its name."""
+        """Create a RayJob; ConflictError where there is one of its name, QuotaExceededError where a quota is used up."""
         try:
             self._call(
                 "create",
@@ -80,6 +95,8 @@ class KubernetesApi:
         except ApiException as error:
             if error.status == 409:
                 raise ConflictError from error
+            if error.status == 403 and "exceeded quota" in _message(error):
+                raise QuotaExceededError(_message(error)) from error
             if error.status == 404:
                 raise UserError(
                     f"{self._server} has no namespace {self.namespace}, or knows no RayJobs ({_message(error)}); "
@@ -147,7 +164,7 @@ class KubernetesApi:
         except ApiException as error:
             if error.status == 410:
                 raise GoneError from error
-            if _passes(error):
+            if _passes(error) or error.status == 401:  # whoever looks again is told where it stays so
                 raise OSError(f"{error.status} {error.reason}") from error
             raise self._refused("watch", RAYJOBS, error) from error
         except (HTTPError, ValueError) as error:  # broken off, in the middle of a line too
@@ -190,19 +207,37 @@ class KubernetesApi:
         except HTTPError as error:
             raise OSError(type(error).__name__) from error
 
+    def is_leaving(self, pod: str) -> bool:
+        """Whether a pod is being deleted, or gone: its node is drained, or somebody has deleted it. Asked once, in haste."""
+        try:
+            answer = self._core.read_namespaced_pod(
+                pod, self.own, _preload_content=False, _request_timeout=HURRY_SECONDS
+            )
+        except ApiException as error:
+            return bool(error.status == 404)
+        except HTTPError:
+            return False
+        return "deletionTimestamp" in json.loads(answer.data)["metadata"]
+
     @property
     def _rayjobs(self) -> tuple[str, str, str, str]:
         return GROUP, VERSION, self.namespace, RAYJOBS
 
     def _call(self, verb: str, resource: str, call: Callable[[], Answer], patience: float = PATIENCE_SECONDS) -> Answer:
-        pause, deadline = FIRST_PAUSE, time.monotonic() + patience
+        pause, began, refused = FIRST_PAUSE, time.monotonic(), 0
         while True:
             try:
-                return call()
+                answer = call()
+                self._is_away(False)
+                return answer
             except (ApiException, HTTPError) as error:
-                if isinstance(error, ApiException) and not _passes(error):
-                    raise
-                if time.monotonic() + pause > deadline:
+                if isinstance(error, ApiException):
+                    refused += error.status == 401
+                    if not _passes(error) and not (error.status == 401 and refused < UNAUTHORIZED):
+                        raise
+                if time.monotonic() - began > WORTH_A_WORD_SECONDS:
+                    self._is_away(True)
+                if time.monotonic() + pause > began + patience:
                     told = f"answers {error.status}" if isinstance(error, ApiException) else "cannot be reached"
                     raise UserError(
                         f"Kubernetes at {self._server} {told} since {patience:.0f} s (to {verb} {resource}); "
@@ -210,6 +245,16 @@ class KubernetesApi:
                     ) from error
                 time.sleep(max(pause, _asked_pause(error)))
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _is_away(self, away: bool) -> None:
+        with self._lock:
+            if away != self._away:
+                self._away = away
+                self._tell(
+                    f"Kubernetes at {self._server} is away; it is waited for, and what runs goes on meanwhile"
+                    if away
+                    else f"Kubernetes at {self._server} is back"
+                )
 
     def _refused(self, verb: str, resource: str, error: ApiException) -> UserError:
         told = _message(error)
@@ -229,8 +274,9 @@ def _timeouts() -> dict[str, Any]:
 
 
 def _passes(error: ApiException) -> bool:
-    """Whether it may be otherwise in a while."""
-    return bool(error.status == 429 or error.status >= 500)
+    """Whether it may be otherwise in a while; a quota that is new has no status for some seconds."""
+    unknown = error.status == 403 and "status unknown for quota" in _message(error)
+    return bool(unknown or error.status == 429 or error.status >= 500)
 
 
 def _asked_pause(error: Exception) -> float:

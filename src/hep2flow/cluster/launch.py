@@ -10,12 +10,12 @@ from hep2flow.cluster.failed import failure
 from hep2flow.cluster.follow import followed
 from hep2flow.cluster.local import Steps, ended_with, run_here
 from hep2flow.cluster.processes import Processes
-from hep2flow.cluster.request import Request, pipeline_of
+from hep2flow.cluster.request import Request, arguments_of
 from hep2flow.errors import UserError
 from hep2flow.stages.begin import begin
 from hep2flow.stages.weights import shippable
 from hep2flow.store.pull import pull
-from hep2flow.store.runs import RunView, interrupted
+from hep2flow.store.runs import RunView, finish_run, interrupted
 from hep2flow.store.s3 import Store
 from hep2flow.termination import TerminatedError
 
@@ -36,20 +36,24 @@ def launch(store: Store, run_id: str, request: Request, folder: Path, images: Im
             raise UserError(f"--source {source}: there is no such file or folder")
         source = str(Path(source).resolve())
     steps = _steps(source, images)
-    texts = [shippable(store, recipe).to_yaml() for recipe in request.recipes]
-    # The pipeline begins with this too; here it refuses a run id that is taken, and all else, before Ray starts.
-    _, recipes, _ = begin(store, run_id, "", request.asked(source), texts, request.profile, request.seeds)
+    recipes = [shippable(store, recipe) for recipe in request.recipes]
+    record = begin(store, run_id, request.asked(source), recipes)
     print(f"run {run_id}: {', '.join(recipe.title for recipe in recipes)}", file=sys.stderr)
-    name, arguments = pipeline_of(request, source, texts, run_id, store.address)
+    # Here, because Kubeflow takes a second to import, and what is refused is refused before.
+    from hep2flow.pipelines.unrolled import unrolled
+
+    pipeline = unrolled(request.pipeline, record.models)
+    arguments = arguments_of(request, source, run_id, store.address)
     log = folder / "log.txt"
     with interrupted(store, run_id), followed(store, run_id), ended_with(steps) as terminated:
-        view = run_here(store, name, arguments, log, steps)
+        view = run_here(store, pipeline, arguments, log, steps)
         if terminated.is_set():
             print(
                 f"asked to end by SIGTERM; the same command with --run-id {run_id} goes on from here", file=sys.stderr
             )
             raise TerminatedError
     if view.status != "succeeded":
+        finish_run(store, run_id, "failed")
         raise failure(view, str(log))
     pull(store, run_id, folder)
     return view

@@ -16,7 +16,6 @@ from hep2flow.errors import UserError
 from hep2flow.store import layout
 from hep2flow.store.runs import StageRecord, now
 from hep2flow.store.s3 import Store
-from hep2flow.termination import EXIT_TERMINATED
 
 LOOK_SECONDS = 30.0
 LOOKS = 3  # in a row: after an absence of the store its step needs a moment to beat again
@@ -24,9 +23,12 @@ LEAVE_SECONDS = 120.0
 
 
 @contextmanager
-def leased(store: Store, specification: Specification) -> Iterator[None]:
-    """Inside the block this process gets SIGTERM, and some time to save, once its step gives no sign of life any more."""
-    over = threading.Event()
+def leased(store: Store, specification: Specification) -> Iterator[threading.Event]:
+    """Inside the block this process gets SIGTERM, and some time to save, once its step gives no sign of life any more.
+
+    Yields what is set then.
+    """
+    over, expired = threading.Event(), threading.Event()
 
     def watch() -> None:
         looks = 0
@@ -39,13 +41,14 @@ def leased(store: Store, specification: Specification) -> Iterator[None]:
             file=sys.stderr,
             flush=True,
         )
+        expired.set()
         os.kill(os.getpid(), signal.SIGTERM)
         if not over.wait(LEAVE_SECONDS):
-            os._exit(EXIT_TERMINATED)
+            os._exit(0)  # a failure would be begun again, and ask for the GPUs once more
 
     threading.Thread(target=watch, name="lease", daemon=True).start()
     try:
-        yield
+        yield expired
     finally:
         over.set()
 

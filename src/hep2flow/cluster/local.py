@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import copy
 import logging
 import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +24,7 @@ class Steps(Protocol):
     """What the tasks of a pipeline are on this machine."""
 
     def fit(self, pipeline: Any) -> None:
-        """Change a Kubeflow pipeline to what can be run here; it is the caller's own copy."""
+        """Change a Kubeflow pipeline to what can be run here."""
 
     def running(self) -> AbstractContextManager[Any]:
         """Kubeflow's runner for them, and what they need beside it."""
@@ -35,14 +33,18 @@ class Steps(Protocol):
         """Ask those that were not asked yet to save what they did, and to end."""
 
 
-def run_here(store: Store, name: str, parameters: dict[str, Any], log: Path, steps: Steps) -> RunView:
-    """Run a pipeline of :mod:`hep2flow.pipelines` with these parameters; returns the finished run's view.
+def run_here(store: Store, pipeline: Any, parameters: dict[str, Any], log: Path, steps: Steps) -> RunView:
+    """Run a Kubeflow pipeline with these parameters; returns the finished run's view.
 
-    log: what the runner and the tasks print, appended
+    Args:
+        store: Where the run lies.
+        pipeline: Changed to what can be run here.
+        parameters: Of the pipeline.
+        log: What the runner and the tasks print, appended.
+        steps: What the pipeline's tasks are here.
     """
     from kfp import local
 
-    pipeline = tried_once(getattr(import_module(f"hep2flow.pipelines.{name}"), name))
     steps.fit(pipeline)
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -64,15 +66,6 @@ def run_here(store: Store, name: str, parameters: dict[str, Any], log: Path, ste
             # The runner indents by replacing print, and with two tasks at once does not put it back.
             builtins.print = plain_print
     return show_run(store, parameters["run_id"])
-
-
-def tried_once(pipeline: Any) -> Any:
-    """A copy of a Kubeflow pipeline that tries no task again: here nothing is lost but by a mistake, and a person waits."""
-    pipeline = copy.deepcopy(pipeline)
-    for component in (pipeline.pipeline_spec.root, *pipeline.pipeline_spec.components.values()):
-        for task in component.dag.tasks.values():
-            task.ClearField("retry_policy")
-    return pipeline
 
 
 @contextmanager

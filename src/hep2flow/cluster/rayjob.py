@@ -25,19 +25,17 @@ _PLAIN_URI = re.compile(r"s3://[A-Za-z0-9._/-]+")
 
 
 @dataclass(frozen=True)
-class Owner:
-    """The step's pod: what it owns is deleted with it."""
-
-    name: str
-    uid: str
-
-
-@dataclass(frozen=True)
 class Job:
     """One RayJob: a specification, where it lies, and what the cluster is.
 
-    uri:     of the specification; store: where the pods find it
-    attempt: from 1; another one of the same is another RayJob
+    No pod owns it: a step whose pod is lost, or moved to another node, finds it again, and its training has gone on.
+
+    Attributes:
+        specification: What is to be done.
+        uri: Of the specification.
+        store: Where the pods find it.
+        options: What the cluster is.
+        attempt: From 1; another one of the same is another RayJob.
     """
 
     specification: Specification
@@ -45,7 +43,6 @@ class Job:
     store: StoreAddress
     options: ClusterOptions
     attempt: int = 1
-    owner: Owner | None = None
 
     @property
     def name(self) -> str:
@@ -82,9 +79,6 @@ class Job:
         }
         if options.namespace:
             metadata["namespace"] = options.namespace
-        if self.owner is not None:
-            owner = {"apiVersion": "v1", "kind": "Pod", "name": self.owner.name, "uid": self.owner.uid}
-            metadata["ownerReferences"] = [owner]
         return {
             "apiVersion": API_VERSION,
             "kind": "RayJob",

@@ -88,7 +88,11 @@ def read_specification(store: Store, uri: str) -> Specification:
 class Outcome(BaseModel):
     """How a job ended, in its own words: ``runs/{run_id}/specs/{digest}-outcome.json``; none from one that was killed.
 
-    result: of the stage; error: what went wrong, mendable: the user can mend it
+    Attributes:
+        result: Of the stage.
+        error: What went wrong.
+        mendable: The user can mend it.
+        abandoned: Nobody followed the job any more, so it saved its state and ended.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -96,6 +100,7 @@ class Outcome(BaseModel):
     result: StageResult | None = None
     error: str = ""
     mendable: bool = False
+    abandoned: bool = False
 
     @staticmethod
     def read(store: Store, specification: Specification) -> Outcome | None:
@@ -105,9 +110,9 @@ class Outcome(BaseModel):
         except NotThereError:
             return None
 
-    def write(self, store: Store, specification: Specification) -> None:
-        """Leave it for whoever follows the job."""
-        store.put_json(_outcome_key(specification), self.model_dump(mode="json"))
+    def write_beside(self, store: Store, uri: str) -> None:
+        """Leave it beside the specification of this URI for whoever follows the job."""
+        store.put_json(f"{store.key(uri).removesuffix('.json')}-outcome.json", self.model_dump(mode="json"))
 
 
 def forget_outcome(store: Store, specification: Specification) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
+from pydantic import ValidationError
 
 from hep2flow import __version__
+from hep2flow.cluster.compiling import pipeline_of
 from hep2flow.cluster.options import NO_SECRET, ClusterOptions
 from hep2flow.cluster.registry import pinned
-from hep2flow.cluster.request import Request, pipeline_of
+from hep2flow.cluster.request import Request, Sweep, arguments_of
+from hep2flow.cluster.specification import Trials
 from hep2flow.errors import UserError
 from hep2flow.store.s3 import CREDENTIALS, StoreAddress, open_store
 
@@ -29,35 +32,84 @@ KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
+# Parameters of a pipeline that are a part of what its run is asked to do.
+ASKED: dict[str, str] = {
+    "seeds": "NUMBER_INTEGER",
+    "tune": "BOOLEAN",
+    "trials": "NUMBER_INTEGER",
+    "hours": "NUMBER_DOUBLE",
+    "concurrency": "NUMBER_INTEGER",
+    "earlier": "STRING",
+    "judge": "NUMBER_INTEGER",
+}
+# Of a reproduction that sweeps too, where nobody says how many.
+DEFAULT_TRIALS = 32
+# What an option of the command says already.
+FROM_OPTIONS = ("source", "format", "recipes", "profile", "run_id")
+# With more, Kubeflow's objects become too large: then one task in a loop trains them all.
+UNROLLED_MODELS = 16
+
+
 @dataclass(frozen=True)
 class Submission:
     """Everything that Kubeflow is told; nothing of it is secret.
 
-    images: ``step`` and ``ray``; caching: whether Kubeflow may answer a step from its own cache
-    secret_keys: of the Secret that ``store_secret`` names: of the access key and of the secret key
-    cron: of a recurring run, in Kubeflow's six fields; empty for a single one
+    Attributes:
+        request: What the run is asked to do, its source and recipes as the steps find them.
+        name: Of the run.
+        run_id: Of the run in the store; empty where each run of a recurring one names itself.
+        experiment: Kubeflow's folder of runs.
+        service_account: Of the steps.
+        images: ``step`` and ``ray``.
+        secret_keys: Of the Secret that ``store_secret`` names: of the access key and of the secret key.
+        cron: Of a recurring run, in Kubeflow's six fields; empty for a single one.
+        arguments: Of the pipeline.
     """
 
-    pipeline: str
+    request: Request
     name: str
+    run_id: str
     experiment: str
     service_account: str
     images: dict[str, str]
     secret_keys: tuple[str, str]
-    caching: bool
     cron: str
     arguments: dict[str, Any]
 
+    @property
+    def looped(self) -> bool:
+        """Whether the pipeline learns from its first task what it trains: its runs are many, or its models."""
+        return bool(self.cron) or len(self.request.models) > UNROLLED_MODELS
+
     def of(self, request: Request) -> Submission:
         """The same, for a request whose cells and weights are where the cluster finds them."""
-        recipes = [recipe.to_yaml() for recipe in request.recipes]
-        return replace(self, arguments={**self.arguments, "source": request.source, "recipes": recipes})
+        return replace(self, request=request, arguments={**self.arguments, "source": request.source})
+
+    def with_recipes(self, references: list[str]) -> Submission:
+        """The same with what a looped pipeline is told beside: its recipes, by their URIs, and what is done with them.
+
+        Raises:
+            UserError: A loop trains one model of each recipe that is swept, and none beside.
+        """
+        request, sweep = self.request, self.request.sweep
+        beside: dict[str, Any] = {"recipes": references, "profile": request.profile}
+        if sweep is None:
+            beside["seeds"] = request.seeds
+        elif sweep.beside or sweep.finals != 1:
+            raise UserError(
+                f"a recurring sweep, and one of more than {UNROLLED_MODELS} models, trains one model of each recipe and no "
+                "recipe as it is; leave out --seeds and tune, or submit fewer recipes"
+            )
+        else:
+            fields = ("trials", "hours", "concurrency", "earlier", "judge")
+            beside |= {name: getattr(sweep, name) for name in fields}
+        return replace(self, arguments={**self.arguments, **beside})
 
     def pinned(self) -> Submission:
         """The same with each image by its digest; UserError where a registry does not tell it."""
         images = {name: pinned(image) for name, image in self.images.items()}
         cluster = {**self.arguments["cluster"], "image": images["ray"]}
-        return replace(self, images=images, caching=True, arguments={**self.arguments, "cluster": cluster})
+        return replace(self, images=images, arguments={**self.arguments, "cluster": cluster})
 
 
 def store_address() -> StoreAddress | None:
@@ -79,19 +131,28 @@ def submission(
     cron: str,
     parameters: list[str],
 ) -> Submission:
-    """What is sent for a request; images by their tags, and Kubeflow's cache switched off, until they are pinned.
+    """What is sent for a request; images by their tags until they are pinned.
 
-    store:    as it is reached from here; None where that is not known, and the pipeline's own defaults hold
-    request:  its source and recipes as they are told to the steps; :meth:`Submission.of` tells others
-    repository: ``REGISTRY/NAME`` or ``REGISTRY/NAME:TAG``, under which ``step`` and ``ray`` lie
-    store_endpoint: as the cluster reaches it; None for the one from here, or where that is this machine the pipeline's own
-    parameters: ``KEY=VALUE`` of the pipeline, which win
-    Raises UserError for what does not fit together.
+    Args:
+        store: As it is reached from here; None where that is not known, and the pipeline's own defaults hold.
+        request: Its source and recipes as they are told to the steps; :meth:`Submission.of` tells others.
+        options: What the cluster is.
+        run_id: Name of the run.
+        experiment: Kubeflow's folder of runs.
+        service_account: Of the steps.
+        repository: ``REGISTRY/NAME`` or ``REGISTRY/NAME:TAG``, under which ``step`` and ``ray`` lie.
+        store_endpoint: As the cluster reaches it; None for the one from here, or where that is this machine the
+            pipeline's own.
+        cron: Times of a recurring run; empty for a single one.
+        parameters: ``KEY=VALUE`` of the pipeline, which win.
+
+    Raises:
+        UserError: Something does not fit together.
     """
-    recipes = [recipe.to_yaml() for recipe in request.recipes]
-    pipeline, arguments = pipeline_of(
-        request, request.source, recipes, "" if cron else run_id, store or StoreAddress(bucket="unknown")
-    )
+    given = _parameters(request.pipeline, parameters)
+    request = _asked(request, {name: given.pop(name) for name in ASKED if name in given})
+    named = "" if cron else run_id
+    arguments = arguments_of(request, request.source, named, store or StoreAddress(bucket="unknown"))
     if store is None:
         arguments = {key: value for key, value in arguments.items() if not key.startswith("store_")}
     elif store_endpoint is None and store.endpoint and urlsplit(store.endpoint).hostname in LOOPBACK:
@@ -108,15 +169,15 @@ def submission(
         "store_secret": options.secret or NO_SECRET,
     }
     return Submission(
-        pipeline=pipeline,
+        request=request,
         name=run_id or experiment,
+        run_id=named,
         experiment=experiment,
         service_account=service_account,
         images=images,
         secret_keys=(options.access_key, options.secret_key),
-        caching=False,
         cron=_six_fields(cron),
-        arguments={**arguments, **_parameters(pipeline, parameters)},
+        arguments={**arguments, **given},
     )
 
 
@@ -136,8 +197,34 @@ def _six_fields(cron: str) -> str:
     return " ".join(["0", *fields] if len(fields) == 5 else fields)
 
 
+def _asked(request: Request, given: dict[str, Any]) -> Request:
+    """The request with what parameters of the pipeline say of it."""
+    tune, sweep = given.pop("tune", False), request.sweep
+    if request.pipeline == "reproduce":
+        seeds = given.pop("seeds", request.seeds)
+        request = replace(request, seeds=seeds)
+        if tune and sweep is None:
+            sweep = Sweep(trials=DEFAULT_TRIALS, finals=seeds, beside=True)
+        if sweep is None:
+            if given:
+                raise UserError(f"--param {next(iter(given))}: is of a sweep; add --param tune=true")
+            return request
+    assert sweep is not None, "what is no reproduction sweeps"
+    if "seeds" in given:
+        given["finals"] = given.pop("seeds")
+    sweep = replace(sweep, **given)
+    try:
+        Trials(**{name: getattr(sweep, name) for name in Trials.model_fields})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise UserError(f"--param {fault['loc'][0]}: {fault['msg']}, not {fault['input']!r}") from error
+    return replace(request, sweep=sweep)
+
+
 def _parameters(pipeline: str, given: list[str]) -> dict[str, Any]:
-    known = parameters_of(pipeline) if given else {}
+    known = {**parameters_of(pipeline), **ASKED} if given else {}
+    for name in FROM_OPTIONS:
+        known.pop(name, None)
     read: dict[str, Any] = {}
     for text in given:
         key, equals, value = text.partition("=")
@@ -159,9 +246,7 @@ def _parameters(pipeline: str, given: list[str]) -> dict[str, Any]:
 
 def parameters_of(pipeline: str) -> Mapping[str, str]:
     """Kind of each parameter of a pipeline."""
-    from importlib import import_module
-
-    spec = getattr(import_module(f"hep2flow.pipelines.{pipeline}"), pipeline).pipeline_spec
+    spec = pipeline_of(pipeline).pipeline_spec
     from kfp.pipeline_spec.pipeline_spec_pb2 import ParameterType
 
     inputs = spec.root.input_definitions.parameters

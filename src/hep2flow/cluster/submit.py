@@ -1,4 +1,4 @@
-"""A run on a cluster from here: its cells brought to the store, its pipeline to Kubeflow, and followed to its own end."""
+"""A run on a cluster from here: its cells and its record brought to the store, its pipeline to Kubeflow."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from hep2flow.cluster.failed import failure
-from hep2flow.cluster.follow import followed
+from hep2flow.cluster.compiling import pipeline_of
 from hep2flow.cluster.kubeflow import Kubeflow, Sent
 from hep2flow.cluster.package import package
 from hep2flow.cluster.request import Request
 from hep2flow.cluster.submission import Submission, store_address
 from hep2flow.errors import UserError
 from hep2flow.results import Progress
-from hep2flow.stages.begin import check_shared
+from hep2flow.stages.begin import begin, check_shared
 from hep2flow.stages.ingest import ingest
 from hep2flow.stages.weights import shippable
-from hep2flow.store.runs import RunView, show_run
+from hep2flow.store.patience import to_standard_error
+from hep2flow.store.recipes import put_recipe
+from hep2flow.store.runs import finish_run, update_run
 from hep2flow.store.s3 import Store, open_store
 from hep2flow.tuning.space import check_space
 
@@ -30,7 +31,7 @@ def cluster_store() -> Store:
             "the store of the cluster is not known here; set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
             "HEP2FLOW_BUCKET and HEP2FLOW_PREFIX, as k8s/README.md shows"
         )
-    return open_store()
+    return open_store(patient=to_standard_error)
 
 
 def in_the_store(store: Store, request: Request, progress: Progress | None) -> Request:
@@ -49,42 +50,41 @@ def in_the_store(store: Store, request: Request, progress: Progress | None) -> R
     return replace(request, source=source, recipes=recipes)
 
 
-def send(kubeflow: Kubeflow, submitted: Submission) -> Sent:
-    """Compile the pipeline with its images, and have Kubeflow run it."""
+def send(store: Store, kubeflow: Kubeflow, submitted: Submission) -> Sent:
+    """Write the run's record, compile its pipeline with its images, and have Kubeflow run it.
+
+    The record is there before Kubeflow is told: `hep2flow runs show` knows the run from the first second.
+    """
     from hep2flow.components.images import RAY, STEP
     from hep2flow.pipelines.placement import SECRET_KEYS
+    from hep2flow.pipelines.unrolled import unrolled
 
+    request, run_id = submitted.request, submitted.run_id
+    if submitted.looped:
+        submitted = submitted.with_recipes([put_recipe(store, recipe) for recipe in request.recipes])
+        pipeline = pipeline_of(request.pipeline)
+    else:
+        pipeline = unrolled(request.pipeline, request.models)
+    if run_id:
+        begin(store, run_id, request.asked(request.source), request.recipes, status="submitted")
     images = {STEP: submitted.images["step"], RAY: submitted.images["ray"]}
     keys = dict(zip(SECRET_KEYS, submitted.secret_keys, strict=True))
     with tempfile.TemporaryDirectory(prefix="hep2flow-submit-") as folder:
-        file = Path(folder) / f"{submitted.pipeline}.yaml"
-        package(submitted.pipeline, images, keys, file)
-        return kubeflow.run(
-            file,
-            submitted.experiment,
-            submitted.name,
-            submitted.arguments,
-            submitted.service_account,
-            None if submitted.caching else False,
-            submitted.cron,
-        )
-
-
-def to_the_end(store: Store, kubeflow: Kubeflow, sent: Sent, run_id: str) -> RunView:
-    """Show a run until it is over; returns its view where it succeeded, by its own record.
-
-    Raises UserError where the run says what the user can mend, or where it never began, and RunFailedError otherwise.
-    """
-    with followed(store, run_id):
-        told = kubeflow.wait(sent.id)
-    try:
-        view = show_run(store, run_id)
-    except UserError as error:
-        raise UserError(
-            f"run {run_id} never began ({told or 'Kubeflow gives no reason'}); look at {sent.url}"
-        ) from error
-    if view.status == "succeeded":
-        return view
-    if view.status == "interrupted" or told == "canceled":
-        raise UserError(f"run {run_id} was ended by somebody; submit it again with --run-id {run_id}, and it goes on")
-    raise failure(view, sent.url)
+        file = Path(folder) / f"{request.pipeline}.yaml"
+        package(pipeline, images, keys, file)
+        try:
+            sent = kubeflow.run(
+                file,
+                submitted.experiment,
+                submitted.name,
+                submitted.arguments,
+                submitted.service_account,
+                submitted.cron,
+            )
+        except BaseException:
+            if run_id:
+                finish_run(store, run_id, "failed")
+            raise
+    if run_id:
+        update_run(store, run_id, attempt=sent.id, kubeflow_run=sent.id, kubeflow_url=sent.url)
+    return sent

@@ -1,16 +1,20 @@
-"""Begin and finish: a run's own record, written at its two ends and by nobody else."""
+"""Begin: a run's record, checked and written before anything runs; and what each of its steps reads from it."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hep2flow.errors import UserError
-from hep2flow.recipe import Profile, Recipe, load_recipe, read_recipe
+from hep2flow.recipe import Profile, Recipe, load_recipe, parse_recipe, read_recipe
+from hep2flow.stages.finalists import finalist_names, finalists
 from hep2flow.stages.preflight import preflight
 from hep2flow.store.layout import run_id_from_job, valid_run_id
-from hep2flow.store.runs import RunRecord, RunStatus, finish_run, start_run
+from hep2flow.store.runs import RunRecord, RunStatus, start_run
 from hep2flow.store.s3 import Store
 from hep2flow.tuning.space import check_space
+
+MOST_GROUPS = 64
 
 
 def asked(
@@ -24,8 +28,23 @@ def asked(
     earlier: str = "",
     judge: int = 0,
     finals: int = 1,
+    beside: bool = False,
 ) -> dict[str, Any]:
-    """What a run is asked to do beside its recipes, as its record keeps it; of a sweep only where there is one."""
+    """What a run is asked to do beside its recipes, as its record keeps it; of a sweep only where there is one.
+
+    Args:
+        source: Cells, as the steps find them.
+        format: Of the source.
+        seeds: Trainings of each recipe as it is, under successive seeds.
+        tune: Whether the recipes' search spaces are swept; what follows is what each sweep is asked to do.
+        trials: Of each sweep.
+        hours: After which a sweep begins no more trials; 0: no limit.
+        concurrency: Trials at once; 0: no limit.
+        earlier: Run, or URI of a sweep, to learn from.
+        judge: Trainings of the winner, and of its recipe as it is, that judge it.
+        finals: Full trainings of each winner, under successive seeds.
+        beside: Whether the recipes are trained as they are too.
+    """
     sweep = {
         "trials": trials,
         "hours": hours,
@@ -33,6 +52,7 @@ def asked(
         "earlier": earlier,
         "judge": judge,
         "finals": finals,
+        "beside": beside,
     }
     return {"source": source, "format": format, "seeds": seeds, **({"tune": sweep} if tune else {})}
 
@@ -40,41 +60,65 @@ def asked(
 def begin(
     store: Store,
     run_id: str,
-    job_id: str,
     parameters: dict[str, Any],
-    recipes: list[str],
-    profile: Profile,
-    seeds: int = 1,
-) -> tuple[str, list[Recipe], list[Recipe]]:
-    """Validate the recipes, write ``runs/{run_id}/run.json``, and return the run's id and the recipes it trains.
+    recipes: list[Recipe],
+    attempt: str = "",
+    status: RunStatus = "running",
+) -> RunRecord:
+    """Validate what a run is asked to do, and write ``runs/{run_id}/run.json``.
 
-    Last come the recipes as they were given, under one seed: those that a sweep searches around.
-    run_id:  empty: derived from the pipeline's job id, so that recurring runs and clones each get their own
-    parameters: as :func:`asked` makes them
-    recipes: names of shipped recipes, or whole recipes as YAML; all share mask and split
-    seeds:   how many trainings of each recipe, under successive seeds
+    Args:
+        store: Where the run lies.
+        run_id: Its name.
+        parameters: As :func:`asked` makes them.
+        recipes: Under one seed each; all share mask and split.
+        attempt: Id of the pipeline's job, where it is known already.
+        status: ``submitted`` where Kubeflow is yet to begin.
+
+    Raises:
+        UserError: The recipes do not go together, a network or its weights cannot be had, or the run id is taken.
     """
-    run_id = run_id_of(run_id, job_id)
-    given = [recipe_of(text, profile) for text in recipes]
-    check_shared(given)
-    if "tune" in parameters:
-        for recipe in given:
-            check_space(recipe)
-    read = [seeded for recipe in given for seeded in recipe.with_seeds(seeds)]
-    preflight(store, read)
+    check_shared(recipes)
+    sweep = parameters.get("tune")
+    for recipe in recipes if sweep is not None else ():
+        check_space(recipe)
+    as_they_are = _as_they_are(recipes, parameters)
+    kept = as_they_are if sweep is None else [*recipes, *as_they_are]
+    preflight(store, kept)
     record = RunRecord(
-        run_id=run_id,
-        job_id=job_id,
+        run_id=valid_run_id(run_id),
+        attempt=attempt,
+        status=status,
         parameters=parameters,
-        recipes={recipe.name: recipe.model_dump(mode="json") for recipe in read},
+        recipes={recipe.name: recipe.model_dump(mode="json") for recipe in kept},
+        models=models_of(recipes, parameters),
     )
-    start_run(store, record)
-    return run_id, read, given
+    return start_run(store, record)
 
 
-def finish(store: Store, run_id: str, job_id: str, status: RunStatus) -> None:
-    """Close the run's record with its true status; another job's run of the same id is left alone."""
-    finish_run(store, run_id_of(run_id, job_id), status, job_id)
+def models_of(recipes: list[Recipe], parameters: dict[str, Any]) -> dict[str, str]:
+    """Models that a run trains in full -> the recipe whose sweep each comes from, empty for one trained as it is."""
+    as_they_are = {recipe.name: "" for recipe in _as_they_are(recipes, parameters)}
+    sweep = parameters.get("tune")
+    if sweep is None:
+        return as_they_are
+    tuned = {name: recipe.name for recipe in recipes for name in finalist_names(recipe, sweep["finals"])}
+    return {**tuned, **as_they_are}
+
+
+def groups_of(models: list[str]) -> list[str]:
+    """Models that one task of a pipeline trains one after the other, names with spaces between: 64 groups at most.
+
+    Argo keeps what it knows of a run in one object of a megabyte, compressed: five to six kilobytes for each group.
+    """
+    size = math.ceil(len(models) / MOST_GROUPS)
+    return [" ".join(models[start : start + size]) for start in range(0, len(models), size)]
+
+
+def _as_they_are(recipes: list[Recipe], parameters: dict[str, Any]) -> list[Recipe]:
+    if "tune" in parameters and not parameters["tune"]["beside"]:
+        return []
+    return [one for recipe in recipes for one in recipe.with_seeds(parameters["seeds"])]
 
 
 def run_id_of(run_id: str, job_id: str) -> str:
@@ -82,8 +126,34 @@ def run_id_of(run_id: str, job_id: str) -> str:
     return valid_run_id(run_id) if run_id else run_id_from_job(job_id)
 
 
-def recipe_of(text: str, profile: Profile) -> Recipe:
-    """A recipe as a pipeline parameter gives it: a shipped name, or a whole recipe as YAML."""
+def recipe_in(record: RunRecord, name: str = "") -> Recipe:
+    """A recipe of the run by its name; without one the first: all have mask and split in common."""
+    found = record.recipes.get(name or next(iter(record.recipes)))
+    if found is None:
+        raise UserError(f"run {record.run_id}: has no recipe {name}; it has {', '.join(record.recipes)}")
+    return parse_recipe(found, f"run {record.run_id}")
+
+
+def recipe_of_model(store: Store, record: RunRecord, model: str, sweep: str) -> Recipe:
+    """The recipe that a model is trained by.
+
+    Args:
+        store: Where the sweep lies.
+        record: Of the run.
+        model: Its name in the run.
+        sweep: URI of the sweep that it comes from; empty for one that is trained as it is.
+    """
+    if not sweep:
+        return recipe_in(record, model)
+    best = read_recipe(store.get_bytes(f"{store.key(sweep)}/best.yaml").decode(), sweep)
+    found = {recipe.name: recipe for recipe in finalists(best, record.parameters["tune"]["finals"])}
+    return found[model]
+
+
+def recipe_of(store: Store, text: str, profile: Profile) -> Recipe:
+    """A recipe as a pipeline parameter gives it: a shipped name, the URI of one in the store, or whole, as YAML."""
+    if text.startswith("s3://"):
+        return read_recipe(store.get_bytes(store.key(text)).decode(), text)
     if "\n" not in text and ":" not in text:
         return load_recipe(text, profile)
     return read_recipe(text)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from hep2flow.recipe import parse_recipe, read_recipe
+from collections.abc import Mapping
+
+from hep2flow.recipe import Recipe, parse_recipe
 from hep2flow.tuning.seeds import JUDGING, fresh_seeds
+from hep2flow.tuning.space import changed
+
+NAME_LENGTH = 40
+TUNED = "-tuned"
 
 
-def finalists(tuned: list[str], seeds: int, beside: list[str]) -> list[str]:
-    """Complete recipes as YAML: each tuned one under ``seeds`` fresh seeds, then those that stand beside them."""
-    found = []
-    for text in tuned:
-        recipe = read_recipe(text)
-        (first,) = fresh_seeds(recipe, 1, skip=JUDGING)
-        fresh = parse_recipe(recipe.model_dump(mode="json"), recipe.name, [f"train.seed={first}"])
-        found += [one.to_yaml() for one in fresh.with_seeds(seeds)]
-    return [*found, *beside]
+def tuned(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
+    """The recipe with a trial's values, under a name of its own."""
+    return changed(recipe, {**changes, "name": f"{recipe.name[: NAME_LENGTH - len(TUNED)]}{TUNED}"})
+
+
+def finalists(best: Recipe, count: int) -> list[Recipe]:
+    """The recipe that a sweep chose, under ``count`` fresh seeds."""
+    (first,) = fresh_seeds(best, 1, skip=JUDGING)
+    fresh = parse_recipe(best.model_dump(mode="json"), best.name, [f"train.seed={first}"])
+    return fresh.with_seeds(count)
+
+
+def finalist_names(recipe: Recipe, count: int) -> list[str]:
+    """Their names, known before the sweep of the recipe begins: no space has the seed."""
+    return [one.name for one in finalists(tuned(recipe, {}), count)]

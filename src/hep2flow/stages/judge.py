@@ -16,12 +16,12 @@ from hep2flow.errors import UserError
 from hep2flow.learning.comparison import paired_difference
 from hep2flow.recipe import parse_recipe
 from hep2flow.results import StageResult
-from hep2flow.stages.train import to_standard_error
-from hep2flow.stages.tune import sweep_spec, tuned
+from hep2flow.stages.finalists import tuned
+from hep2flow.stages.tune import sweep_spec
 from hep2flow.stages.weights import resolve_weights
 from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.patience import Tell
+from hep2flow.store.patience import Tell, to_standard_error
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
 from hep2flow.tuning.seeds import JUDGING, fresh_seeds

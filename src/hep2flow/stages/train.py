@@ -16,15 +16,10 @@ from hep2flow.stages.weights import resolve_weights
 from hep2flow.store import layout
 from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.patience import Tell
+from hep2flow.store.patience import Tell, to_standard_error
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import split_digest
 from hep2flow.tracking.mlflow import log_to_mlflow
-
-
-def to_standard_error(text: str) -> None:
-    """One line."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def train(

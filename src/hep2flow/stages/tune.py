@@ -13,24 +13,21 @@ from hep2flow.distributed.sweep import SweepSpec
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
 from hep2flow.results import StageResult
+from hep2flow.stages.finalists import tuned
 from hep2flow.stages.forms import in_form
 from hep2flow.stages.halve import halve
-from hep2flow.stages.train import to_standard_error
 from hep2flow.stages.weights import resolve_weights
 from hep2flow.store import layout
 from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.patience import Tell
+from hep2flow.store.patience import Tell, to_standard_error
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import split_digest
 from hep2flow.tuning.outcome import curves, importance, saved
-from hep2flow.tuning.space import changed, check_space
+from hep2flow.tuning.space import check_space
 from hep2flow.tuning.table import trial_table
 from hep2flow.tuning.trials import Trial, best_trial, read_trials
-
-TUNED = "-tuned"
-NAME_LENGTH = 40
 
 
 def tune(
@@ -102,11 +99,6 @@ def tune(
     if len([trial for trial in found if trial.status != "running"]) >= trials:
         commit(store, "tune", whole, {"output": {"uri": store.uri(prefix), "kind": "folder"}, "summary": summary})
     return StageResult(stage="tune", key=key, uri=store.uri(prefix), summary=summary)
-
-
-def tuned(recipe: Recipe, changes: dict[str, str]) -> Recipe:
-    """The recipe with a trial's values, under a name of its own."""
-    return changed(recipe, {**changes, "name": f"{recipe.name[: NAME_LENGTH - len(TUNED)]}{TUNED}"})
 
 
 def sweep_spec(

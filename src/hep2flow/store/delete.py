@@ -113,8 +113,10 @@ def _refuse_running(store: Store, run_id: str) -> None:
     if not store.exists(layout.run_record(run_id)):  # its deletion was interrupted
         return
     view = show_run(store, run_id)
-    latest = max([view.run.started, *(record.heartbeat for record in view.stages)])
-    if "running" in view.stage_status.values() or (view.run.status == "running" and now() - latest <= LOST_AFTER):
+    latest = view.last_sign
+    if "running" in view.stage_status.values() or (
+        view.run.status in ("submitted", "running") and now() - latest <= LOST_AFTER
+    ):
         raise UserError(
             f"run {run_id}: is running, its last sign of life is from {latest:%Y-%m-%d %H:%M:%S} UTC; "
             "end it first, or wait until `hep2flow runs show` calls it lost"

@@ -69,6 +69,11 @@ def sweep_prefix(key: str) -> str:
     return f"sweeps/{_digest(key)}"
 
 
+def recipe_key(digest: str) -> str:
+    """``recipes/{digest}.yaml``: a complete recipe, for the runs of a recurring one."""
+    return f"recipes/{_digest(digest)}.yaml"
+
+
 def run_prefix(run_id: str) -> str:
     """``runs/{run_id}``"""
     return f"{RUNS}/{valid_run_id(run_id)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,11 @@ PATIENT_ATTEMPTS = 60
 UNWORTHY = 2  # attempts that fail before it is worth a word
 
 Tell = Callable[[str], None]
+
+
+def to_standard_error(text: str) -> None:
+    """One line."""
+    print(text, file=sys.stderr, flush=True)
 
 
 class Absence:

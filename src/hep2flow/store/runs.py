@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from hep2flow import __version__
 from hep2flow.cores import cores
@@ -23,11 +24,16 @@ from hep2flow.results import StageResult
 from hep2flow.store import layout
 from hep2flow.store.faults import NotThereError
 from hep2flow.store.s3 import Store
-from hep2flow.termination import TerminatedError
+from hep2flow.termination import TerminatedError, announced
 
-RunStatus = Literal["running", "succeeded", "failed", "interrupted"]
+StageStatus = Literal["running", "succeeded", "failed", "interrupted"]
+RunStatus = Literal["submitted", "running", "succeeded", "failed", "interrupted"]
 HEARTBEAT_SECONDS = 30.0
 LOST_AFTER = timedelta(minutes=3)
+# A process that Kubeflow terminates lives for about a second after SIGTERM.
+LAST_WORD_SECONDS = 0.3
+# One whose pod is deleted has half a minute.
+LEFT_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -53,19 +59,37 @@ def versions() -> dict[str, str]:
 class RunRecord(BaseModel):
     """``runs/{run_id}/run.json``.
 
-    job_id: of the pipeline's job that works on this run now; empty before it begins
-    keys:   ``{stage}-{model}`` -> the key that stage worked under
+    A run may be started several times: each start is an attempt, and only what its own steps record counts.
+
+    Attributes:
+        attempt: Id of the pipeline's job that works on this run now; empty until that is known.
+        attempts: How often the run was started.
+        status: As it was last written; :func:`show_run` tells the truth from the stages' records.
+        started: First start of the run.
+        attempt_started: Start of this attempt.
+        heartbeat: Last sign of life of whoever starts and follows the run; the stages have their own.
+        kubeflow_run: Id of the run in Kubeflow Pipelines; empty on a machine of one's own.
+        kubeflow_url: Page of that run.
+        recipes: Recipes by name: those trained as they are, and those whose search space is swept.
+        models: Models trained in full, each with the recipe whose sweep it comes from, empty where there is none.
+        keys: ``{stage}-{model}`` -> the key that stage worked under.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     run_id: str
-    job_id: str = ""
+    attempt: str = Field(default="", validation_alias=AliasChoices("attempt", "job_id"))
+    attempts: int = 1
     status: RunStatus = "running"
     started: datetime = Field(default_factory=now)
+    attempt_started: datetime = Field(default_factory=now)
+    heartbeat: datetime = Field(default_factory=now)
     ended: datetime | None = None
+    kubeflow_run: str = ""
+    kubeflow_url: str = ""
     parameters: dict[str, Any] = {}
     recipes: dict[str, dict[str, Any]] = {}
+    models: dict[str, str] = {}
     versions: dict[str, str] = Field(default_factory=versions)
     keys: dict[str, str] = {}
 
@@ -73,10 +97,12 @@ class RunRecord(BaseModel):
 class StageRecord(BaseModel):
     """``runs/{run_id}/stages/{stage}-{model}.json``.
 
-    seconds:   wall time of the stage
-    heartbeat: last sign of life
-    error:     what went wrong, where it failed
-    mendable:  the error is one the user can mend
+    Attributes:
+        attempt: Attempt of the run that the stage worked for; empty for what is done beside any attempt.
+        seconds: Wall time of the stage.
+        heartbeat: Last sign of life.
+        error: What went wrong, where it failed.
+        mendable: The error is one the user can mend.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
@@ -84,7 +110,8 @@ class StageRecord(BaseModel):
     run_id: str
     stage: str
     model: str | None = None
-    status: RunStatus = "running"
+    attempt: str = ""
+    status: StageStatus = "running"
     started: datetime = Field(default_factory=now)
     heartbeat: datetime = Field(default_factory=now)
     seconds: float | None = None
@@ -98,6 +125,12 @@ class StageRecord(BaseModel):
     error: str | None = None
     mendable: bool = False
     _store: Store | None = PrivateAttr(None)
+    _superseded: threading.Event = PrivateAttr(default_factory=threading.Event)
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether another attempt has taken the run over, as far as this process knows."""
+        return self._superseded.is_set()
 
     def take(self, result: StageResult) -> None:
         """What the stage returned."""
@@ -115,18 +148,25 @@ class StageRecord(BaseModel):
 
 
 class RunView(BaseModel):
-    """A run as a person wants to see it: its own and its stages' statuses as :func:`show_run` tells them."""
+    """A run as a person wants to see it: its own and its stages' statuses as :func:`show_run` tells them.
+
+    Attributes:
+        last_sign: Last sign of life of anybody who works on the run or follows it.
+        stages: Of this attempt, the earliest first.
+    """
 
     status: str
+    last_sign: datetime
     run: RunRecord
     stages: list[StageRecord]
     stage_status: dict[str, str]
 
 
 def start_run(store: Store, record: RunRecord) -> RunRecord:
-    """Write a run's record. A retry of the same run takes up its record again.
+    """Write a run's record. Starting the same run again begins another attempt at it, or the one that was submitted.
 
-    Raises UserError where the run id already belongs to a run with other parameters or recipes.
+    Raises:
+        UserError: The run id already belongs to a run with other parameters or recipes.
     """
     key = layout.run_record(record.run_id)
     if store.put_json(key, _plain(record), if_absent=True):
@@ -134,68 +174,141 @@ def start_run(store: Store, record: RunRecord) -> RunRecord:
     older = _read(store, key, RunRecord)
     if (older.parameters, older.recipes) != (record.parameters, record.recipes):
         raise UserError(f"run id {record.run_id}: belongs to a run with other parameters; choose another run id")
-    resumed = older.model_copy(
-        update={"job_id": record.job_id, "status": "running", "ended": None, "versions": record.versions}
-    )
-    store.put_json(key, _plain(resumed))
-    return resumed
+    if record.attempt and older.attempt in ("", record.attempt):
+        return take_over(store, record.run_id, record.attempt)
+    again = record.model_copy(update={"started": older.started, "attempts": older.attempts + 1, "keys": older.keys})
+    store.put_json(key, _plain(again))
+    return again
 
 
-def finish_run(store: Store, run_id: str, status: RunStatus, job_id: str | None = None) -> RunRecord:
-    """Close a run: its end, its status, and the keys its stages worked under.
+def read_run(store: Store, run_id: str) -> RunRecord:
+    """``run.json`` as it was last written; UserError where there is no such run, or its record is damaged."""
+    return _read(store, layout.run_record(run_id), RunRecord)
 
-    job_id: a job that was refused the run id closes nothing; None closes in any case
-    """
-    key = layout.run_record(run_id)
-    record = _read(store, key, RunRecord)
-    if job_id is not None and record.job_id != job_id:
-        return record
-    record.status, record.ended = status, now()
-    record.keys = {layout.stage_name(s.stage, s.model): s.key for s in _stages(store, run_id) if s.key is not None}
-    store.put_json(key, _plain(record))
+
+def update_run(store: Store, run_id: str, **fields: Any) -> RunRecord:
+    """Change fields of a run's record, with a sign of life."""
+    record = read_run(store, run_id).model_copy(update={**fields, "heartbeat": now()})
+    store.put_json(layout.run_record(run_id), _plain(record))
     return record
 
 
+def take_over(store: Store, run_id: str, attempt: str) -> RunRecord:
+    """What the first step of an attempt does: from now on only records of this attempt count.
+
+    The attempt is the one that was submitted, or a run cloned from it in Kubeflow's page, which is another one.
+    """
+    record = read_run(store, run_id)
+    if record.attempt not in ("", attempt):
+        clone: dict[str, Any] = {"attempts": record.attempts + 1, "attempt_started": now()}
+        if record.kubeflow_run:
+            url = record.kubeflow_url.replace(record.kubeflow_run, attempt)
+            clone |= {"kubeflow_run": attempt, "kubeflow_url": url}
+        record = record.model_copy(update=clone)
+    record = record.model_copy(update={"attempt": attempt, "status": "running", "ended": None, "heartbeat": now()})
+    store.put_json(layout.run_record(run_id), _plain(record))
+    return record
+
+
+def finish_run(store: Store, run_id: str, status: RunStatus, attempt: str | None = None) -> RunRecord:
+    """Close a run: its end, its status, and the keys its stages worked under.
+
+    Args:
+        store: Where the run lies.
+        run_id: The run.
+        status: How it ended.
+        attempt: Who closes it: one that another attempt has replaced closes nothing. None closes in any case.
+    """
+    record = read_run(store, run_id)
+    if attempt is not None and record.attempt != attempt:
+        return record
+    stages = _stages(store, record)
+    record.status, record.ended, record.heartbeat = status, now(), now()
+    record.keys = {layout.stage_name(s.stage, s.model): s.key for s in stages if s.key is not None}
+    store.put_json(layout.run_record(run_id), _plain(record))
+    return record
+
+
+class SupersededError(TerminatedError):
+    """The run was started again meanwhile, and this step belongs to the attempt before."""
+
+
+class LeftRunningError(TerminatedError):
+    """This process ends, but what it follows elsewhere goes on and waits to be followed again."""
+
+
 @contextmanager
-def running_stage(store: Store, run_id: str, stage: str, model: str | None = None) -> Iterator[StageRecord]:
+def running_stage(
+    store: Store, run_id: str, stage: str, model: str | None = None, attempt: str = ""
+) -> Iterator[StageRecord]:
     """Records a stage while its body runs: running with a heartbeat every 30 s, then succeeded, failed or interrupted.
 
-    The body sets ``result``, ``key``, ``cached`` and ``gpus`` of the record it is given.
+    The body sets ``result``, ``key``, ``cached`` and ``gpus`` of the record it is given. On SIGTERM the record says
+    interrupted at once, before the body cleans up: a process that Kubeflow terminates lives for about a second only.
+
+    Args:
+        store: Where the run lies.
+        run_id: The run.
+        stage: Name of the stage.
+        model: Which the stage serves; None for one that serves all.
+        attempt: Of the run. Once another one has taken the run over, this process gets SIGTERM.
     """
-    key = layout.stage_record(run_id, stage, model)
-    record = StageRecord(run_id=run_id, stage=stage, model=model)
+    record = StageRecord(run_id=run_id, stage=stage, model=model, attempt=attempt)
     record._store = store
+    key, writing = layout.stage_record(run_id, stage, model), threading.Lock()
+    began, ended, superseded = datetime.now(timezone.utc), threading.Event(), record._superseded
     store.put_json(key, _plain(record))
-    began, ended = datetime.now(timezone.utc), threading.Event()
+
+    def write(status: StageStatus, patience: float = -1) -> None:
+        """Not while a heartbeat is being written, or its "running" might come after our last word."""
+        held = writing.acquire(timeout=patience)
+        try:
+            record.status, record.heartbeat = status, now()
+            record.seconds = round((datetime.now(timezone.utc) - began).total_seconds(), 3)
+            store.put_json(key, _plain(record))
+        finally:
+            if held:
+                writing.release()
 
     def beat() -> None:
         while not ended.wait(HEARTBEAT_SECONDS):
             try:
-                record.heartbeat = now()
-                store.put_json(key, _plain(record))
+                if attempt and read_run(store, run_id).attempt != attempt:
+                    superseded.set()
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+                with writing:
+                    if not ended.is_set():
+                        record.heartbeat = now()
+                        store.put_json(key, _plain(record))
             except Exception as error:  # a lost heartbeat must not end hours of training
                 log.warning("heartbeat of %s: %s", key, error)
 
-    heart = threading.Thread(target=beat, name=f"heartbeat-{stage}", daemon=True)
-    heart.start()
+    def interrupted_now() -> None:
+        if not ended.is_set() and not superseded.is_set():
+            write("interrupted", LAST_WORD_SECONDS)
 
-    def finish(status: RunStatus) -> None:
-        ended.set()
-        heart.join()  # or its "running" might be written over our last word
-        record.status, record.heartbeat = status, now()
-        record.seconds = round((datetime.now(timezone.utc) - began).total_seconds(), 3)
-        store.put_json(key, _plain(record))
-
+    threading.Thread(target=beat, name=f"heartbeat-{stage}", daemon=True).start()
     try:
-        yield record
+        with announced(interrupted_now):
+            yield record
     except BaseException as error:
+        ended.set()
+        if superseded.is_set():  # the record is the next attempt's
+            raise SupersededError from error
         record.error, record.mendable = told_error(error), isinstance(error, UserError)
+        patience = LAST_WORD_SECONDS if isinstance(error, TerminatedError) else -1
         try:
-            finish("failed" if isinstance(error, Exception) else "interrupted")
+            if isinstance(error, LeftRunningError):
+                record.error = None
+                write("running", LEFT_SECONDS)
+            else:
+                write("failed" if isinstance(error, Exception) else "interrupted", patience)
         except StoreError as fault:
             log.warning("the failure of %s could not be recorded: %s", key, fault)
         raise
-    finish("succeeded")
+    ended.set()
+    write("succeeded")
 
 
 @contextmanager
@@ -227,17 +340,33 @@ def list_runs(store: Store) -> list[RunView]:
 
 
 def show_run(store: Store, run_id: str) -> RunView:
-    """One run with its stages. A stage, and with it a run, that says running without a sign of life is ``lost``."""
-    run = _read(store, layout.run_record(run_id), RunRecord)
-    stages = sorted(_stages(store, run_id), key=lambda stage: stage.started)
+    """One run with the stages of its attempt, from what they recorded and when they last gave a sign of life."""
+    run = read_run(store, run_id)
+    stages = sorted(_stages(store, run), key=lambda stage: stage.started)
     at = now()
     told = {layout.stage_name(stage.stage, stage.model): stage.told_status(at) for stage in stages}
-    lost = run.status == "running" and "lost" in told.values() and "running" not in told.values()
-    return RunView(status="lost" if lost else run.status, run=run, stages=stages, stage_status=told)
+    last_sign = max([run.heartbeat, run.attempt_started, *(stage.heartbeat for stage in stages)])
+    reported = any(stage.stage == "report" and stage.status == "succeeded" for stage in stages)
+    status = _status(run.status, set(told.values()), reported, quiet=at - last_sign > LOST_AFTER)
+    return RunView(status=status, last_sign=last_sign, run=run, stages=stages, stage_status=told)
 
 
-def _stages(store: Store, run_id: str) -> list[StageRecord]:
-    return [_read(store, item.key, StageRecord) for item in store.list(layout.stages_prefix(run_id))]
+def _status(written: RunStatus, stages: set[str], reported: bool, quiet: bool) -> str:
+    """Status of a run: of its last step, else of its stages, the worst after those that still run."""
+    if written not in ("submitted", "running"):
+        return written
+    for status in ("running", "failed", "lost", "interrupted"):
+        if status in stages:
+            return status
+    if reported:
+        return "succeeded"
+    return "lost" if quiet else written
+
+
+def _stages(store: Store, run: RunRecord) -> list[StageRecord]:
+    """Of this attempt, and of none."""
+    found = [_read(store, item.key, StageRecord) for item in store.list(layout.stages_prefix(run.run_id))]
+    return [stage for stage in found if stage.attempt in ("", run.attempt)]
 
 
 def _read(store: Store, key: str, kind: type[Record]) -> Record:

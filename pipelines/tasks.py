@@ -1,0 +1,105 @@
+"""The tasks that every pipeline here is made of, each with what it asks of the cluster.
+
+    ingest -> mask, split -> for each model {train -> evaluate} -> report
+
+Kubeflow looks at a run every ten seconds, so its time is that of the longest chain of pods: nothing here is nested, and
+what can stand beside another stands beside it.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from hep2flow.components.evaluate import evaluate
+from hep2flow.components.ingest import ingest
+from hep2flow.components.mask import mask
+from hep2flow.components.report import report
+from hep2flow.components.split import split
+from hep2flow.components.train import train
+from hep2flow.components.tune import tune
+from hep2flow.pipelines.placement import place
+from kfp import dsl
+
+
+class Cells(NamedTuple):
+    """URIs of the masked data set and of its division."""
+
+    dataset: Any
+    split: Any
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Tasks of one pipeline, which have these of its parameters in common.
+
+    Attributes:
+        run: ``store``, ``run_id`` and ``job_id``, as every component takes them.
+        nodes: ``store_secret``, ``node_selector`` and ``tolerations``.
+        engine: Where trainings and sweeps run.
+        cluster: What the cluster is.
+    """
+
+    run: dict[str, Any]
+    nodes: dict[str, Any]
+    engine: Any
+    cluster: Any
+
+    @property
+    def _on_ray(self) -> dict[str, Any]:
+        return {**self.run, "engine": self.engine, "cluster": self.cluster, "store_secret": self.nodes["store_secret"]}
+
+    def prepare(self, source: Any, format: Any, after: dsl.PipelineTask | None = None) -> Cells:
+        """Ingest, and mask beside split: a split fits a data set however it is masked."""
+        ingested = ingest(**self.run, source=source, format=format)
+        if after is not None:
+            ingested.after(after)
+        dataset = ingested.outputs["dataset"]
+        masked = mask(**self.run, dataset=dataset)
+        divided = split(**self.run, dataset=dataset, given_split=ingested.outputs["given_split"])
+        place(ingested, self.nodes, cpu="1", memory="2Gi", hours=6)
+        place(masked, self.nodes, cpu="2", memory="2Gi", hours=6)
+        place(divided, self.nodes, cpu="500m", memory="1Gi", hours=1)
+        return Cells(masked.outputs["Output"], divided.output)
+
+    def tune(self, recipe: Any, cells: Cells, name: str = "tune") -> dsl.PipelineTask:
+        """Sweep one recipe; outputs ``model``, ``sweep`` and ``judgement``."""
+        task = _named(tune, name)(**self._on_ray, recipe=recipe, **cells._asdict())
+        return place(task, self.nodes, cpu="500m", memory="2Gi", hours=168)
+
+    def train_and_evaluate(self, models: Any, cells: Cells, sweep: Any = "", mark: str = "") -> Any:
+        """Train a model and evaluate it; returns the evaluation's URI.
+
+        Args:
+            models: Its name in the run; several, with spaces between, come one after the other.
+            cells: What it is trained on.
+            sweep: That its recipe comes from; empty where it is trained as it is.
+            mark: At the end of the tasks' names.
+        """
+        shared = {**self._on_ray, **cells._asdict(), "models": models, "sweep": sweep}
+        trained = _named(train, f"train{mark}")(**shared)
+        evaluated = _named(evaluate, f"evaluate{mark}")(**shared, trainings=trained.outputs["Output"])
+        place(trained, self.nodes, cpu="500m", memory="2Gi", hours=168)
+        place(evaluated, self.nodes, cpu="1", memory="4Gi", hours=24)
+        return evaluated.outputs["Output"]
+
+    def report(self, evaluations: Any, sweeps: Any = (), judgements: Any = ()) -> None:
+        """The page of all models, which ends the run."""
+        found = {"evaluations": evaluations, "sweeps": sweeps or [], "judgements": judgements or []}
+        place(report(**self.run, **found), self.nodes, cpu="1", memory="2Gi", hours=1)
+
+
+def run_of(run_id: Any, endpoint: Any, region: Any, bucket: Any, prefix: Any) -> dict[str, Any]:
+    """What every component is told of its run: where the store is, the run's id, and the job that works on it."""
+    store = {"endpoint": endpoint, "region": region, "bucket": bucket, "prefix": prefix}
+    return {"store": store, "run_id": run_id, "job_id": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
+
+
+def _named(component: Any, name: str) -> Any:
+    """The component under another name, which its task, its pods and its log have in Kubeflow's page."""
+    if name == component.name:
+        return component
+    spec = copy.copy(component.component_spec)
+    spec.name = name
+    return type(component)(component_spec=spec, python_func=component.python_func)
