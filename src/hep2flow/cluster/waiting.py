@@ -75,7 +75,7 @@ def ask_kubeflow(store: Store, kubeflow: Kubeflow, view: RunView) -> tuple[RunVi
     if not view.run.kubeflow_run:
         return view, None
     state = kubeflow.state(view.run.kubeflow_run)
-    if state.is_over and view.run.ended is None:
+    if view.run.ended is None and _has_ended(view, state):
         return _closed(store, view.run.run_id, state), state
     return view, state
 
@@ -96,7 +96,7 @@ def _end_of(store: Store, kubeflow: Kubeflow, sent: Sent, run_id: str, tell: Tel
             )
         if view.run.ended is not None:
             return _End(view, lost=False, reason="")
-        if state is not None and state.is_over:
+        if state is not None and _has_ended(view, state):
             # Read again: the last step may have written its word between the two looks.
             closed = _closed(store, run_id, state)
             return _End(closed, _is_lost(closed, state), state.message)
@@ -110,9 +110,15 @@ def _end_of(store: Store, kubeflow: Kubeflow, sent: Sent, run_id: str, tell: Tel
             told = _tell_once(
                 tell,
                 told,
-                f"no step has given a sign of life for 3 minutes; Kubeflow says {state.state}, and is waited for",
+                f"no step has given a sign of life for 3 minutes; Kubeflow says {state.state}, and is waited for. Where its "
+                f"pods are gone, press Ctrl-C and submit again with --run-id {run_id}: it goes on from where it was",
             )
         time.sleep(PAUSE_SECONDS)
+
+
+def _has_ended(view: RunView, state: RunState) -> bool:
+    """Whether nothing more will come: Kubeflow says so, or it is ending the run, and no step works any more."""
+    return state.is_over or (state.terminated and "running" not in view.stage_status.values())
 
 
 def _closed(store: Store, run_id: str, state: RunState) -> RunView:

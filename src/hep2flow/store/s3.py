@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from hep2flow.errors import StoreError, UserError
 from hep2flow.store import embedded
 from hep2flow.store.faults import DamagedError, NotThereError, translated
-from hep2flow.store.patience import PATIENT_ATTEMPTS, Absence, Tell
+from hep2flow.store.patience import Patience, Tell
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -115,9 +115,9 @@ class Store:
         self.address = address
         self._root = f"{address.prefix}/" if address.prefix else ""
         self._endpoint = address.endpoint or f"AWS S3 ({address.region})"
-        self._client = self._connect(PATIENT_ATTEMPTS if patient else ATTEMPTS)
+        self._client = self._connect(ATTEMPTS)
         if patient is not None:
-            Absence(self._client, self._endpoint, patient)
+            Patience(self._client, self._endpoint, patient)
 
     def __repr__(self) -> str:
         return f"Store({self.uri('')} at {self._endpoint})"
