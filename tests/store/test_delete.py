@@ -228,18 +228,19 @@ def test_a_running_run_is_refused_and_a_lost_one_is_not(store: Store) -> None:
         plan_deletion(store, "first")
     key, record = layout.run_record("first"), store.get_json(layout.run_record("first"))
     long_ago = (now() - timedelta(minutes=4)).isoformat()
-    store.put_json(key, {**record, "started": long_ago})
+    record |= {"started": long_ago, "attempt_started": long_ago, "heartbeat": long_ago}
+    store.put_json(key, record)
     stage = StageRecord(run_id="first", stage="train", model="atto")
     at = layout.stage_record("first", "train", "atto")
     store.put_json(at, stage.model_dump(mode="json"))
     with pytest.raises(UserError, match="is running"):
         plan_deletion(store, "first")
     # Its record may have been closed while a step is still at work.
-    store.put_json(key, {**record, "started": long_ago, "status": "failed"})
+    store.put_json(key, {**record, "status": "failed"})
     with pytest.raises(UserError, match="is running"):
         plan_deletion(store, "first")
     store.put_json(at, {**stage.model_dump(mode="json"), "heartbeat": long_ago})
-    store.put_json(key, {**record, "started": long_ago})
+    store.put_json(key, record)
     assert deleted(store, "first") == {"runs/first"}
 
 

@@ -236,22 +236,21 @@ class KubernetesApi:
                     if not _passes(error) and not (error.status == 401 and refused < UNAUTHORIZED):
                         raise
                 if time.monotonic() - began > WORTH_A_WORD_SECONDS:
-                    self._is_away(True)
+                    self._is_away(True, _why(error))
                 if time.monotonic() + pause > began + patience:
-                    told = f"answers {error.status}" if isinstance(error, ApiException) else "cannot be reached"
                     raise UserError(
-                        f"Kubernetes at {self._server} {told} since {patience:.0f} s (to {verb} {resource}); "
+                        f"Kubernetes at {self._server} {_why(error)} since {patience:.0f} s (to {verb} {resource}); "
                         "check the API server and the network"
                     ) from error
                 time.sleep(max(pause, _asked_pause(error)))
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _is_away(self, away: bool) -> None:
+    def _is_away(self, away: bool, why: str = "") -> None:
         with self._lock:
             if away != self._away:
                 self._away = away
                 self._tell(
-                    f"Kubernetes at {self._server} is away; it is waited for, and what runs goes on meanwhile"
+                    f"Kubernetes at {self._server} is away ({why}); it is waited for, and what runs goes on meanwhile"
                     if away
                     else f"Kubernetes at {self._server} is back"
                 )
@@ -274,9 +273,19 @@ def _timeouts() -> dict[str, Any]:
 
 
 def _passes(error: ApiException) -> bool:
-    """Whether it may be otherwise in a while; a quota that is new has no status for some seconds."""
+    """Whether it may be otherwise in a while.
+
+    A quota that is new has no status for some seconds. Status 0 is the client's for a failed TLS handshake: where the API
+    server is away its address may lead elsewhere (seen: certificate verify failed).
+    """
     unknown = error.status == 403 and "status unknown for quota" in _message(error)
-    return bool(unknown or error.status == 429 or error.status >= 500)
+    return bool(unknown or error.status in (0, 429) or error.status >= 500)
+
+
+def _why(error: ApiException | HTTPError) -> str:
+    if isinstance(error, HTTPError):
+        return f"cannot be reached, {type(error).__name__}"
+    return f"answers {error.status}" if error.status else f"cannot be reached, {str(error.reason).splitlines()[0]}"
 
 
 def _asked_pause(error: Exception) -> float:
