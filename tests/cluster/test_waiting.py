@@ -250,7 +250,8 @@ def test_a_step_that_gives_no_sign_of_life_is_told_once_and_kubeflow_is_waited_f
     answer = submit(kubeflow, store, "--wait")
     assert answer.code == 0
     (line,) = answer.err.splitlines()
-    assert line == "no step has given a sign of life for 3 minutes; Kubeflow says RUNNING, and is waited for"
+    assert line.startswith("no step has given a sign of life for 3 minutes; Kubeflow says RUNNING, and is waited for.")
+    assert line.endswith("submit again with --run-id monday: it goes on from where it was")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 PATIENCE_SECONDS = 600.0
-LONGEST_PAUSE = 20.0  # between two attempts
+LONGEST_PAUSE = 10.0  # between two attempts
 UNWORTHY = 2  # attempts that fail before it is worth a word
 SINCE = "hep2flow.away_since"  # in the context that botocore keeps for a request and its repetitions
 
