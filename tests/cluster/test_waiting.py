@@ -174,6 +174,27 @@ def test_a_run_that_kubeflow_lost_is_submitted_again_under_its_run_id_and_told(
     assert (record.attempts, record.attempt, record.status) == (2, "two", "succeeded")
 
 
+def test_submitting_again_waits_for_a_kubeflow_that_is_away(store: Store, kubeflow: Double, steps: Steps) -> None:
+    second, asked = Steps(store, "two"), []
+
+    def goes_away() -> None:
+        kubeflow.refuses = BUSY
+
+    def comes_back() -> None:
+        asked.append(kubeflow.refuses)
+        if asked.count(BUSY) == 3:
+            kubeflow.refuses = None
+
+    kubeflow.before = comes_back
+    kubeflow.plans = [[steps.begin, goes_away, "RUNNING", "FAILED"], ["PENDING", second.begin, second.end(), "RUNNING"]]
+    answer = submit(kubeflow, store, "--wait")
+    assert answer.code == 0, answer.err
+    away, again = answer.err.splitlines()
+    assert "is away (503: upstream connect error)" in away
+    assert again.startswith("Kubeflow lost the run")
+    assert asked == [None, BUSY, BUSY, BUSY]
+
+
 @pytest.mark.parametrize(("resubmit", "sent"), [((), 3), (("--resubmit", "1"), 2), (("--resubmit", "0"), 1)])
 def test_a_run_that_kubeflow_loses_again_and_again_is_given_up_with_what_to_do(
     store: Store, kubeflow: Double, resubmit: tuple[str, ...], sent: int
@@ -197,7 +218,7 @@ def test_a_kubeflow_that_is_away_between_two_looks_ends_nothing_and_is_told_once
     answer = submit(kubeflow, store, "--wait")
     assert answer.code == 0, answer.err
     busy, away = answer.err.splitlines()
-    assert "refuses (503): upstream connect error" in busy
+    assert "is away (503: upstream connect error)" in busy
     assert "went away" in away
 
 

@@ -17,6 +17,8 @@ from hep2flow.errors import UserError
 
 SECONDS = 10
 OVER = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
+# Not 500, which is its word for a pipeline that it refuses.
+AWAY = frozenset({502, 503, 504})
 TERMINATED = frozenset({"CANCELING", "CANCELED"})
 
 Answer = TypeVar("Answer")
@@ -61,6 +63,10 @@ class RunState:
     def is_over(self) -> bool:
         """Whether Kubeflow will do nothing more for it."""
         return self.state in OVER
+
+
+class KubeflowAwayError(UserError):
+    """Kubeflow Pipelines does not answer, after it has."""
 
 
 class Kubeflow:
@@ -156,9 +162,13 @@ class Kubeflow:
         try:
             return call()
         except ApiException as error:
+            if error.status in AWAY:
+                raise KubeflowAwayError(
+                    f"Kubeflow Pipelines at {self._host} is away ({error.status}: {_told(error)}); try again"
+                ) from error
             raise UserError(f"Kubeflow Pipelines at {self._host} refuses ({error.status}): {_told(error)}") from error
         except HTTPError as error:
-            raise UserError(
+            raise KubeflowAwayError(
                 f"Kubeflow Pipelines at {self._host} went away ({type(error).__name__}); try again"
             ) from error
 

@@ -1,4 +1,4 @@
-"""Tags of container images as digests: what Kubeflow's cache and a cluster's nodes take for the same is the same then."""
+"""Tags of container images as digests: all pods of a run are of the same image then, whatever is pushed meanwhile."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ ASKED: dict[str, str] = {
 DEFAULT_TRIALS = 32
 # What an option of the command says already.
 FROM_OPTIONS = ("source", "format", "recipes", "profile", "run_id")
-# With more, Kubeflow's objects become too large: then one task in a loop trains them all.
+# With more, Kubeflow's objects become too large: then a loop trains them.
 UNROLLED_MODELS = 16
 
 

@@ -9,13 +9,14 @@ from typing import NamedTuple, cast
 
 from hep2flow.cluster.failed import failure
 from hep2flow.cluster.follow import followed
-from hep2flow.cluster.kubeflow import Kubeflow, RunState, Sent
+from hep2flow.cluster.kubeflow import Kubeflow, KubeflowAwayError, RunState, Sent
 from hep2flow.errors import RunFailedError, UserError
 from hep2flow.store.patience import Tell
 from hep2flow.store.runs import LOST_AFTER, RunStatus, RunView, finish_run, now, show_run, update_run
 from hep2flow.store.s3 import Store
 
 PAUSE_SECONDS = 5.0
+PATIENCE_SECONDS = 3600.0
 SIGN_SECONDS = 60.0  # between two signs of life, while a run's pods are waited for
 
 
@@ -64,10 +65,23 @@ def wait_to_the_end(
                 f"its pods are in {sent.url}"
             )
         left -= 1
-        sent = again()
+        sent = _patiently(again, tell)
         tell(
             f"Kubeflow lost the run, and no step of it failed; submitted again, it goes on from where it was: {sent.url}"
         )
+
+
+def _patiently(again: Callable[[], Sent], tell: Tell) -> Sent:
+    """Submit, once Kubeflow answers: what has lost the run may be what keeps it away."""
+    deadline, told = time.monotonic() + PATIENCE_SECONDS, ""
+    while True:
+        try:
+            return again()
+        except KubeflowAwayError as error:
+            if time.monotonic() > deadline:
+                raise
+            told = _tell_once(tell, told, str(error))
+            time.sleep(PAUSE_SECONDS)
 
 
 def ask_kubeflow(store: Store, kubeflow: Kubeflow, view: RunView) -> tuple[RunView, RunState | None]:
