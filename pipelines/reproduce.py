@@ -4,9 +4,7 @@ Whoever starts it there names the recipes, so it loops over models that it learn
 submit`` and ``hep2flow run`` know them before, and build :mod:`hep2flow.pipelines.unrolled` of the same tasks.
 """
 
-from hep2flow.components.begin import begin
-from hep2flow.pipelines.placement import place
-from hep2flow.pipelines.tasks import Tasks, run_of
+from hep2flow.pipelines.tasks import tasks_of
 from kfp import dsl
 
 AT_ONCE = 32  # each step is a pod that asks for half a processor, mostly to wait
@@ -43,21 +41,25 @@ def reproduce(
     has the right itself; node_selector, tolerations: of the steps, in Kubernetes' own form; those of Ray's workers stand in
     cluster.
     """
-    run = run_of(run_id, store_endpoint, store_region, store_bucket, store_prefix)
-    nodes = {"store_secret": store_secret, "node_selector": node_selector, "tolerations": tolerations}
-    tasks = Tasks(run, nodes, engine, cluster)
-    begun = begin(
-        **run,
+    tasks = tasks_of(
+        run_id,
+        engine,
+        cluster,
+        store_endpoint,
+        store_region,
+        store_bucket,
+        store_prefix,
+        store_secret,
+        node_selector,
+        tolerations,
+    )
+    begun = tasks.begin(
         source=source,
         format=format,
         recipes=recipes,
         profile=profile,
         seeds=seeds,
-        engine=engine,
-        cluster=cluster,
-        store_secret=store_secret,
     )
-    place(begun, nodes, cpu="100m", memory="512Mi", hours=1)
     cells = tasks.prepare(source, format, after=begun)
     with dsl.ParallelFor(begun.output, name="models", parallelism=AT_ONCE) as models:
         evaluation = tasks.train_and_evaluate(models, cells)

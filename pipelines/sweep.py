@@ -1,8 +1,6 @@
 """Tune, for Kubeflow's page: begin -> ingest -> mask, split -> for each recipe {tune -> train -> evaluate} -> report."""
 
-from hep2flow.components.begin import begin
-from hep2flow.pipelines.placement import place
-from hep2flow.pipelines.tasks import Tasks, run_of
+from hep2flow.pipelines.tasks import tasks_of
 from kfp import dsl
 
 
@@ -42,11 +40,19 @@ def sweep(
     has the right itself; node_selector, tolerations: of the steps, in Kubernetes' own form; those of Ray's workers stand in
     cluster.
     """
-    run = run_of(run_id, store_endpoint, store_region, store_bucket, store_prefix)
-    nodes = {"store_secret": store_secret, "node_selector": node_selector, "tolerations": tolerations}
-    tasks = Tasks(run, nodes, engine, cluster)
-    begun = begin(
-        **run,
+    tasks = tasks_of(
+        run_id,
+        engine,
+        cluster,
+        store_endpoint,
+        store_region,
+        store_bucket,
+        store_prefix,
+        store_secret,
+        node_selector,
+        tolerations,
+    )
+    begun = tasks.begin(
         source=source,
         format=format,
         recipes=recipes,
@@ -56,11 +62,7 @@ def sweep(
         concurrency=concurrency,
         earlier=earlier,
         judge=judge,
-        engine=engine,
-        cluster=cluster,
-        store_secret=store_secret,
     )
-    place(begun, nodes, cpu="100m", memory="512Mi", hours=1)
     cells = tasks.prepare(source, format, after=begun)
     with dsl.ParallelFor(begun.output, name="recipe", parallelism=1) as recipe:
         tuned = tasks.tune(recipe, cells)

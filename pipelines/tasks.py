@@ -12,6 +12,7 @@ import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from hep2flow.components.begin import begin
 from hep2flow.components.evaluate import evaluate
 from hep2flow.components.ingest import ingest
 from hep2flow.components.mask import mask
@@ -49,6 +50,10 @@ class Tasks:
     @property
     def _on_ray(self) -> dict[str, Any]:
         return {**self.run, "engine": self.engine, "cluster": self.cluster, "store_secret": self.nodes["store_secret"]}
+
+    def begin(self, **asked: Any) -> dsl.PipelineTask:
+        """The record of a run that nobody submitted from a command line; outputs what the pipeline loops over."""
+        return place(begin(**self._on_ray, **asked), self.nodes, cpu="100m", memory="512Mi", hours=1)
 
     def prepare(self, source: Any, format: Any, after: dsl.PipelineTask | None = None) -> Cells:
         """Ingest, and mask beside split: a split fits a data set however it is masked."""
@@ -90,10 +95,23 @@ class Tasks:
         place(report(**self.run, **found), self.nodes, cpu="1", memory="2Gi", hours=1)
 
 
-def run_of(run_id: Any, endpoint: Any, region: Any, bucket: Any, prefix: Any) -> dict[str, Any]:
-    """What every component is told of its run: where the store is, the run's id, and the job that works on it."""
-    store = {"endpoint": endpoint, "region": region, "bucket": bucket, "prefix": prefix}
-    return {"store": store, "run_id": run_id, "job_id": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
+def tasks_of(
+    run_id: Any,
+    engine: Any,
+    cluster: Any,
+    store_endpoint: Any,
+    store_region: Any,
+    store_bucket: Any,
+    store_prefix: Any,
+    store_secret: Any,
+    node_selector: Any,
+    tolerations: Any,
+) -> Tasks:
+    """The tasks of a pipeline with these parameters. Each is told where the store is, which run it is of, and which job."""
+    store = {"endpoint": store_endpoint, "region": store_region, "bucket": store_bucket, "prefix": store_prefix}
+    run = {"store": store, "run_id": run_id, "job_id": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
+    nodes = {"store_secret": store_secret, "node_selector": node_selector, "tolerations": tolerations}
+    return Tasks(run, nodes, engine, cluster)
 
 
 def _named(component: Any, name: str) -> Any:

@@ -9,7 +9,7 @@ What the run is asked to do beside its source stands in its record in the store,
 from collections.abc import Mapping
 from typing import Any
 
-from hep2flow.pipelines.tasks import Tasks, run_of
+from hep2flow.pipelines.tasks import tasks_of
 from kfp import dsl
 
 from hep2flow.errors import UserError
@@ -46,9 +46,18 @@ def unrolled(name: str, models: Mapping[str, str]) -> Any:
         node_selector: dict = {},  # type: ignore[type-arg] # noqa: B006
         tolerations: list = [],  # type: ignore[type-arg] # noqa: B006
     ) -> None:
-        run = run_of(run_id, store_endpoint, store_region, store_bucket, store_prefix)
-        nodes = {"store_secret": store_secret, "node_selector": node_selector, "tolerations": tolerations}
-        tasks = Tasks(run, nodes, engine, cluster)
+        tasks = tasks_of(
+            run_id,
+            engine,
+            cluster,
+            store_endpoint,
+            store_region,
+            store_bucket,
+            store_prefix,
+            store_secret,
+            node_selector,
+            tolerations,
+        )
         cells = tasks.prepare(source, format)
         tuned: dict[str, dsl.PipelineTask] = {}
         for recipe in dict.fromkeys(filter(None, models.values())):

@@ -22,7 +22,7 @@ def failure(view: RunView, story: str, reason: str = "") -> Exception:
     if failed:
         what = f"{stage_name(failed[0].stage, failed[0].model)}: {failed[0].error}"
     else:
-        silent = [name for name, status in view.stage_status.items() if status in ("running", "lost")]
-        what = f"{silent[0]}: ended without a word, as if it had been killed" if silent else "no step told why"
+        silent = [name for name, status in view.stage_status.items() if status in ("running", "lost", "interrupted")]
+        what = f"{silent[0]}: ended before it was done, as if it had been killed" if silent else "no step told why"
         what += f" ({reason})" if reason else ""
     return RunFailedError(f"run {view.run.run_id} failed, {what}; the whole story is in {story}")
