@@ -30,7 +30,7 @@ demo: $(INSTALLED)
 	$(BIN)/hep2flow run --source out/demo-cells --profile laptop --out out/demo $(DEMO)
 
 test: $(INSTALLED)
-	$(BIN)/pytest -m "not slow and not images" -n 2 --dist loadfile --durations 25
+	$(BIN)/pytest -m "not slow and not images" -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 test-all: $(INSTALLED)
 	$(BIN)/pytest -m "not images" -n 2 --dist loadfile

@@ -40,9 +40,10 @@ def launch(store: Store, run_id: str, request: Request, folder: Path, images: Im
     record = begin(store, run_id, request.asked(source), recipes)
     print(f"run {run_id}: {', '.join(recipe.title for recipe in recipes)}", file=sys.stderr)
     # Here, because Kubeflow takes a second to import, and what is refused is refused before.
+    from hep2flow.pipelines.side_by_side import side_by_side
     from hep2flow.pipelines.unrolled import unrolled
 
-    pipeline = unrolled(request.pipeline, record.models)
+    pipeline = unrolled(request.pipeline, record.models) if request.sweep else side_by_side(record.models)
     arguments = arguments_of(request, source, run_id, store.address)
     log = folder / "log.txt"
     with interrupted(store, run_id), followed(store, run_id), ended_with(steps) as terminated:
