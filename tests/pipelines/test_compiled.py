@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hep2flow.pipelines.side_by_side import side_by_side
 from hep2flow.pipelines.unrolled import unrolled
 
 from hep2flow.cluster.compiling import compile_to, pipeline_of
@@ -76,3 +78,15 @@ def test_sweeps_come_one_after_another_and_each_model_as_soon_as_its_own_is_over
 def test_two_models_that_are_one_name_to_kubeflow_are_refused() -> None:
     with pytest.raises(UserError, match="x and x-driver are one name"):
         unrolled("reproduce", {"x": "", "x-driver": ""})
+
+
+def test_on_one_machine_models_are_iterations_of_a_loop_which_alone_run_side_by_side(tmp_path: Path) -> None:
+    compile_to(side_by_side(["convnext-b", "coat-mini"]), tmp_path / "local.yaml")
+    document = next(yaml.safe_load_all((tmp_path / "local.yaml").read_text(encoding="utf-8")))
+    (loop,) = (
+        task["parameterIterator"]["items"]["raw"]
+        for component in document["components"].values()
+        for task in component.get("dag", {}).get("tasks", {}).values()
+        if "parameterIterator" in task
+    )
+    assert json.loads(loop) == ["convnext-b", "coat-mini"]
