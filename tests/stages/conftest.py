@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,17 @@ class Finished:
     split: str
     training: str
     evaluation: str
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(store_home: Path) -> Iterator[None]:
+    """A local Ray cluster for one module. Its workers inherit where the store is; later modules do not."""
+    before = dict(os.environ)
+    os.environ.update(embedded.ensure().environment())
+    with connected():
+        yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

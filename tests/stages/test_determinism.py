@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hep2flow.distributed.cluster import connected
 from hep2flow.recipe import load_recipe
 from hep2flow.sources.synthetic import write_twin
 from hep2flow.stages.ingest import ingest
 from hep2flow.stages.mask import mask
 from hep2flow.stages.split import split
 from hep2flow.stages.train import train
-from hep2flow.store.s3 import Store, open_store
+from hep2flow.store.s3 import Store
 from tests.stages.cells_in_store import another
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray(_own_environment: None) -> Iterator[None]:
-    open_store()  # before Ray: its workers inherit where the store is
-    with connected():
-        yield
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def trained(store: Store, cells: Path, *overrides: str) -> tuple[bytes, str]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hep2flow.distributed.cluster import connected
 from hep2flow.errors import UserError
 from hep2flow.stages import judge as module
 from hep2flow.stages.finalists import finalist_names, finalists, tuned
@@ -15,19 +13,14 @@ from hep2flow.stages.halve import halve
 from hep2flow.stages.judge import judge
 from hep2flow.stages.tune import tune
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.s3 import Store, open_store
+from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
 from hep2flow.tuning.seeds import fresh_seeds
 
 from .test_train import prepared
 from .test_tune import searching
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray(_own_environment: None) -> Iterator[None]:
-    open_store()  # before Ray: its workers inherit where the store is
-    with connected():
-        yield
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def test_the_winner_is_judged_on_cells_that_chose_nothing_with_equal_updates(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +11,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from hep2flow.distributed.cluster import connected
 from hep2flow.recipe import load_recipe
 from hep2flow.stages.ingest import ingest
 from hep2flow.stages.split import split
 from hep2flow.stages.train import train
-from hep2flow.store.s3 import Store, open_store
+from hep2flow.store.s3 import Store
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray(_own_environment: None) -> Iterator[None]:
-    open_store()  # before Ray: its workers inherit where the store is
-    with connected():
-        yield
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def few_cells(store: Store, folder: Path) -> tuple[str, str]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hep2flow.distributed.cluster import connected
 from hep2flow.errors import UserError
 from hep2flow.learning.loop import Epoch
 from hep2flow.recipe import Recipe, load_recipe
@@ -20,14 +18,9 @@ from hep2flow.stages.split import split
 from hep2flow.stages.train import train
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.s3 import Store, open_store
+from hep2flow.store.s3 import Store
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray(_own_environment: None) -> Iterator[None]:
-    open_store()  # before Ray: its workers inherit where the store is
-    with connected():
-        yield
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def tiny(*overrides: str) -> Recipe:

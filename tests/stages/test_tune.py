@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from hep2flow.distributed.cluster import connected
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe, load_recipe
 from hep2flow.stages.mask import mask
 from hep2flow.stages.tune import tune
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.s3 import Store, open_store
+from hep2flow.store.s3 import Store
 from hep2flow.tuning.trials import read_trials
 
 from .test_train import prepared, tiny
@@ -23,11 +21,7 @@ from .test_train import prepared, tiny
 SPACE = "search.space={optim.lr: {loguniform: [1.0e-4, 1.0e-1]}, batch.mixup: {choice: [0, 0.2, 0.8]}}"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _ray(_own_environment: None) -> Iterator[None]:
-    open_store()  # before Ray: its workers inherit where the store is
-    with connected():
-        yield
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def searching(*overrides: str) -> Recipe:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
 
-from hep2flow.distributed.cluster import connected
 from hep2flow.optimism import OPTIMISTIC
 from hep2flow.recipe import load_recipe
 from hep2flow.sources.synthetic import write_twin
@@ -22,16 +20,12 @@ from hep2flow.stages.report import report
 from hep2flow.stages.split import split
 from hep2flow.stages.train import train
 from hep2flow.store.runs import RunRecord, start_run
-from hep2flow.store.s3 import Store, open_store
+from hep2flow.store.s3 import Store
 
 SMALL = ["model.network=test_convnext", "model.layer_scale=null", "train.max_updates=2", "eval.tta=none"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _ray(_own_environment: None) -> Iterator[None]:
-    open_store()  # before Ray: its workers inherit where the store is
-    with connected():
-        yield
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def text(data: bytes) -> str:

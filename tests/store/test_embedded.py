@@ -20,7 +20,9 @@ from hep2flow.store.s3 import Store, open_store
 
 @pytest.fixture
 def own_home(tmp_path: Path) -> Iterator[Path]:
-    """A home without a server yet."""
+    """A home without a server yet, and no other store in sight."""
+    for name in embedded.VARIABLES:
+        os.environ.pop(name, None)
     os.environ["HEP2FLOW_HOME"] = str(tmp_path / "home")
     yield tmp_path / "home"
     if pid := embedded.status()["pid"]:
