@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from measure import hep2flow, machine, own_store, tell
+
 from training import RECIPES, twin_in_store
 
 LIMIT_SECONDS = 40.0

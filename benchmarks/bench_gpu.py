@@ -28,8 +28,8 @@ from timm_loop import measured
 from work import Cells, Work
 
 from hep2flow.cells import encode_png
-from hep2flow.learning.files import Files
 from hep2flow.recipe import load_recipe
+from hep2flow.training.checkpoint import Files
 
 RECIPES = ("convnext-b", "coat-mini")
 LIMIT_SECONDS = 60.0  # both recipes, all epochs, compilation counted in

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from measure import machine, own_store, tell
-from training import RECIPES, laptop_work, twin_in_store, whole
 from work import Work
 
-from hep2flow.learning.step import Step
 from hep2flow.store.s3 import Store, open_store
+from hep2flow.training.train_step import Step
+from training import RECIPES, laptop_work, twin_in_store, whole
 
 LIMIT_EXCESS = 0.05
 

@@ -7,6 +7,7 @@ import statistics
 from datetime import datetime
 
 from measure import Command, hep2flow, machine, own_store, tell
+
 from training import RECIPES, twin_in_store
 
 LIMIT_HELP_SECONDS = 0.3

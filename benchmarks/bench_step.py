@@ -7,9 +7,9 @@ import statistics
 from functools import partial
 
 from measure import machine, own_store, tell
-from training import RECIPES, cpu_seconds, laptop_work, twin_in_store
 
 from hep2flow.store.s3 import open_store
+from training import RECIPES, cpu_seconds, laptop_work, twin_in_store
 
 
 def main() -> None:

@@ -21,12 +21,12 @@ from pathlib import Path
 from measure import Peak, machine, own_store, tell
 from PIL import Image
 from timm_loop import measured
-from training import RECIPES, laptop_work, twin_in_store
 from work import Work
 
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import open_store
 from hep2flow.store.splits import read_split
+from training import RECIPES, laptop_work, twin_in_store
 
 LIMIT_RATIO = 1.0
 

@@ -52,7 +52,7 @@ class Command:
 @contextmanager
 def own_store() -> Iterator[Path]:
     """A scratch folder; inside the block, commands use a fresh embedded store there, stopped and removed at the end."""
-    from hep2flow.store import embedded  # here: a machine with a GPU may have no client of S3
+    from hep2flow.store import embedded_server  # here: a machine with a GPU may have no client of S3
 
     with tempfile.TemporaryDirectory(prefix="hep2flow-bench-") as folder:
         for name in list(os.environ):
@@ -62,7 +62,7 @@ def own_store() -> Iterator[Path]:
         try:
             yield Path(folder)
         finally:
-            embedded.down()
+            embedded_server.down()
 
 
 def hep2flow(*arguments: str) -> Command:
@@ -131,9 +131,9 @@ def median_of(runs: list[dict[str, Any]], name: str) -> float:
 
 def store_peak_mib() -> float | None:
     """Greatest resident memory of the running embedded store; None where the system does not tell (not Linux)."""
-    from hep2flow.store import embedded
+    from hep2flow.store import embedded_server
 
-    status = Path(f"/proc/{embedded.status()['pid']}/status")
+    status = Path(f"/proc/{embedded_server.status()['pid']}/status")
     if not status.exists():
         return None
     peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))

@@ -20,10 +20,10 @@ from timm.loss import BinaryCrossEntropy, LabelSmoothingCrossEntropy, SoftTarget
 from timm.scheduler import create_scheduler_v2
 from timm.utils import AverageMeter, CheckpointSaver, accuracy, dispatch_clip_grad, update_summary
 
-from hep2flow.learning.model import build_network
-from hep2flow.learning.optim import build_optimizer
-from hep2flow.learning.step import AUTOCAST
+from hep2flow.network.model import build_network
 from hep2flow.recipe import Recipe, load_recipe
+from hep2flow.training.optimizer import build_optimizer
+from hep2flow.training.train_step import AUTOCAST
 
 
 def main() -> None:

@@ -12,15 +12,15 @@ import torch
 from measure import hep2flow
 from work import CPU, Cells, Work
 
-from hep2flow.distributed.messenger import Messenger
-from hep2flow.distributed.sender import Sender
-from hep2flow.learning.data import columns
-from hep2flow.learning.loop import Progress
+from hep2flow.data.cell_set import columns
+from hep2flow.distributed.checkpoint_uploader import Sender
+from hep2flow.distributed.status_reporter import Messenger
 from hep2flow.recipe import load_recipe
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.live import Live
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
+from hep2flow.store.training_status import Live
+from hep2flow.training.trainer import Progress
 
 RECIPES = ("convnext-b", "coat-mini")  # their laptop stand-ins
 

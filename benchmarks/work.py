@@ -9,17 +9,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hep2flow.learning.augment import BatchMixer
-from hep2flow.learning.batch import Batch
-from hep2flow.learning.checkpoint import Description
-from hep2flow.learning.data import CellSet
-from hep2flow.learning.files import Files
-from hep2flow.learning.loop import Progress, fit
-from hep2flow.learning.model import build_network
-from hep2flow.learning.randomness import seeded
-from hep2flow.learning.sampling import ordered_keys, training_keys
-from hep2flow.learning.step import Step
+from hep2flow.data.batch import Batch, BatchMixer
+from hep2flow.data.cell_set import CellSet
+from hep2flow.data.sampling import ordered_keys, training_keys
+from hep2flow.data.seeding import seeded
+from hep2flow.network.model import build_network
 from hep2flow.recipe import Recipe
+from hep2flow.training.checkpoint import Description, Files
+from hep2flow.training.train_step import Step
+from hep2flow.training.trainer import Progress, fit
 
 CPU = torch.device("cpu")
 

@@ -31,8 +31,8 @@ def begin(
     """
     from typing import cast
 
-    from hep2flow.cluster.options import checked_engine, with_secret
-    from hep2flow.cluster.step import mendable, store_of
+    from hep2flow.execution.kubeflow.pipeline_step import mendable, store_of
+    from hep2flow.execution.kubernetes.cluster_options import checked_engine, with_secret
     from hep2flow.recipe import Profile
     from hep2flow.stages.begin import asked, groups_of, recipe_of, run_id_of
     from hep2flow.stages.begin import begin as stage

@@ -24,12 +24,12 @@ def evaluate(
 
     models, trainings: as ``train`` takes and returns them
     """
-    from hep2flow.cluster.engine import perform_on
-    from hep2flow.cluster.options import with_secret
-    from hep2flow.cluster.specification import Specification
-    from hep2flow.cluster.step import describe, step
+    from hep2flow.execution.dispatch import perform_on
+    from hep2flow.execution.job_spec import Specification
+    from hep2flow.execution.kubeflow.pipeline_step import describe, step
+    from hep2flow.execution.kubernetes.cluster_options import with_secret
     from hep2flow.stages.begin import recipe_of_model
-    from hep2flow.stages.forms import in_form
+    from hep2flow.stages.masked_variant import in_form
 
     results = []
     for model, training in zip(models.split(), trainings.split(), strict=True):

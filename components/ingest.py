@@ -18,7 +18,7 @@ def ingest(
     """A laboratory's files become a data set in the store; ``given_split`` is empty where the source has none."""
     from typing import NamedTuple
 
-    from hep2flow.cluster.step import describe, step
+    from hep2flow.execution.kubeflow.pipeline_step import describe, step
     from hep2flow.stages.ingest import ingest as stage
 
     class Ingested(NamedTuple):

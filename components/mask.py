@@ -13,7 +13,7 @@ def mask(
     masked: dsl.Output[dsl.Dataset],
 ) -> str:
     """The data set as the recipes' ``data.mask`` wants it; returns its URI."""
-    from hep2flow.cluster.step import describe, step
+    from hep2flow.execution.kubeflow.pipeline_step import describe, step
     from hep2flow.stages.begin import recipe_in
     from hep2flow.stages.mask import mask as stage
 

@@ -21,7 +21,7 @@ def report(
     """
     from pathlib import Path
 
-    from hep2flow.cluster.step import step
+    from hep2flow.execution.kubeflow.pipeline_step import step
     from hep2flow.stages.report import report as stage
     from hep2flow.store.runs import finish_run
 

@@ -13,7 +13,7 @@ def split(
     given_split: str,
 ) -> str:
     """Divide the data set as the recipes' ``data.split`` says; returns the split's URI."""
-    from hep2flow.cluster.step import step
+    from hep2flow.execution.kubeflow.pipeline_step import step
     from hep2flow.stages.begin import recipe_in
     from hep2flow.stages.split import split as stage
 

@@ -23,12 +23,12 @@ def train(
     models: its name; of several, with spaces between, one is trained after the other, and their URIs are returned so
     sweep: that the recipe comes from; empty where it is trained as it is
     """
-    from hep2flow.cluster.engine import perform_on
-    from hep2flow.cluster.options import with_secret
-    from hep2flow.cluster.specification import Specification
-    from hep2flow.cluster.step import describe, step
+    from hep2flow.execution.dispatch import perform_on
+    from hep2flow.execution.job_spec import Specification
+    from hep2flow.execution.kubeflow.pipeline_step import describe, step
+    from hep2flow.execution.kubernetes.cluster_options import with_secret
     from hep2flow.stages.begin import recipe_of_model
-    from hep2flow.stages.forms import in_form
+    from hep2flow.stages.masked_variant import in_form
 
     results = []
     for model in models.split():

@@ -25,10 +25,10 @@ def tune(
     """
     from typing import NamedTuple
 
-    from hep2flow.cluster.engine import perform_on
-    from hep2flow.cluster.options import with_secret
-    from hep2flow.cluster.specification import Specification, Trials
-    from hep2flow.cluster.step import step
+    from hep2flow.execution.dispatch import perform_on
+    from hep2flow.execution.job_spec import Specification, Trials
+    from hep2flow.execution.kubeflow.pipeline_step import step
+    from hep2flow.execution.kubernetes.cluster_options import with_secret
     from hep2flow.stages.begin import recipe_in
     from hep2flow.stages.finalists import finalist_names
 

@@ -10,8 +10,8 @@ for name in (
     *(
         "hep2flow.cells",
         "hep2flow.cli.main",
-        "hep2flow.cluster.step",
-        "hep2flow.cluster.options",
+        "hep2flow.execution.kubeflow.pipeline_step",
+        "hep2flow.execution.kubernetes.cluster_options",
         "hep2flow.reporting.page",
     ),
     *("kfp.dsl.executor_main", "pandas", "pyarrow.parquet", "pyarrow.compute", "scipy.ndimage", "scipy.stats"),

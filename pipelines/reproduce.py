@@ -35,7 +35,7 @@ def reproduce(
     whole recipes as YAML; seeds: trainings of each recipe, under successive seeds; up to 32 models
     are trained side by side;
     engine: where trainings run, local (the step's own pod), ray (a cluster that is there) or rayjob;
-    cluster: what the cluster is, keys as in :class:`hep2flow.cluster.options.ClusterOptions`;
+    cluster: what the cluster is, keys as in :class:`hep2flow.execution.kubernetes.cluster_options.ClusterOptions`;
     run_id: empty for one that follows from the job, so that recurring runs each get their own;
     store_secret: Secret with the store's credentials, for the steps and for Ray's pods; "none" where their service account
     has the right itself; node_selector, tolerations: of the steps, in Kubernetes' own form; those of Ray's workers stand in

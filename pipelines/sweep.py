@@ -34,7 +34,7 @@ def sweep(
     trials: of each recipe's sweep; hours, concurrency: 0 for no limit; earlier: a run to learn from, or empty;
     judge: trainings of each winner, and of its recipe as it is, that judge it;
     engine: where trainings and sweeps run, local (the step's own pod), ray (a cluster that is there) or rayjob;
-    cluster: what the cluster is, keys as in :class:`hep2flow.cluster.options.ClusterOptions`;
+    cluster: what the cluster is, keys as in :class:`hep2flow.execution.kubernetes.cluster_options.ClusterOptions`;
     run_id: empty for one that follows from the job, so that recurring runs each get their own;
     store_secret: Secret with the store's credentials, for the steps and for Ray's pods; "none" where their service account
     has the right itself; node_selector, tolerations: of the steps, in Kubernetes' own form; those of Ray's workers stand in

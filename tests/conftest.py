@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from hep2flow.store import embedded
+from hep2flow.store import embedded_server
 from hep2flow.store.s3 import Store, open_store
 
 # Machines that run tests are busy: how long one example takes says nothing.
@@ -40,6 +40,17 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     os.environ.update(developer)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As a training worker of one CPU: pytest-xdist's processes, each with all cores, would wait for one another."""
+    import torch  # not by processes that only collect
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True)
 def _environment_restored() -> Iterator[None]:
     """Code under test may set variables for its child processes; the next test does not see them."""
@@ -52,25 +63,25 @@ def _environment_restored() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def store_home(_own_environment: None) -> Iterator[Path]:
     """HEP2FLOW_HOME with a running embedded server, one for each worker of pytest-xdist; stopped at the end."""
-    embedded.ensure()
-    yield embedded.home()
-    embedded.down()
+    embedded_server.ensure()
+    yield embedded_server.home()
+    embedded_server.down()
 
 
 @pytest.fixture
 def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An embedded server of this test alone, which it may stop and kill; started by whoever opens the store first."""
-    for name in embedded.VARIABLES:  # a module's own Ray may have set them for its workers
+    for name in embedded_server.VARIABLES:  # a module's own Ray may have set them for its workers
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HEP2FLOW_HOME", str(tmp_path / "home"))
     yield
-    embedded.down()
+    embedded_server.down()
 
 
 @pytest.fixture
 def store(store_home: Path) -> Store:
     """An empty store. The environment names it too, for commands and child processes."""
-    os.environ.update(embedded.ensure().environment(), HEP2FLOW_PREFIX=f"test-{secrets.token_hex(6)}")
+    os.environ.update(embedded_server.ensure().environment(), HEP2FLOW_PREFIX=f"test-{secrets.token_hex(6)}")
     return open_store()
 
 

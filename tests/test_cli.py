@@ -21,7 +21,7 @@ import yaml
 from hep2flow import __version__
 from hep2flow.cli import main
 from hep2flow.sources.synthetic import choose_specimens
-from hep2flow.store import embedded
+from hep2flow.store import embedded_server
 from hep2flow.store.runs import RunRecord, finish_run, running_stage, start_run
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
@@ -181,7 +181,7 @@ def test_the_store_comes_up_and_goes_down(tmp_path: Path) -> None:
     finally:
         down = hep2flow("storage", "down")
     assert (down.code, down.out) == (0, "stopped\n")
-    assert embedded.status()["running"] is False
+    assert embedded_server.status()["running"] is False
     assert hep2flow("storage", "down").out == "was not running\n"
 
 

@@ -1,8 +1,4 @@
-"""The Cell table: one row per cell, its schema, its pixels, its digest.
-
-A data set is a set of Parquet parts of this schema. Its digest covers every column of the rows sorted by ``cell_id``,
-with pixels decoded: the same cells give the same digest on every machine, whatever the file bytes or their order.
-"""
+"""The Cell table: one row per cell, its schema, its pixels, its digest."""
 
 from __future__ import annotations
 
@@ -22,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from hep2flow.digests import DIGEST_LENGTH
 from hep2flow.errors import UserError
 
 OfficialSplit = Literal["train", "test"]
@@ -238,3 +233,6 @@ def significant_bits(max_value: int) -> int:
     A 12-bit camera that writes 16-bit files has its white at 4095, not at 65535.
     """
     return next(bits for bits in (8, 10, 12, 14, 16) if max_value < 2**bits)
+
+
+DIGEST_LENGTH = 32  # hexadecimal digits, 128 bits

@@ -55,7 +55,7 @@ class Model(Section):
                             timm's initialisation
     gradient_checkpointing: forget activations and compute them again: less memory, more time
     aux_features:           measurements of each cell that join the pooled features before the head, any of radius,
-                            area, aspect, intensity (see :mod:`hep2flow.learning.features`)
+                            area, aspect, intensity (see :mod:`hep2flow.data.cell_measurements`)
     """
 
     network: str = Field(min_length=1)
@@ -425,7 +425,7 @@ def impossible(recipe: Recipe) -> Iterator[str]:
     """What cannot be done together, each as ``key: why, and what is allowed``.
 
     Facts of the networks stand here as far as they can be told without torch, which is not everywhere that recipes are
-    read; :func:`hep2flow.learning.model.check_network` tries the rest.
+    read; :func:`hep2flow.network.model.check_network` tries the rest.
     """
     model, augment, optim, schedule, train = recipe.model, recipe.augment, recipe.optim, recipe.schedule, recipe.train
     if model.network.startswith(IN_STRIDES_OF_32) and model.image_size % 32:

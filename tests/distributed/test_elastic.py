@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hep2flow.distributed.cluster import QUIET
+from hep2flow.distributed.ray_cluster import QUIET
 
 from .test_interruptions import Laboratory
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from hep2flow.distributed.cluster import connected
-from hep2flow.distributed.exhausted import exhausted
+from hep2flow.distributed.ray_cluster import connected
+from hep2flow.distributed.resource_errors import exhausted
 from hep2flow.errors import UserError
-from hep2flow.learning.checkpoint import load_checkpoint
 from hep2flow.stages.train import train
 from hep2flow.store.s3 import Store
+from hep2flow.training.checkpoint import load_checkpoint
 
 from ..stages.test_train import prepared, tiny
 
@@ -50,7 +50,7 @@ def test_what_the_operating_system_refuses_is_named(
     program = f"""
 import resource, signal, torch
 from safetensors.torch import save_file
-from hep2flow.distributed.exhausted import exhausted
+from hep2flow.distributed.resource_errors import exhausted
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit({limit}, ({size}, {size}))
 try:

@@ -23,7 +23,7 @@ import pytest
 from hep2flow.sources.synthetic import write_twin
 from hep2flow.stages.ingest import ingest
 from hep2flow.stages.split import split
-from hep2flow.store import embedded, layout
+from hep2flow.store import embedded_server, layout
 from hep2flow.store.s3 import Store, open_store
 
 from ..stages.test_train import tiny
@@ -113,10 +113,10 @@ class Laboratory:
                 time.sleep(0.05)
             workers[0].kill()
         else:
-            pid = embedded.status()["pid"]
+            pid = embedded_server.status()["pid"]
             os.kill(pid, signal.SIGKILL)
             psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
-            embedded.ensure()
+            embedded_server.ensure()
         return True
 
     def _workers(self, process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -184,10 +184,10 @@ def test_a_store_that_is_away_for_a_minute_ends_nothing(laboratory: Laboratory) 
     laboratory.forget(undisturbed)
     process = laboratory.start()
     laboratory.wait_for_epoch(2, process)
-    embedded.down()
+    embedded_server.down()
     time.sleep(60)  # what is tested
     assert process.poll() is None, laboratory.log.read_text()
-    embedded.ensure()
+    embedded_server.ensure()
     again = laboratory.finish(process)
     assert laboratory.outcome(again) == expected
     told = laboratory.notices(again)

@@ -17,10 +17,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hep2flow.search.trials import Trial, read_trials
 from hep2flow.sources.synthetic import write_twin
 from hep2flow.store.layout import sweep_prefix
 from hep2flow.store.s3 import Store
-from hep2flow.tuning.trials import Trial, read_trials
 
 from ..stages.test_train import prepared
 from ..stages.test_tune import searching

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from hep2flow.store import layout
-from hep2flow.store.live import Live
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
+from hep2flow.store.training_status import Live
 
 SECONDS = 240
 

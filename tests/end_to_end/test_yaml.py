@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hep2flow.pipelines.unrolled import unrolled
 
-from hep2flow.cluster.compiling import compile_to
-from hep2flow.cluster.request import Request, Sweep, arguments_of
+from hep2flow.execution.kubeflow.compile import compile_to
+from hep2flow.execution.run_request import Request, Sweep, arguments_of
 from hep2flow.recipe import load_recipe
 from hep2flow.stages.begin import begin
 from hep2flow.store.runs import show_run
@@ -23,7 +23,7 @@ SMALL = ["model.network=test_convnext", "model.layer_scale=null", "train.max_upd
 RUNNER = """
 import json, sys, tempfile
 from kfp import components, local
-from hep2flow.distributed.cluster import shared_cluster
+from hep2flow.distributed.ray_cluster import shared_cluster
 with tempfile.TemporaryDirectory() as root, shared_cluster():
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=root)
     components.load_component_from_file(sys.argv[1])(**json.loads(sys.argv[2]))

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hep2flow.cluster.containers import LABEL, Containers, Images
+from hep2flow.execution.local.docker_runner import LABEL, Containers, Images
 from hep2flow.store.runs import RunView, show_run
 from hep2flow.store.s3 import Store
 from tests.end_to_end.test_termination import in_the_middle

@@ -15,10 +15,10 @@ import yaml
 from hep2flow.components import images
 from kubernetes.utils.quantity import parse_quantity
 
-from hep2flow.cluster.doctor_cluster import RULES
-from hep2flow.cluster.options import ClusterOptions, cluster_options
-from hep2flow.cluster.rayjob import Job
-from hep2flow.cluster.specification import Specification
+from hep2flow.execution.job_spec import Specification
+from hep2flow.execution.kubernetes.cluster_options import ClusterOptions, cluster_options
+from hep2flow.execution.kubernetes.doctor import RULES
+from hep2flow.execution.kubernetes.rayjob import Job
 from hep2flow.recipe import load_recipe
 from hep2flow.store.s3 import StoreAddress
 from tests.k8s import crds

@@ -16,14 +16,14 @@ import pytest
 import yaml
 
 from hep2flow import __version__
-from hep2flow.cluster.options import ClusterOptions
-from hep2flow.cluster.rayjob import JOB
-from hep2flow.cluster.specification import Outcome, Specification, Trials
-from hep2flow.results import StageResult
+from hep2flow.execution.job_spec import Outcome, Specification, Trials
+from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
+from hep2flow.execution.kubernetes.rayjob import JOB
+from hep2flow.stage_result import StageResult
 from hep2flow.store.runs import RunRecord, show_run, start_run
 from hep2flow.store.s3 import Store, StoreAddress
-from tests.cluster.double import BEGUN, SUCCEEDED, Double, serving
-from tests.cluster.test_doctor_cluster import SECRET, Cluster
+from tests.execution.double import BEGUN, SUCCEEDED, Double, serving
+from tests.execution.test_kubernetes_doctor import SECRET, Cluster
 from tests.k8s.manifests import OVERLAYS, of_kind
 from tests.k8s.test_manifests import KUBERNETES
 from tests.on_cluster.follower import pod

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hep2flow.cluster.doctor_cluster import examine_cluster
 from hep2flow.errors import UserError
+from hep2flow.execution.kubernetes.doctor import examine_cluster
 from tests.on_cluster.overlay import Overlay, read_overlay
 
 SECONDS = 3600  # that one test may take at most

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from hep2flow.cluster.job_log import ENDED
-from hep2flow.cluster.job_state import hindrance_of, is_over
-from hep2flow.cluster.pods import own_environment, pod_template, store_environment
-from hep2flow.cluster.rayjob import JOB
-from hep2flow.cluster.specification import Specification
+from hep2flow.execution.job_spec import Specification
+from hep2flow.execution.kubernetes.pods import own_environment, pod_template, store_environment
+from hep2flow.execution.kubernetes.rayjob import JOB
+from hep2flow.execution.kubernetes.rayjob_log import ENDED
+from hep2flow.execution.kubernetes.rayjob_state import hindrance_of, is_over
 from hep2flow.store.s3 import StoreAddress
 from tests.on_cluster.kubectl import Tree, kubectl, listed
 from tests.on_cluster.overlay import Overlay

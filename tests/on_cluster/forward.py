@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from hep2flow.cluster.options import ClusterOptions
 from hep2flow.errors import UserError
+from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
 from hep2flow.store.s3 import StoreAddress
 from tests.on_cluster.kubectl import kubectl
 

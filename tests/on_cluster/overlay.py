@@ -10,8 +10,8 @@ from pathlib import Path
 import yaml
 
 from hep2flow import __version__
-from hep2flow.cluster.options import ClusterOptions, cluster_options
 from hep2flow.errors import UserError
+from hep2flow.execution.kubernetes.cluster_options import ClusterOptions, cluster_options
 from hep2flow.store.s3 import StoreAddress
 from tests.on_cluster.kubectl import Tree, kubectl
 

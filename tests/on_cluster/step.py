@@ -7,9 +7,9 @@ the parameter ``cluster``, both JSON.
 import json
 import sys
 
-from hep2flow.cluster.engine import perform_on
-from hep2flow.cluster.specification import Specification
-from hep2flow.cluster.step import step
+from hep2flow.execution.dispatch import perform_on
+from hep2flow.execution.job_spec import Specification
+from hep2flow.execution.kubeflow.pipeline_step import step
 from hep2flow.store.s3 import open_store
 
 said = Specification.model_validate_json(sys.argv[1])

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from hep2flow.cluster.doctor_cluster import RULES, STEP
-from hep2flow.cluster.job_state import has_succeeded, is_over
-from hep2flow.cluster.specification import Outcome, Specification, Trials
+from hep2flow.execution.job_spec import Outcome, Specification, Trials
+from hep2flow.execution.kubernetes.doctor import RULES, STEP
+from hep2flow.execution.kubernetes.rayjob_state import has_succeeded, is_over
+from hep2flow.process import EXIT_TERMINATED
 from hep2flow.recipe import load_recipe
+from hep2flow.search.trials import read_trials
 from hep2flow.sources.synthetic import write_twin
-from hep2flow.stages.forms import in_form
 from hep2flow.stages.ingest import ingest
+from hep2flow.stages.masked_variant import in_form
 from hep2flow.stages.split import split
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.runs import RunRecord, StageRecord, show_run, start_run
 from hep2flow.store.s3 import Store
-from hep2flow.termination import EXIT_TERMINATED
-from hep2flow.tuning.trials import read_trials
 from tests.on_cluster.follower import Follower, pod
 from tests.on_cluster.kubectl import kubectl, may
 from tests.on_cluster.overlay import Overlay

@@ -11,8 +11,8 @@ import yaml
 from hep2flow.pipelines.side_by_side import side_by_side
 from hep2flow.pipelines.unrolled import unrolled
 
-from hep2flow.cluster.compiling import compile_to, pipeline_of
 from hep2flow.errors import UserError
+from hep2flow.execution.kubeflow.compile import compile_to, pipeline_of
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from hep2flow.reporting.content import SweepResult
-from hep2flow.tuning.space import written
+from hep2flow.reporting.report_content import SweepResult
+from hep2flow.search.space import written
 
 SPACE: dict[str, Any] = {
     "optim.lr": {"loguniform": [1.0e-6, 3.0e-4]},

@@ -9,7 +9,7 @@ from PIL import Image
 
 from hep2flow.cells import encode_png
 from hep2flow.reporting import figures
-from hep2flow.reporting.content import ReportContent
+from hep2flow.reporting.report_content import ReportContent
 
 from .content import LABELS, make_content
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hep2flow.reporting.content import ReportContent
 from hep2flow.reporting.page import render, summary, write
-from hep2flow.reporting.readings import leakage, reject, warnings
-from hep2flow.reporting.tables import beside_the_paper, near_duplicates
+from hep2flow.reporting.report_content import ReportContent
+from hep2flow.reporting.report_tables import beside_the_paper, near_duplicates
+from hep2flow.reporting.sentences import leakage, reject, warnings
 
 from .content import make_content
 

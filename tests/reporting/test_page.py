@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hep2flow.learning.metrics import evaluate_predictions
-from hep2flow.reporting.content import ReportContent
+from hep2flow.evaluation.metrics import evaluate_predictions
 from hep2flow.reporting.model_card import model_card
 from hep2flow.reporting.page import inline, render, summary, write
-from hep2flow.reporting.readings import verdict, warnings
-from hep2flow.reporting.tables import seeds, trainings
+from hep2flow.reporting.report_content import ReportContent
+from hep2flow.reporting.report_tables import seeds, trainings
+from hep2flow.reporting.sentences import verdict, warnings
 
 from .content import LABELS, make_content, make_content_of_seeds
 

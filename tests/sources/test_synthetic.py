@@ -12,7 +12,7 @@ from PIL import Image
 
 from hep2flow.errors import UserError
 from hep2flow.sources import ReadCell, open_source
-from hep2flow.sources.published import PATTERNS, SPECIMENS
+from hep2flow.sources.published_counts import PATTERNS, SPECIMENS
 from hep2flow.sources.synthetic import choose_specimens, draw_cell, draw_style, write_twin
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hep2flow.distributed.cluster import connected
+from hep2flow.distributed.ray_cluster import connected
 from hep2flow.recipe import Recipe
 from hep2flow.sources.synthetic import write_twin
 from hep2flow.stages.evaluate import evaluate
@@ -18,7 +18,7 @@ from hep2flow.stages.ingest import ingest
 from hep2flow.stages.mask import mask
 from hep2flow.stages.split import split
 from hep2flow.stages.train import train
-from hep2flow.store import embedded
+from hep2flow.store import embedded_server
 from hep2flow.store.runs import RunRecord, finish_run, running_stage, start_run
 from hep2flow.store.s3 import Store, StoreAddress, open_store
 from tests.stages.test_train import tiny
@@ -48,7 +48,7 @@ class Finished:
 def ray_cluster(store_home: Path) -> Iterator[None]:
     """A local Ray cluster for one module. Its workers inherit where the store is; later modules do not."""
     before = dict(os.environ)
-    os.environ.update(embedded.ensure().environment())
+    os.environ.update(embedded_server.ensure().environment())
     with connected():
         yield
     os.environ.clear()
@@ -58,7 +58,7 @@ def ray_cluster(store_home: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def _finished(store_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     before = dict(os.environ)
-    environment = {**embedded.ensure().environment(), "HEP2FLOW_PREFIX": f"test-{secrets.token_hex(6)}"}
+    environment = {**embedded_server.ensure().environment(), "HEP2FLOW_PREFIX": f"test-{secrets.token_hex(6)}"}
     os.environ.update(environment)
     cells = tmp_path_factory.mktemp("finished") / "twin"
     write_twin(cells, seed=0, specimens=12)

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pandas as pd
 
-from hep2flow.learning.data import CellSet
+from hep2flow.data.cell_set import CellSet
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
 from tests.stages.conftest import RUN, Finished

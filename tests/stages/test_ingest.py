@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hep2flow import cores
-from hep2flow.distributed.cluster import ADDRESS_FILE
+from hep2flow import parallel
+from hep2flow.distributed.ray_cluster import ADDRESS_FILE
 from hep2flow.errors import DataFaults, UserError
 from hep2flow.stages.ingest import ingest
 from hep2flow.store.datasets import open_dataset
@@ -204,9 +204,9 @@ def test_all_cores_make_the_same_data_set_and_tell_the_same_faults(
     bad = builders.write(tmp_path / "bad", files | dict.fromkeys(names[::2], b"no picture"))
     told = []
     uris = []
-    for few in (cores.FEW, 0):
-        monkeypatch.setattr(cores, "FEW", few)
-        monkeypatch.setattr(cores, "cores", lambda: 2)
+    for few in (parallel.FEW, 0):
+        monkeypatch.setattr(parallel, "FEW", few)
+        monkeypatch.setattr(parallel, "cores", lambda: 2)
         own = another(store)
         uris.append(own.key(ingest(own, str(good)).uri))
         with pytest.raises(DataFaults) as found:

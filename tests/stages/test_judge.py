@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from hep2flow.errors import UserError
+from hep2flow.search.trial_budget import fresh_seeds
 from hep2flow.stages import judge as module
 from hep2flow.stages.finalists import finalist_names, finalists, tuned
-from hep2flow.stages.halve import halve
 from hep2flow.stages.judge import judge
+from hep2flow.stages.sweep_split import halve
 from hep2flow.stages.tune import tune
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
-from hep2flow.tuning.seeds import fresh_seeds
 
 from .test_train import prepared
 from .test_tune import searching

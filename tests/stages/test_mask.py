@@ -12,11 +12,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from hep2flow import cores
+from hep2flow import parallel
 from hep2flow.errors import UserError
+from hep2flow.stages.cell_masks import derive_mask
 from hep2flow.stages.ingest import ingest
 from hep2flow.stages.mask import mask
-from hep2flow.stages.masking import derive_mask
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
 from tests.sources import builders
@@ -171,9 +171,9 @@ def test_all_cores_make_the_same_data_set(
     form: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
-    for few in (cores.FEW, 0):
-        monkeypatch.setattr(cores, "FEW", few)
-        monkeypatch.setattr(cores, "cores", lambda: 2)
+    for few in (parallel.FEW, 0):
+        monkeypatch.setattr(parallel, "FEW", few)
+        monkeypatch.setattr(parallel, "cores", lambda: 2)
         own = another(store)
         result = mask(own, ingested(own, tmp_path, form), "apply")
         made.append((own.key(result.uri), result.summary, list(cells_of(own, result.uri).values())))

@@ -11,8 +11,8 @@ import pytest
 from hep2flow.errors import UserError
 from hep2flow.recipe import Model, load_recipe
 from hep2flow.stages.preflight import preflight
-from hep2flow.store.mirror import mirror_file
 from hep2flow.store.s3 import Store
+from hep2flow.store.weights_mirror import mirror_file
 
 AGAIN = """
 import sys
@@ -31,7 +31,7 @@ def test_what_timm_can_build_is_found_out_once(store: Store, monkeypatch: pytest
     def never(_: Model) -> None:
         raise AssertionError("asked again")
 
-    monkeypatch.setattr("hep2flow.learning.model.check_network", never)
+    monkeypatch.setattr("hep2flow.network.model.check_network", never)
     preflight(store, recipes)
     with pytest.raises(AssertionError, match="asked again"):
         preflight(store, [load_recipe("convnext-b", "laptop", ["model.drop_path_rate=0.1"])])

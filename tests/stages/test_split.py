@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hep2flow.errors import UserError
 from hep2flow.recipe import Protocol
 from hep2flow.recipe import Split as SplitChoice
-from hep2flow.sources.published import SPECIMENS
+from hep2flow.sources.published_counts import SPECIMENS
 from hep2flow.stages.ingest import ingest
 from hep2flow.stages.mask import mask
 from hep2flow.stages.split import by_id_block, by_specimen, split, stratified

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from hep2flow.errors import UserError
-from hep2flow.learning.loop import Epoch
 from hep2flow.recipe import Recipe, load_recipe
 from hep2flow.sources.synthetic import write_twin
+from hep2flow.stages.artifacts import read_history
 from hep2flow.stages.evaluate import evaluate
-from hep2flow.stages.history import read_history
 from hep2flow.stages.ingest import ingest
 from hep2flow.stages.split import split
 from hep2flow.stages.train import train
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
+from hep2flow.training.trainer import Epoch
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -10,11 +10,11 @@ import pytest
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe, load_recipe
+from hep2flow.search.trials import read_trials
 from hep2flow.stages.mask import mask
 from hep2flow.stages.tune import tune
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
-from hep2flow.tuning.trials import read_trials
 
 from .test_train import prepared, tiny
 

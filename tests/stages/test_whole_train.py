@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
 
-from hep2flow.optimism import OPTIMISTIC
 from hep2flow.recipe import load_recipe
+from hep2flow.selected_on_test import OPTIMISTIC
 from hep2flow.sources.synthetic import write_twin
 from hep2flow.stages.evaluate import evaluate
 from hep2flow.stages.ingest import ingest

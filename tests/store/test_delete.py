@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from hep2flow.errors import StoreError, UserError
 from hep2flow.store import layout
-from hep2flow.store.cache import commit
 from hep2flow.store.delete import BEGUN, delete_run, plan_deletion
 from hep2flow.store.runs import RunRecord, StageRecord, finish_run, now, start_run
 from hep2flow.store.s3 import Store
+from hep2flow.store.stage_cache import commit
 from tests.stages.cells_in_store import another, listing
 from tests.test_cli import hep2flow
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 
 from hep2flow.errors import UserError
+from hep2flow.process import TerminatedError, ended_by_sigterm
 from hep2flow.store import runs
 from hep2flow.store.runs import (
     RunRecord,
@@ -23,7 +24,6 @@ from hep2flow.store.runs import (
     update_run,
 )
 from hep2flow.store.s3 import Store
-from hep2flow.termination import TerminatedError, ended_by_sigterm
 
 
 def test_a_run_is_told_from_start_to_end(store: Store) -> None:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hep2flow.errors import StoreError, UserError
-from hep2flow.store import embedded
+from hep2flow.store import embedded_server
 from hep2flow.store.s3 import ATTEMPTS, MULTIPART_BYTES, Store, StoreAddress, inside, open_store, split_uri
 from tests.store.breaking import AFTER_BYTES, breaking_off
 
@@ -335,7 +335,7 @@ def test_a_full_disk_here_is_told_and_leaves_nothing(store: Store, tmp_path: Pat
 def test_half_given_settings_name_the_variable(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, str], named: str
 ) -> None:
-    for name in embedded.VARIABLES:  # a module's own Ray may have set them for its workers
+    for name in embedded_server.VARIABLES:  # a module's own Ray may have set them for its workers
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)

@@ -47,11 +47,11 @@ def ablate(
     ] = None,
 ) -> None:
     """Train a recipe under each value of one key, on the same cells, and print the differences with their intervals."""
-    from hep2flow.cluster.launch import launch
-    from hep2flow.cluster.request import Request
+    from hep2flow.execution.local.run import launch
+    from hep2flow.execution.run_request import Request
     from hep2flow.recipe import changed_values
     from hep2flow.reporting.ablation import compare, render
-    from hep2flow.stages.ablation import outcomes
+    from hep2flow.stages.artifacts import outcomes
     from hep2flow.store.layout import new_run_id, valid_run_id
 
     key, values = changed_values(change)

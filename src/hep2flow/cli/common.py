@@ -11,10 +11,10 @@ from hep2flow.cli.options import ProfileName, Runner
 from hep2flow.errors import UserError
 
 if TYPE_CHECKING:
-    from hep2flow.cluster.containers import Images
-    from hep2flow.cluster.options import ClusterOptions
+    from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
+    from hep2flow.execution.local.docker_runner import Images
     from hep2flow.recipe import Recipe
-    from hep2flow.results import StageResult
+    from hep2flow.stage_result import StageResult
 
 
 def connect() -> Any:
@@ -33,7 +33,7 @@ def read_recipe(name: str, profile: ProfileName, overrides: list[str] | None) ->
 
 def read_cluster(file: Path | None, beside: dict[str, Any]) -> ClusterOptions:
     """``--options``, and the options that have a name of their own, which win."""
-    from hep2flow.cluster.options import cluster_options
+    from hep2flow.execution.kubernetes.cluster_options import cluster_options
 
     given: Any = {}
     if file is not None:
@@ -52,7 +52,7 @@ def images_of(runner: Runner, step: str | None, ray: str | None) -> Images | Non
     """``--runner``, ``--step-image`` and ``--ray-image``; None where the steps are processes."""
     named = {name: image for name, image in (("step", step), ("ray", ray)) if image is not None}
     if runner is Runner.docker:
-        from hep2flow.cluster.containers import Images
+        from hep2flow.execution.local.docker_runner import Images
 
         return Images(**named)
     if named:

@@ -15,7 +15,7 @@ from hep2flow.cli.options import JsonOption
 from hep2flow.errors import UserError
 
 if TYPE_CHECKING:
-    from hep2flow.cluster.doctor import Finding
+    from hep2flow.execution.local.doctor import Finding
 
 ILL = 2
 MARKS = {"well": "ok  ", "note": "note", "ill": "FAIL"}
@@ -49,12 +49,12 @@ def doctor(
 
 
 def _here() -> Iterator[Finding]:
-    from hep2flow.cluster.doctor import examine
+    from hep2flow.execution.local.doctor import examine
 
     return examine()
 
 
 def _on_cluster(namespace: str, file: Path | None) -> Iterator[Finding]:
-    from hep2flow.cluster.doctor_cluster import examine_cluster
+    from hep2flow.execution.kubernetes.doctor import examine_cluster
 
     return examine_cluster(read_cluster(file, {"namespace": namespace} if namespace else {}))

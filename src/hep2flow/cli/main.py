@@ -16,12 +16,12 @@ import typer
 from hep2flow import __version__
 from hep2flow.cli import (
     ablate,
-    compiling,
+    compile,
     data,
     doctor,
-    exporting,
-    predicting,
-    pulling,
+    export,
+    predict,
+    pull,
     recipes,
     run,
     runs,
@@ -31,9 +31,8 @@ from hep2flow.cli import (
     sweep,
     weights,
 )
-from hep2flow.ending import skip_last_collection
 from hep2flow.errors import RunFailedError, UserError
-from hep2flow.termination import ended_by_sigterm
+from hep2flow.process import ended_by_sigterm, skip_last_collection
 
 INTERRUPTED = 130
 
@@ -43,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="HEp-2 cell classification as a workflow.",
 )
-for commands in (run, sweep, submit, ablate, stages, predicting, exporting, pulling, compiling, doctor):
+for commands in (run, sweep, submit, ablate, stages, predict, export, pull, compile, doctor):
     app.add_typer(commands.app)
 for name, group in (("data", data), ("recipe", recipes), ("weights", weights), ("runs", runs), ("storage", storage)):
     app.add_typer(group.app, name=name)

@@ -61,9 +61,9 @@ def run(
     ] = None,
 ) -> None:
     """Run the whole pipeline here: ingest, mask, split, train and evaluate each recipe, report."""
-    from hep2flow.cluster.launch import launch
-    from hep2flow.cluster.request import Request
-    from hep2flow.stages.transfer import init_from as transfer
+    from hep2flow.execution.local.run import launch
+    from hep2flow.execution.run_request import Request
+    from hep2flow.stages.initial_weights import init_from as transfer
     from hep2flow.store.layout import new_run_id, valid_run_id
 
     # A recipe that freezes layers is refused without weights; which ones it starts from is known once it is read.

@@ -50,15 +50,15 @@ def show(
     """One run and its stages, told from their heartbeats; with --host Kubeflow is asked too, and a run that it ended is
     closed.
     """
-    from hep2flow.cluster.follow import describe
+    from hep2flow.execution.progress_display import describe
     from hep2flow.store.layout import stage_name
     from hep2flow.store.runs import show_run
 
     store = connect()
     view, state = show_run(store, run_id), None
     if host:
-        from hep2flow.cluster.kubeflow import Kubeflow, Login
-        from hep2flow.cluster.waiting import ask_kubeflow
+        from hep2flow.execution.kubeflow.client import Kubeflow, Login
+        from hep2flow.execution.kubeflow.wait_for_run import ask_kubeflow
 
         login = Login(token_file, cookies_file, ca_file)
         view, state = ask_kubeflow(store, Kubeflow(host, namespace, login), view)
@@ -88,8 +88,8 @@ def compare(
     out: Annotated[Path | None, typer.Option("--out", help="Also write the comparison here, in Markdown.")] = None,
 ) -> None:
     """Two runs' models on the same cells: their difference, and whether it is more than noise."""
-    from hep2flow.reporting.comparison import render
-    from hep2flow.stages.compare import compare_runs
+    from hep2flow.reporting.run_comparison import render
+    from hep2flow.stages.compare_runs import compare_runs
 
     compared = compare_runs(connect(), first, second)
     text = render(compared)

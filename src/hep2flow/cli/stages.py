@@ -89,7 +89,7 @@ def train(
     """Train one recipe through Ray Train, or go on with a training that was interrupted."""
     if _as_specified("train", spec, {"--recipe": recipe, "--dataset": dataset, "--split": split}, set, as_json):
         return
-    from hep2flow.cluster.follow import followed_training
+    from hep2flow.execution.progress_display import followed_training
     from hep2flow.stages.train import train as stage
 
     read, store = read_recipe(recipe, profile, set), connect()
@@ -133,7 +133,7 @@ def tune(
     if _as_specified("tune", spec, needed, set, as_json):
         return
     assert trials is not None, "what is needed was given"
-    from hep2flow.cluster.follow import followed_sweep
+    from hep2flow.execution.progress_display import followed_sweep
     from hep2flow.stages.judge import judge as judge_stage
     from hep2flow.stages.tune import tune as stage
 
@@ -169,8 +169,8 @@ def _as_specified(
     beside = [name for name, value in {**needed, "--set": set}.items() if value]
     if beside:
         raise UserError(f"{stage}: --spec says everything; leave out {', '.join(beside)}")
-    from hep2flow.cluster.job import do
-    from hep2flow.store.patience import to_standard_error
+    from hep2flow.execution.kubernetes.job_entrypoint import do
+    from hep2flow.store.outage import to_standard_error
     from hep2flow.store.s3 import open_store
 
     # Not checked: where network policies are enforced, a pod's first connections are refused for up to a minute.
@@ -212,7 +212,7 @@ def evaluate(
             "--dataset and --split, or --run and --dataset"
         )
     if run is not None:
-        from hep2flow.stages.external import evaluate_external
+        from hep2flow.stages.evaluate_external import evaluate_external
 
         def tell(text: str) -> None:
             print(text, file=sys.stderr)
@@ -236,9 +236,8 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Write a run's report again, from its evaluations."""
-    from hep2flow.stages.evaluations import finished_evaluations
+    from hep2flow.stages.artifacts import finished_evaluations, finished_sweeps
     from hep2flow.stages.report import report as stage
-    from hep2flow.stages.sweeps import finished_sweeps
     from hep2flow.store.pull import pull as pull_run
 
     store = connect()

@@ -14,18 +14,18 @@ app = typer.Typer(no_args_is_help=True, help="The embedded object store on this 
 @app.command()
 def up() -> None:
     """Start the embedded store, or find it running."""
-    from hep2flow.store import embedded
+    from hep2flow.store import embedded_server
 
-    embedded.ensure()
+    embedded_server.ensure()
     _storage_status()
 
 
 @app.command()
 def down() -> None:
     """Stop the embedded store; its data stays."""
-    from hep2flow.store import embedded
+    from hep2flow.store import embedded_server
 
-    print("stopped" if embedded.down() else "was not running")
+    print("stopped" if embedded_server.down() else "was not running")
 
 
 @app.command()
@@ -37,15 +37,15 @@ def status(as_json: JsonOption = False) -> None:
 @app.command()
 def path() -> None:
     """The folder the embedded store keeps its data in."""
-    from hep2flow.store import embedded
+    from hep2flow.store import embedded_server
 
-    print(embedded.status()["data"])
+    print(embedded_server.status()["data"])
 
 
 def _storage_status(as_json: bool = False) -> None:
-    from hep2flow.store import embedded
+    from hep2flow.store import embedded_server
 
-    facts = embedded.status()
+    facts = embedded_server.status()
     if as_json:
         print(json.dumps(facts, indent=2))
         return

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hep2flow.cli.common import counter, read_cluster, read_recipe
-from hep2flow.cli.compiling import Pipeline
+from hep2flow.cli.compile import Pipeline
 from hep2flow.cli.options import (
     CaFileOption,
     CookiesFileOption,
@@ -97,10 +97,10 @@ def submit(
         raise UserError("--cron: its runs each get a name of their own, later; leave out --run-id and --wait")
     if not host and not dry_run:
         raise UserError("--host missing: the URL of Kubeflow Pipelines, for example http://127.0.0.1:8080")
-    from hep2flow.cluster.request import Request, Sweep
-    from hep2flow.cluster.submission import submission
+    from hep2flow.execution.kubeflow.submission import submission
+    from hep2flow.execution.run_request import Request, Sweep
     from hep2flow.store.layout import new_run_id, valid_run_id
-    from hep2flow.store.patience import to_standard_error
+    from hep2flow.store.outage import to_standard_error
 
     overrides = [*(set or []), *([] if gpus is None else [f"resources.gpus_per_worker={gpus:g}"])]
     request = Request(
@@ -125,7 +125,7 @@ def submit(
         "parameters": param or [],
     }
     if dry_run:
-        from hep2flow.cluster.submission import store_address
+        from hep2flow.execution.kubeflow.submission import store_address
 
         sent_so = submission(store_address(), **choices)
         told = asdict(sent_so)
@@ -134,8 +134,8 @@ def submit(
         print(json.dumps({"host": host, "namespace": namespace, **told}, indent=2, ensure_ascii=False))
         return
 
-    from hep2flow.cluster.kubeflow import Kubeflow, Login
-    from hep2flow.cluster.submit import cluster_store, in_the_store, send
+    from hep2flow.execution.kubeflow.client import Kubeflow, Login
+    from hep2flow.execution.kubeflow.submit import cluster_store, in_the_store, send
 
     store = cluster_store()
     submitted = submission(store.address, **choices)
@@ -146,7 +146,7 @@ def submit(
     sent = send(store, kubeflow, submitted)
     print(f"{'recurring run' if cron else 'run'} {name or sent.id}: {sent.url}", flush=True)
     if wait:
-        from hep2flow.cluster.waiting import wait_to_the_end
+        from hep2flow.execution.kubeflow.wait_for_run import wait_to_the_end
 
         wait_to_the_end(
             store, kubeflow, sent, name, resubmit, lambda: send(store, kubeflow, submitted), to_standard_error

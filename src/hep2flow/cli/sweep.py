@@ -65,8 +65,8 @@ def sweep(
     ] = None,
 ) -> None:
     """Sweep the search space of recipes through Ray Tune, judge what was chosen, train and evaluate it, report."""
-    from hep2flow.cluster.launch import launch
-    from hep2flow.cluster.request import Request, Sweep, request_of
+    from hep2flow.execution.local.run import launch
+    from hep2flow.execution.run_request import Request, Sweep, request_of
     from hep2flow.store.layout import new_run_id, valid_run_id
 
     if not resume and bool(source) == bool(dataset):

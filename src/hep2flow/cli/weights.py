@@ -23,7 +23,7 @@ def mirror(
     as_json: JsonOption = False,
 ) -> None:
     """Copy a network's pre-trained weights into the object store, where every training finds them."""
-    from hep2flow.stages.weights import mirror as stage
+    from hep2flow.stages.initial_weights import mirror as stage
 
     mirrored = stage(connect(), network, file)
     print(mirrored.model_dump_json(indent=2) if as_json else f"{mirrored.network}: {mirrored.key}  {mirrored.sha256}")
@@ -32,7 +32,7 @@ def mirror(
 @app.command("list")
 def list_all(as_json: JsonOption = False) -> None:
     """The mirrored weights."""
-    from hep2flow.store.mirror import list_mirrored
+    from hep2flow.store.weights_mirror import list_mirrored
 
     mirrored = list_mirrored(connect())
     if as_json:

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from hep2flow.distributed import checkpoint_uploader
 from hep2flow.recipe import Recipe
-from hep2flow.store import resume
-from hep2flow.store.live import Live
+from hep2flow.search.trials import Point, Trial
 from hep2flow.store.s3 import StoreAddress, open_store
-from hep2flow.tuning.trials import Point, Trial
+from hep2flow.store.training_status import Live
 
 if TYPE_CHECKING:
     import torch
 
-    from hep2flow.learning.data import CellSet
-    from hep2flow.learning.loop import Epoch
+    from hep2flow.data.cell_set import CellSet
+    from hep2flow.training.trainer import Epoch
 
 SCORE, EPOCH, REFUSED = "score", "epoch", "refused"
 
@@ -114,7 +114,7 @@ def _alone(spec: TrialSpec, held: Held, report: Report) -> Any:
 def _on_several(spec: TrialSpec, held: Held, name: str, callbacks: list[Any]) -> Any:
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    from hep2flow.distributed.together import together
+    from hep2flow.distributed.torch_trainer import together
     from hep2flow.errors import UserError
 
     live, resources = Live(open_store(spec.store), spec.prefix), spec.recipe.resources
@@ -150,7 +150,7 @@ def _one_of_several(config: dict[str, Any]) -> Any:
 @contextmanager
 def _named_errors() -> Iterator[None]:
     """A full memory or disk becomes the UserError that names it."""
-    from hep2flow.distributed.exhausted import exhausted
+    from hep2flow.distributed.resource_errors import exhausted
     from hep2flow.errors import UserError
 
     try:
@@ -172,15 +172,14 @@ def _train(spec: TrialSpec, cells: Cells, device: torch.device, report: Report) 
     """Train on this worker; returns predictions of the cells that judge, on the first worker and where there are any."""
     import torch
 
-    from hep2flow.learning.checkpoint import Description
-    from hep2flow.learning.data import CellSet
-    from hep2flow.learning.files import BEST, METRICS, Files
-    from hep2flow.learning.freezing import check_freezing
-    from hep2flow.learning.loop import fit, plan
-    from hep2flow.learning.model import build_network, check_network
-    from hep2flow.learning.randomness import derived_seed
-    from hep2flow.learning.ranks import Ranks
-    from hep2flow.learning.weights import load_weights
+    from hep2flow.data.cell_set import CellSet
+    from hep2flow.data.seeding import derived_seed
+    from hep2flow.network.freezing import check_freezing
+    from hep2flow.network.model import build_network, check_network
+    from hep2flow.training.checkpoint import BEST, METRICS, Description, Files
+    from hep2flow.training.load_weights import load_weights
+    from hep2flow.training.process_group import Ranks
+    from hep2flow.training.trainer import fit, plan
 
     recipe, store, ranks = spec.recipe, open_store(spec.store, print), Ranks.current()
     check_network(recipe.model)
@@ -197,9 +196,9 @@ def _train(spec: TrialSpec, cells: Cells, device: torch.device, report: Report) 
         if spec.weights is not None:
             store.get_file(spec.weights, Path(scratch) / "weights.safetensors")
             load_weights(network, Path(scratch) / "weights.safetensors", recipe.model.weights, cells.labels)
-        saved = resume.load(store, spec.prefix, folder, print)
+        saved = checkpoint_uploader.load(store, spec.prefix, folder, print)
         if saved is None and spec.parent is not None:
-            resume.load(store, spec.parent, folder, print)
+            checkpoint_uploader.load(store, spec.parent, folder, print)
         if (folder / METRICS).exists():
             lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
             points = [point for line in lines if (point := _point(json.loads(line)))]
@@ -210,7 +209,9 @@ def _train(spec: TrialSpec, cells: Cells, device: torch.device, report: Report) 
             if files.goes_on:
                 # The best network of a trial is of no use: its recipe is trained again.
                 fresh = [name for name in files.fresh if name != BEST or cells.judging]
-                saved = resume.save(store, spec.prefix, folder, (files.epoch, files.updates), fresh, saved, keep=1)
+                saved = checkpoint_uploader.save(
+                    store, spec.prefix, folder, (files.epoch, files.updates), fresh, saved, keep=1
+                )
 
         def on_epoch(epoch: Epoch) -> None:
             if (validated := _point(epoch.to_dict())) is not None:
@@ -239,9 +240,9 @@ def _train(spec: TrialSpec, cells: Cells, device: torch.device, report: Report) 
 
 
 def _predicted(best: Path, cells: Cells, device: torch.device) -> dict[str, str]:
-    from hep2flow.learning.checkpoint import load_checkpoint
-    from hep2flow.learning.data import CellSet
-    from hep2flow.learning.predict import predict
+    from hep2flow.data.cell_set import CellSet
+    from hep2flow.evaluation.predict import predict
+    from hep2flow.training.checkpoint import load_checkpoint
 
     network, description = load_checkpoint(best, device)
     shown: CellSet = CellSet(cells.judging, cells.labels, cells.bits, description.recipe, training=False)

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from hep2flow.errors import UserError
-from hep2flow.learning.comparison import paired_difference
-from hep2flow.optimism import OPTIMISTIC
-from hep2flow.reporting.readings import points
+from hep2flow.evaluation.paired_tests import paired_difference
+from hep2flow.reporting.sentences import points
 from hep2flow.reporting.table import Entry, Table
+from hep2flow.selected_on_test import OPTIMISTIC
 
 MASK_NAMES = {"apply": "masked", "none": "unmasked", "crop": "cropped"}
 PAPER_GAIN = (0.003, 0.005)  # section 3.1.1: masked over unmasked, "in most examinations"

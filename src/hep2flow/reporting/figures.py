@@ -1,8 +1,4 @@
-"""The report's figures: pure functions from numbers to matplotlib figures.
-
-Two colours of middle lightness and one ink: readable on white and, where the page replaces the ink by its own text
-colour, on black. Every series differs in shape or hatch too, for colour-blind readers and grey print.
-"""
+"""The report's figures: pure functions from numbers to matplotlib figures."""
 
 from __future__ import annotations
 
@@ -361,3 +357,23 @@ def _name_rows(axes: Axes, labels: Sequence[str]) -> None:
 def legend_below(figure: Figure) -> None:
     """One line for each series, below the plot."""
     figure.legend(loc="outside lower left", ncols=1, fontsize=8.5)
+
+
+@matplotlib.rc_context(STYLE)
+def reject_curve(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
+    """Accuracy on the cells answered over their share, the surest first.
+
+    models: name -> metrics with ``reject_curve``, see :func:`hep2flow.evaluation.error_analysis.reject_curve`
+    """
+    figure, axes = blank(title, height=3.8)
+    for i, (name, metrics) in enumerate(models.items()):
+        coverage = [100 * point["coverage"] for point in metrics["reject_curve"]]
+        accuracy = [100 * point["accuracy"] for point in metrics["reject_curve"]]
+        style: dict[str, Any] = {"color": SERIES[i % len(SERIES)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
+        axes.plot(coverage, accuracy, linewidth=1.2, label=wrapped(name), **style)
+    axes.set_xlim(0, 103)
+    axes.set_ylim(top=101)
+    axes.set_xlabel("cells answered, the surest first, %")
+    axes.set_ylabel("accuracy on them, %")
+    legend_below(figure)
+    return figure

@@ -31,7 +31,7 @@ def mistakes(
 ) -> Figure:
     """One row for each mistake: the cell as it came with its mask's outline, as the network saw it, its heat, and words.
 
-    table:     cell_id, truth, predicted, confidence, seen, heat, see :class:`hep2flow.reporting.content.ModelResult`
+    table:     cell_id, truth, predicted, confidence, seen, heat, see :class:`hep2flow.reporting.report_content.ModelResult`
     originals: cell_id -> (image, mask or None); a cell that is not among them has no first picture
     cells:     cell_id, intensity, specimen_id of these cells at least
     bits:      significant bits of a pixel of the originals
@@ -70,7 +70,7 @@ def mistakes(
 def augmented(table: pd.DataFrame, title: str = "") -> Figure:
     """Training cells as augmentation made them (the paper's Figures 6 and 7), with their patterns.
 
-    table: cell_id, pattern, mixed_with, image, see :class:`hep2flow.reporting.content.ModelResult`
+    table: cell_id, pattern, mixed_with, image, see :class:`hep2flow.reporting.report_content.ModelResult`
     """
     columns, mixed = 4, table["mixed_with"].notna().any()
     height = 1.4 if mixed else 1.22

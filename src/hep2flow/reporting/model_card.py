@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hep2flow.reporting import readings, tables
-from hep2flow.reporting.content import Family, ModelResult, ReportContent
+from hep2flow.reporting import report_tables, sentences
 from hep2flow.reporting.provenance import run_line
+from hep2flow.reporting.report_content import Family, ModelResult, ReportContent
 from hep2flow.reporting.table import escape_markdown as escape
 
 
@@ -17,15 +17,15 @@ def model_card(content: ReportContent, family: Family) -> str:
     dataset = content.dataset
     only = replace(content, models=family.models, examples={})
     counts = content.split["counts"]
-    limits = [*readings.warnings(only), readings.per_class([model]), readings.confusion(model)]
+    limits = [*sentences.warnings(only), sentences.per_class([model]), sentences.confusion(model)]
     if metrics["by_intensity"]:
-        limits.append(readings.intensity([model]))
-    limits.append(readings.calibration([model]))
-    seeds = f"\n{tables.seeds([family]).markdown()}\n" if len(family.models) > 1 else ""
-    per_class = tables.per_class([model])
+        limits.append(sentences.intensity([model]))
+    limits.append(sentences.calibration([model]))
+    seeds = f"\n{report_tables.seeds([family]).markdown()}\n" if len(family.models) > 1 else ""
+    per_class = report_tables.per_class([model])
     return f"""# {escape(family.models[0].full_name)}
 
-**{readings.RESEARCH_ONLY}**
+**{sentences.RESEARCH_ONLY}**
 
 ## Intended use
 Tells the pattern of a single, segmented HEp-2 cell in an indirect immunofluorescence image: {escape(_patterns(model))}.
@@ -34,16 +34,16 @@ For research on methods. Not for slides, not for patients, not for other stains 
 ## Data
 {escape(dataset["name"])} (digest `{dataset["digest"]}`), split {escape(content.split["protocol"])}: \
 {counts["train"]:,} training, {counts["val"]:,} validation, {counts["test"]:,} test cells.
-{escape(readings.mask(only))}
-{escape(readings.leakage(only))}
+{escape(sentences.mask(only))}
+{escape(sentences.leakage(only))}
 
 ## Training
-{tables.trainings(family.models).markdown()}
+{report_tables.trainings(family.models).markdown()}
 
 ## Metrics
-{tables.comparison([family]).markdown()}
+{report_tables.comparison([family]).markdown()}
 {seeds}
-{escape(readings.scores(only))}
+{escape(sentences.scores(only))}
 
 {escape(per_class.caption)}:
 

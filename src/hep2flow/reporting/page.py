@@ -10,13 +10,22 @@ from pathlib import Path
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from hep2flow.optimism import OPTIMISTIC
-from hep2flow.reporting import claims, comparison, figures, galleries, readings, sweep_readings, sweeps, tables
-from hep2flow.reporting.content import ModelResult, ReportContent
+from hep2flow.reporting import (
+    figures,
+    galleries,
+    paper_claims,
+    report_tables,
+    run_comparison,
+    sentences,
+    sweep_section,
+    sweep_sentences,
+)
+from hep2flow.reporting.figures import reject_curve
 from hep2flow.reporting.model_card import model_card
 from hep2flow.reporting.provenance import of_this_run, templates
-from hep2flow.reporting.reject_figure import reject_curve
+from hep2flow.reporting.report_content import ModelResult, ReportContent
 from hep2flow.reporting.table import escape_markdown, facts
+from hep2flow.selected_on_test import OPTIMISTIC
 
 HERE = Path(__file__).parent
 PAPER_BATCHES = {"convnext-b": 6, "coat-mini": 7}  # recipe -> the paper's figure of its augmented batch
@@ -66,15 +75,20 @@ def summary(content: ReportContent) -> str:
         [
             f"# {escape(title(content))}",
             "\n".join(
-                f"> **{escape(warning)}**  " for warning in [*readings.warnings(content), readings.RESEARCH_ONLY]
+                f"> **{escape(warning)}**  " for warning in [*sentences.warnings(content), sentences.RESEARCH_ONLY]
             ),
-            escape(" ".join(readings.verdict(content))),
-            tables.comparison(content.families).markdown(),
-            *([tables.seeds(content.families).markdown()] if content.several_seeds else []),
-            *(escape(f"Sweep of {sweep.title}. {' '.join(sweep_readings.verdict(sweep))}") for sweep in content.sweeps),
+            escape(" ".join(sentences.verdict(content))),
+            report_tables.comparison(content.families).markdown(),
+            *([report_tables.seeds(content.families).markdown()] if content.several_seeds else []),
+            *(
+                escape(f"Sweep of {sweep.title}. {' '.join(sweep_sentences.verdict(sweep))}")
+                for sweep in content.sweeps
+            ),
             "The paper's claims:",
-            "\n".join(escape(f"- {claim.words}: {claim.verdict}. {claim.reason}") for claim in claims.claims(content)),
-            f"Split: {escape(content.split['protocol'])}. {escape(readings.leakage(content))}\n",
+            "\n".join(
+                escape(f"- {claim.words}: {claim.verdict}. {claim.reason}") for claim in paper_claims.claims(content)
+            ),
+            f"Split: {escape(content.split['protocol'])}. {escape(sentences.leakage(content))}\n",
         ]
     )
 
@@ -102,22 +116,22 @@ def illustrations(content: ReportContent) -> dict[str, Illustration]:
         Illustration(
             "scores",
             f"Scores and their 95 % intervals{suffix}",
-            readings.scores(content),
+            sentences.scores(content),
             figures.score_intervals(
                 {family.name: family.scores for family in families},
-                readings.chance(models[0].metrics)[1],
+                sentences.chance(models[0].metrics)[1],
                 {family.name: [m.metrics for m in family.models] for family in families if len(family.models) > 1},
                 title,
             ),
         ),
-        Illustration("f1", f"F1 per pattern{suffix}", readings.per_class(models), figures.per_class_f1(named, title)),
+        Illustration("f1", f"F1 per pattern{suffix}", sentences.per_class(models), figures.per_class_f1(named, title)),
     ]
     for model, file in zip(models, files, strict=True):
         shown.append(
             Illustration(
                 f"confusion-{file}",
                 f"Confusion matrix: {model.name}{_compare(_paper_matrix(model))}",
-                readings.confusion(model),
+                sentences.confusion(model),
                 figures.confusion_matrix(model.metrics, model.full_name),
             )
         )
@@ -127,7 +141,7 @@ def illustrations(content: ReportContent) -> dict[str, Illustration]:
                 Illustration(
                     f"mistakes-{file}",
                     f"The most confident mistakes: {model.name}",
-                    readings.mistakes(model, content.cells),
+                    sentences.mistakes(model, content.cells),
                     galleries.mistakes(
                         model.mistakes, content.originals, content.cells, content.dataset["bits"], model.full_name
                     ),
@@ -139,7 +153,7 @@ def illustrations(content: ReportContent) -> dict[str, Illustration]:
                 Illustration(
                     f"learning-{file}",
                     f"Learning curves: {model.name}",
-                    readings.learning(model),
+                    sentences.learning(model),
                     figures.learning_curves(model.history, model.full_name),
                 )
             )
@@ -147,7 +161,7 @@ def illustrations(content: ReportContent) -> dict[str, Illustration]:
         Illustration(
             "reliability",
             f"Calibration{suffix}",
-            readings.calibration(models),
+            sentences.calibration(models),
             figures.reliability_diagram(named, title),
         )
     )
@@ -157,7 +171,7 @@ def illustrations(content: ReportContent) -> dict[str, Illustration]:
             Illustration(
                 "reject",
                 f"Accuracy on the surest cells{suffix}",
-                readings.reject(sure),
+                sentences.reject(sure),
                 reject_curve({model.name: model.metrics for model in sure}, title),
             )
         )
@@ -165,7 +179,7 @@ def illustrations(content: ReportContent) -> dict[str, Illustration]:
         Illustration(
             "distribution",
             f"Cells per pattern and subset{_compare(2)}",
-            readings.distribution(content),
+            sentences.distribution(content),
             figures.class_distribution(content.split["pattern_counts"], title),
         )
     )
@@ -175,7 +189,7 @@ def illustrations(content: ReportContent) -> dict[str, Illustration]:
             Illustration(
                 "patterns",
                 f"Examples of the patterns{_compare(1)}",
-                readings.examples(content),
+                sentences.examples(content),
                 figures.pattern_examples(content.examples, bits, title),
             )
         )
@@ -183,7 +197,7 @@ def illustrations(content: ReportContent) -> dict[str, Illustration]:
             Illustration(
                 "masking",
                 f"Masking{_compare(5)}",
-                readings.mask(content),
+                sentences.mask(content),
                 figures.masking(content.examples, bits, title),
             )
         )
@@ -193,12 +207,12 @@ def illustrations(content: ReportContent) -> dict[str, Illustration]:
                 Illustration(
                     f"batch-{file}",
                     f"Augmented training cells: {model.name}{_compare(PAPER_BATCHES.get(model.family))}",
-                    readings.augmentations(model),
+                    sentences.augmentations(model),
                     galleries.augmented(model.batch, title),
                 )
             )
     for sweep, file in zip(content.sweeps, _sweep_files(content), strict=True):
-        for kind, drawing in sweeps.drawings(sweep).items():
+        for kind, drawing in sweep_section.drawings(sweep).items():
             shown.append(Illustration(f"sweep-{kind}-{file}", *drawing))
     return {illustration.name: illustration for illustration in shown}
 
@@ -238,7 +252,7 @@ def _file_names(recipes: list[str]) -> list[str]:
 
 def _page(content: ReportContent, shown: dict[str, Illustration]) -> str:
     models, families = content.ranked, content.families
-    lead = comparison.compare(families[0], families[1], content.lead) if content.lead else None
+    lead = run_comparison.compare(families[0], families[1], content.lead) if content.lead else None
     page = (
         templates()
         .get_template("page.html.j2")
@@ -247,36 +261,37 @@ def _page(content: ReportContent, shown: dict[str, Illustration]) -> str:
             content=content,
             models=models,
             best=families[0],
-            over_seeds=readings.over_seeds,
-            percent=readings.percent,
-            interval=readings.interval,
-            warnings=readings.warnings(content),
-            research_only=readings.RESEARCH_ONLY,
-            verdict=readings.verdict(content),
-            leakage=readings.leakage(content),
-            mask=readings.mask(content),
-            intensity=readings.intensity(models),
-            specimens=readings.specimens(models),
-            comparison=tables.comparison(families),
-            lead=lead and comparison.table(lead),
-            lead_remarks=lead and comparison.remarks(lead),
-            seeds=tables.seeds(families),
-            per_class=tables.per_class(models),
-            by_intensity=tables.by_intensity(models),
-            by_specimen=tables.by_specimen(models),
-            mistakes=[tables.mistakes(model, content) for model in models],
-            claims=claims.claims(content),
-            published=tables.published(content),
-            near_duplicates=tables.near_duplicates(content),
-            beside_the_paper=tables.beside_the_paper(families),
-            recipes=tables.recipes(families),
+            over_seeds=sentences.over_seeds,
+            percent=sentences.percent,
+            interval=sentences.interval,
+            warnings=sentences.warnings(content),
+            research_only=sentences.RESEARCH_ONLY,
+            verdict=sentences.verdict(content),
+            leakage=sentences.leakage(content),
+            mask=sentences.mask(content),
+            intensity=sentences.intensity(models),
+            specimens=sentences.specimens(models),
+            comparison=report_tables.comparison(families),
+            lead=lead and run_comparison.table(lead),
+            lead_remarks=lead and run_comparison.remarks(lead),
+            seeds=report_tables.seeds(families),
+            per_class=report_tables.per_class(models),
+            by_intensity=report_tables.by_intensity(models),
+            by_specimen=report_tables.by_specimen(models),
+            mistakes=[report_tables.mistakes(model, content) for model in models],
+            claims=paper_claims.claims(content),
+            published=report_tables.published(content),
+            near_duplicates=report_tables.near_duplicates(content),
+            beside_the_paper=report_tables.beside_the_paper(families),
+            recipes=report_tables.recipes(families),
             split=facts("The split", {key: value for key, value in content.split.items() if key != "pattern_counts"}),
             dataset=facts("The data set", {k: v for k, v in content.dataset.items() if k not in ("notes", "counts")}),
-            trainings=tables.trainings(content.models),
+            trainings=report_tables.trainings(content.models),
             of_this_run=of_this_run(content.run_id, content.provenance),
             shown=shown,
             sweeps=[
-                sweeps.section(sweep, file) for sweep, file in zip(content.sweeps, _sweep_files(content), strict=True)
+                sweep_section.section(sweep, file)
+                for sweep, file in zip(content.sweeps, _sweep_files(content), strict=True)
             ],
             style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704  our own file
             script=Markup((HERE / "page.js").read_text(encoding="utf-8")),  # noqa: S704  our own file

@@ -11,7 +11,6 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from hep2flow.reporting.content import SweepResult
 from hep2flow.reporting.figures import (
     GRID,
     INK,
@@ -25,6 +24,7 @@ from hep2flow.reporting.figures import (
     name_figure,
     shorten,
 )
+from hep2flow.reporting.report_content import SweepResult
 
 OWN = "the recipe's own values"
 MOST_POINTS = 60  # of a drawn curve: a page of 200 trials stays small

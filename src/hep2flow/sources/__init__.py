@@ -11,9 +11,9 @@ from typing import Literal, cast
 
 from hep2flow.errors import Fault, UserError
 from hep2flow.sources import folder, i3a, icpr2012
+from hep2flow.sources.file_tree import ARCHIVE_SUFFIXES, FileTree, open_tree
 from hep2flow.sources.listing import LabelledSize, Labels, Listing, Subset
 from hep2flow.sources.source import ReadCell, Source
-from hep2flow.sources.tree import ARCHIVE_SUFFIXES, FileTree, open_tree
 
 __all__ = ["FORMATS", "LabelledSize", "Listing", "ReadCell", "Source", "Subset", "open_source"]
 

@@ -11,7 +11,7 @@ from typing import Any
 from hep2flow.cells import significant_bits
 from hep2flow.errors import Fault
 from hep2flow.sources.listing import Listing
-from hep2flow.sources.published import SPECIMENS, cells_by_pattern
+from hep2flow.sources.published_counts import SPECIMENS, cells_by_pattern
 from hep2flow.sources.source import ReadCell, Source
 
 _NO_SPLIT = "no split"

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from hep2flow.cells import OfficialSplit
-from hep2flow.sources import images
+from hep2flow.sources import image_files
+from hep2flow.sources.file_tree import FileTree
 from hep2flow.sources.listing import Labels, Listing
-from hep2flow.sources.tree import FileTree
 
 LOOKED_FOR = "CLASS/file.png with at least two class folders, if need be below train/ and test/"
 
@@ -79,7 +79,7 @@ def read_labels(tree: FileTree, root: str) -> Labels:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(images.SUFFIXES)
+    return name.lower().endswith(image_files.SUFFIXES)
 
 
 def _is_lossy(name: str) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 
 from hep2flow.errors import Fault, UserError
+from hep2flow.sources.csv_labels import Row, Vocabulary, index_rows, read_intensity, read_table, whole_number
+from hep2flow.sources.file_tree import FileTree
 from hep2flow.sources.listing import Labels, Listing, Subset
-from hep2flow.sources.tables import Row, Vocabulary, index_rows, read_intensity, read_table, whole_number
-from hep2flow.sources.tree import FileTree
 
 NAME = "i3a"
 PATTERNS = ("homogeneous", "speckled", "nucleolar", "centromere", "numem", "golgi")

@@ -16,10 +16,10 @@ from typing import Literal
 
 from hep2flow.cells import OfficialSplit
 from hep2flow.errors import Fault, UserError
+from hep2flow.sources.csv_labels import Row, Vocabulary, index_rows, read_intensity, read_table, whole_number
+from hep2flow.sources.file_tree import FileTree
 from hep2flow.sources.listing import LabelledSize, Labels, Listing
-from hep2flow.sources.published import PATTERNS, SPECIMENS
-from hep2flow.sources.tables import Row, Vocabulary, index_rows, read_intensity, read_table, whole_number
-from hep2flow.sources.tree import FileTree
+from hep2flow.sources.published_counts import PATTERNS, SPECIMENS
 
 NAME = "icpr2012"
 SYNTHETIC_MARKER = "SYNTHETIC.txt"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from hep2flow.cells import Cell, encode_png, pixel_sha256
-from hep2flow.cores import on_all_cores
 from hep2flow.errors import Fault
-from hep2flow.sources.images import BadImageError, decode_image, decode_mask
+from hep2flow.parallel import on_all_cores
+from hep2flow.sources.file_tree import FileTree, UnreadableFileError
+from hep2flow.sources.image_files import BadImageError, decode_image, decode_mask
 from hep2flow.sources.listing import Listing, Subset
-from hep2flow.sources.tree import FileTree, UnreadableFileError
 
 Decoded = TypeVar("Decoded")
 

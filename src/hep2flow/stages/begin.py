@@ -7,12 +7,12 @@ from typing import Any
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Profile, Recipe, load_recipe, parse_recipe, read_recipe
+from hep2flow.search.space import check_space
 from hep2flow.stages.finalists import finalist_names, finalists
 from hep2flow.stages.preflight import preflight
 from hep2flow.store.layout import run_id_from_job, valid_run_id
 from hep2flow.store.runs import RunRecord, RunStatus, start_run
 from hep2flow.store.s3 import Store
-from hep2flow.tuning.space import check_space
 
 MOST_GROUPS = 64
 

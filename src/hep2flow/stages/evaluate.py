@@ -8,15 +8,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hep2flow.optimism import OPTIMISTIC, selection
 from hep2flow.recipe import Recipe
-from hep2flow.results import Progress, StageResult
-from hep2flow.stages.history import read_history
+from hep2flow.selected_on_test import OPTIMISTIC, selection
+from hep2flow.stage_result import Progress, StageResult
+from hep2flow.stages.artifacts import read_history
 from hep2flow.store import layout
-from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import Subset, read_split, split_digest
+from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +27,8 @@ def evaluate(
     store: Store, recipe: Recipe, training: str, dataset: str, split: str, progress: Progress | None = None
 ) -> StageResult:
     """Write ``metrics.json``, ``predictions.parquet`` and figures of the evaluation contract; for the report's eye,
-    ``mistakes.parquet`` and ``batch.parquet`` (see :mod:`hep2flow.stages.pictures`); and for Kubeflow's page ``roc.json``
-    (see :func:`hep2flow.stages.roc.micro_average_roc`).
+    ``mistakes.parquet`` and ``batch.parquet`` (see :mod:`hep2flow.stages.evaluation_images`); and for Kubeflow's page
+    ``roc.json`` (see :func:`hep2flow.evaluation.roc.micro_average_roc`).
 
     training: URI of the training; dataset, split: what it was trained on
     Evaluated are the test cells; where the split has none, the validation cells, and ``subset`` says so. Manifest,
@@ -43,13 +43,13 @@ def evaluate(
     import pandas as pd
     import torch
 
-    from hep2flow.learning.checkpoint import load_checkpoint
-    from hep2flow.learning.data import CellSet
-    from hep2flow.learning.metrics import evaluate_predictions
-    from hep2flow.learning.predict import predict
+    from hep2flow.data.cell_set import CellSet
+    from hep2flow.evaluation.metrics import evaluate_predictions
+    from hep2flow.evaluation.predict import predict
+    from hep2flow.evaluation.roc import micro_average_roc
     from hep2flow.reporting.figures import confusion_matrix, learning_curves, save
-    from hep2flow.stages.pictures import augmented_batch, pictured_mistakes
-    from hep2flow.stages.roc import micro_average_roc
+    from hep2flow.stages.evaluation_images import augmented_batch, pictured_mistakes
+    from hep2flow.training.checkpoint import load_checkpoint
 
     started = time.monotonic()
     torch.set_num_threads(recipe.resources.cpus_per_worker)
@@ -161,7 +161,7 @@ def prediction_table(meta: pd.DataFrame, probabilities: torch.Tensor, labels: li
 
 
 def write_predictions(predictions: pd.DataFrame, chosen_on: dict[str, Any], path: Path) -> None:
-    """As Parquet, with :func:`hep2flow.optimism.selection` in its metadata."""
+    """As Parquet, with :func:`hep2flow.selected_on_test.selection` in its metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

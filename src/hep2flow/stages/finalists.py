@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hep2flow.recipe import Recipe, parse_recipe
-from hep2flow.tuning.seeds import JUDGING, fresh_seeds
-from hep2flow.tuning.space import changed
+from hep2flow.search.space import changed
+from hep2flow.search.trial_budget import JUDGING, fresh_seeds
 
 NAME_LENGTH = 40
 TUNED = "-tuned"

@@ -7,16 +7,16 @@ import os
 from pathlib import Path
 
 from hep2flow.cells import CellWriter, scratch_folder
-from hep2flow.distributed.cluster import soon_wanted
+from hep2flow.distributed.ray_cluster import soon_wanted
 from hep2flow.errors import DataFaults
-from hep2flow.results import Progress, StageResult
 from hep2flow.sources import open_source
-from hep2flow.sources.tree import FolderTree
+from hep2flow.sources.file_tree import FolderTree
+from hep2flow.stage_result import Progress, StageResult
 from hep2flow.store import layout
-from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import publish_dataset
 from hep2flow.store.s3 import Store, file_sha256
 from hep2flow.store.splits import Split, write_split
+from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
 
 
 def ingest(

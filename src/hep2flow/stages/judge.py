@@ -13,18 +13,18 @@ from typing import Any
 import pandas as pd
 
 from hep2flow.errors import UserError
-from hep2flow.learning.comparison import paired_difference
+from hep2flow.evaluation.paired_tests import paired_difference
 from hep2flow.recipe import parse_recipe
-from hep2flow.results import StageResult
+from hep2flow.search.trial_budget import JUDGING, fresh_seeds
+from hep2flow.stage_result import StageResult
 from hep2flow.stages.finalists import tuned
+from hep2flow.stages.initial_weights import resolve_weights
 from hep2flow.stages.tune import sweep_spec
-from hep2flow.stages.weights import resolve_weights
-from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.patience import Tell, to_standard_error
+from hep2flow.store.outage import Tell, to_standard_error
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
-from hep2flow.tuning.seeds import JUDGING, fresh_seeds
+from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
 
 SIDES = ("tuned", "default")
 
@@ -39,9 +39,9 @@ def judge(
     """Train both under fresh seeds with equal updates, and compare them on the half of the validation that judges.
 
     sweep: URI of a finished sweep; seeds: trainings of each side, none of them the sweep's own
-    The output, ``sweeps/{key}/judgements/{key}.json``, is :func:`hep2flow.learning.comparison.paired_difference` of tuned
-    minus default, with ``cells``, ``by``, ``updates`` and ``each`` (ACA of each seed); or ``same``, where the recipe's own
-    values have won.
+    The output, ``sweeps/{key}/judgements/{key}.json``, is :func:`hep2flow.evaluation.paired_tests.paired_difference` of
+    tuned minus default, with ``cells``, ``by``, ``updates`` and ``each`` (ACA of each seed); or ``same``, where the
+    recipe's own values have won.
     Raises UserError where there is no such sweep, and where a training cannot be done.
     """
     manifest = store.published(store.key(sweep))
@@ -67,7 +67,7 @@ def judge(
 def _compare(
     store: Store, manifest: dict[str, Any], sweep_key: str, prefix: str, seeds: int, tell: Tell
 ) -> dict[str, Any]:
-    from hep2flow.distributed.cluster import connected
+    from hep2flow.distributed.ray_cluster import connected
 
     recipe = parse_recipe(manifest["recipe"], sweep_key)
     weights = resolve_weights(store, recipe.model)
@@ -88,7 +88,7 @@ def _compare(
     }
     # Ray tells of its tasks on standard output, which belongs to the result.
     with redirect_stdout(sys.stderr), connected():
-        from hep2flow.distributed.judging import run_judging
+        from hep2flow.distributed.run_judging import run_judging
 
         predicted, updates = run_judging(spec, prefix, trainings, tell)
     judging = set(read_split(store, manifest["split"]).ids("test"))

@@ -14,10 +14,10 @@ from scipy.ndimage import gaussian_filter
 
 from hep2flow.cells import decode_png
 from hep2flow.stages.split import id_blocks
-from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import SUBSETS, read_split
+from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
 
 Descriptors = npt.NDArray[np.float32]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import MaskMode, MaskSource
-from hep2flow.results import Progress, StageResult
-from hep2flow.store.cache import code_version, commit, lookup, stage_key
+from hep2flow.stage_result import Progress, StageResult
 from hep2flow.store.datasets import open_dataset, publish_dataset
 from hep2flow.store.s3 import Store
+from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
 
 
 def mask(
@@ -37,7 +37,7 @@ def mask(
                 "set data.mask_source=auto to derive them, or data.mask=none"
             )
         from hep2flow.cells import CellWriter, scratch_folder
-        from hep2flow.stages.masking import DERIVED_NOTE, masked_cells
+        from hep2flow.stages.cell_masks import DERIVED_NOTE, masked_cells
 
         derived = 0
         with scratch_folder() as scratch:

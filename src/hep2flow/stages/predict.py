@@ -10,15 +10,15 @@ import pandas as pd
 
 from hep2flow.errors import DataFaults, Fault, UserError
 from hep2flow.recipe import Recipe
-from hep2flow.results import Progress
 from hep2flow.sources.source import ReadCell, Source
-from hep2flow.stages.masking import DERIVED_NOTE, masked_cell
-from hep2flow.stages.trained import find_trained, load_network
-from hep2flow.stages.unlabelled import open_images
+from hep2flow.stage_result import Progress
+from hep2flow.stages.cell_masks import DERIVED_NOTE, masked_cell
+from hep2flow.stages.trained_models import find_trained, load_network
+from hep2flow.stages.unlabelled_images import open_images
 from hep2flow.store.s3 import Store
 
 if TYPE_CHECKING:
-    from hep2flow.learning.checkpoint import Description
+    from hep2flow.training.checkpoint import Description
 
 ABSTAIN = "abstain"
 
@@ -37,8 +37,8 @@ def predict(
 ) -> pd.DataFrame:
     """One row per image: file, specimen, predicted, confidence (probability of the predicted class), ``p_<label>``.
 
-    images, format, mask: as for :func:`hep2flow.stages.unlabelled.open_images`
-    model: name of a recipe of the run; None: see :func:`hep2flow.stages.trained.find_trained`
+    images, format, mask: as for :func:`hep2flow.stages.unlabelled_images.open_images`
+    model: name of a recipe of the run; None: see :func:`hep2flow.stages.trained_models.find_trained`
     tta:   none | dihedral; None: as the run evaluates
     tell:  told of what a reader of the table should know, a line each
     Masked, resized and normalised as the network was trained: everything but TTA is read from its checkpoint.
@@ -49,8 +49,8 @@ def predict(
         # torch takes seconds to import: not for a path that is none.
         import torch
 
-        from hep2flow.learning.data import CellSet
-        from hep2flow.learning.predict import predict as probabilities_of
+        from hep2flow.data.cell_set import CellSet
+        from hep2flow.evaluation.predict import predict as probabilities_of
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network, description = load_network(store, trained, device, tell)

@@ -6,10 +6,10 @@ from importlib import metadata
 from importlib.util import find_spec
 
 from hep2flow.recipe import Recipe
-from hep2flow.stages.weights import resolve_weights
-from hep2flow.store.cache import code_version, commit, lookup, stage_key
-from hep2flow.store.mirror import find_mirrored
+from hep2flow.stages.initial_weights import resolve_weights
 from hep2flow.store.s3 import Store
+from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
+from hep2flow.store.weights_mirror import find_mirrored
 
 
 def preflight(store: Store, recipes: list[Recipe]) -> None:
@@ -29,8 +29,8 @@ def preflight(store: Store, recipes: list[Recipe]) -> None:
             key = stage_key("network", inputs, code_version("network"))
             # Remembered, because timm takes seconds to import.
             if lookup(store, "network", key) is None:
-                from hep2flow.learning.freezing import check_freezing
-                from hep2flow.learning.model import check_network
+                from hep2flow.network.freezing import check_freezing
+                from hep2flow.network.model import check_network
 
                 check_network(model)
                 check_freezing(recipe)

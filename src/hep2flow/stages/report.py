@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hep2flow.optimism import reservation
 from hep2flow.reporting.provenance import readdress
-from hep2flow.results import StageResult
+from hep2flow.selected_on_test import reservation
+from hep2flow.stage_result import StageResult
 from hep2flow.stages.split import shared_specimens
 from hep2flow.store import layout
-from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import Dataset, open_dataset
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import MANIFEST, Store
 from hep2flow.store.splits import Split, read_split
+from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hep2flow.reporting.content import Family, ModelResult
+    from hep2flow.reporting.report_content import Family, ModelResult
 
 EXAMPLES_PER_PATTERN = 4
 Pictures = dict[str, dict[str, Any]]
@@ -65,11 +65,10 @@ def _write(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """A report made anew; returns what the models' trainings add to its provenance, and the stage's summary."""
     # Slow to import: not for a report that is there already.
-    from hep2flow.reporting.content import ReportContent
     from hep2flow.reporting.page import write
-    from hep2flow.stages.evaluations import read_model
+    from hep2flow.reporting.report_content import ReportContent
+    from hep2flow.stages.artifacts import read_model, read_sweep
     from hep2flow.stages.leakage import leakage
-    from hep2flow.stages.sweeps import read_sweep
 
     manifest = store.get_json(f"{store.key(evaluations[0])}/manifest.json")
     dataset, split = open_dataset(store, manifest["dataset"]), read_split(store, manifest["split"])

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Split as SplitChoice
-from hep2flow.results import StageResult
-from hep2flow.store.cache import code_version, commit, lookup, stage_key
+from hep2flow.stage_result import StageResult
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import Split, Subset, read_split, write_split
+from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,18 +7,18 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import Any
 
-from hep2flow.distributed.worker import TrainingSpec
+from hep2flow.distributed.train_worker import TrainingSpec
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
-from hep2flow.results import StageResult
-from hep2flow.stages.history import read_history
-from hep2flow.stages.weights import resolve_weights
+from hep2flow.stage_result import StageResult
+from hep2flow.stages.artifacts import read_history
+from hep2flow.stages.initial_weights import resolve_weights
 from hep2flow.store import layout
-from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.patience import Tell, to_standard_error
+from hep2flow.store.outage import Tell, to_standard_error
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import split_digest
+from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
 from hep2flow.tracking.mlflow import log_to_mlflow
 
 
@@ -79,12 +79,12 @@ def train(
 
 
 def _train_on_ray(spec: TrainingSpec, tell: Tell) -> None:
-    from hep2flow.distributed.cluster import connected
+    from hep2flow.distributed.ray_cluster import connected
 
     # Ray tells of lost machines on standard output, which belongs to the result.
     with redirect_stdout(sys.stderr), connected():
         # Imported here, while the cluster starts: Ray takes seconds, and none for a training that is there already.
-        from hep2flow.distributed.training import run_training
+        from hep2flow.distributed.run_training import run_training
 
         run_training(spec, tell)
 

@@ -9,25 +9,24 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from hep2flow.distributed.sweep import SweepSpec
+from hep2flow.distributed.sweep_spec import SweepSpec
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
-from hep2flow.results import StageResult
+from hep2flow.search.results import curves, importance, saved, trial_table
+from hep2flow.search.space import check_space
+from hep2flow.search.trials import Trial, best_trial, read_trials
+from hep2flow.stage_result import StageResult
 from hep2flow.stages.finalists import tuned
-from hep2flow.stages.forms import in_form
-from hep2flow.stages.halve import halve
-from hep2flow.stages.weights import resolve_weights
+from hep2flow.stages.initial_weights import resolve_weights
+from hep2flow.stages.masked_variant import in_form
+from hep2flow.stages.sweep_split import halve
 from hep2flow.store import layout
-from hep2flow.store.cache import code_version, commit, lookup, stage_key
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.patience import Tell, to_standard_error
+from hep2flow.store.outage import Tell, to_standard_error
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import split_digest
-from hep2flow.tuning.outcome import curves, importance, saved
-from hep2flow.tuning.space import check_space
-from hep2flow.tuning.table import trial_table
-from hep2flow.tuning.trials import Trial, best_trial, read_trials
+from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
 
 
 def tune(
@@ -45,7 +44,7 @@ def tune(
 ) -> StageResult:
     """Run a sweep, or go on with one that was interrupted, or return the one that is there already.
 
-    dataset:     URI of the masked data set; split: URI of its division, of which :func:`hep2flow.stages.halve.halve`
+    dataset:     URI of the masked data set; split: URI of its division, of which :func:`hep2flow.stages.sweep_split.halve`
                  makes the sweep's own: no test cell is in it
     trials:      in all; a sweep of fewer is gone on with
     concurrency: trials at once, None for as many as the cluster has room for
@@ -137,12 +136,12 @@ def sweep_key(store: Store, recipe: Recipe, dataset: str, halves: str, weights_s
 
 
 def _run(spec: SweepSpec, before: list[Trial], tell: Tell) -> int:
-    from hep2flow.distributed.cluster import connected
+    from hep2flow.distributed.ray_cluster import connected
 
     # Ray tells of its trials on standard output, which belongs to the result.
     with redirect_stdout(sys.stderr), connected():
         # Imported here, while the cluster starts.
-        from hep2flow.distributed.tuning import run_sweep
+        from hep2flow.distributed.run_sweep import run_sweep
 
         return run_sweep(spec, before, tell)
 

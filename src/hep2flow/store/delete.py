@@ -12,7 +12,7 @@ from functools import cache
 
 from hep2flow.errors import UserError
 from hep2flow.store import layout
-from hep2flow.store.faults import NotThereError
+from hep2flow.store.errors import NotThereError
 from hep2flow.store.runs import LOST_AFTER, now, show_run
 from hep2flow.store.s3 import MANIFEST, Store
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from hep2flow.errors import UserError
 from hep2flow.store import layout
-from hep2flow.store.faults import DamagedError, NotThereError
+from hep2flow.store.errors import DamagedError, NotThereError
 from hep2flow.store.runs import RunView, show_run
 from hep2flow.store.s3 import MANIFEST, Store, file_sha256, inside
 

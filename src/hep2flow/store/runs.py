@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import platform
@@ -18,13 +19,14 @@ from typing import Any, Literal, TypeVar
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from hep2flow import __version__
-from hep2flow.cores import cores
 from hep2flow.errors import StoreError, UserError
-from hep2flow.results import StageResult
+from hep2flow.parallel import cores
+from hep2flow.process import TerminatedError, announced
+from hep2flow.recipe import Recipe
+from hep2flow.stage_result import StageResult
 from hep2flow.store import layout
-from hep2flow.store.faults import NotThereError
+from hep2flow.store.errors import NotThereError
 from hep2flow.store.s3 import Store
-from hep2flow.termination import TerminatedError, announced
 
 StageStatus = Literal["running", "succeeded", "failed", "interrupted"]
 RunStatus = Literal["submitted", "running", "succeeded", "failed", "interrupted"]
@@ -390,3 +392,11 @@ def told_error(error: BaseException) -> str:
         text = f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
     secret = os.environ.get("AWS_SECRET_ACCESS_KEY")
     return text.replace(secret, "***") if secret else text
+
+
+def put_recipe(store: Store, recipe: Recipe) -> str:
+    """Write a complete recipe to ``recipes/{digest}.yaml``; returns its URI."""
+    text = recipe.to_yaml().encode()
+    key = layout.recipe_key(hashlib.sha256(text).hexdigest()[:32])
+    store.put_bytes(key, text)
+    return store.uri(key)

@@ -25,9 +25,9 @@ from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutErr
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from hep2flow.errors import StoreError, UserError
-from hep2flow.store import embedded
-from hep2flow.store.faults import DamagedError, NotThereError, translated
-from hep2flow.store.patience import Patience, Tell
+from hep2flow.store import embedded_server
+from hep2flow.store.errors import DamagedError, NotThereError, translated
+from hep2flow.store.outage import Patience, Tell
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -519,12 +519,12 @@ def open_store(address: StoreAddress | None = None, patient: Tell | None = None)
         raise UserError(f"{missing} is not set, but its other half is; set both, or neither for the embedded store")
     credentials = [name for name in CREDENTIALS if name in given]
     if not credentials and "AWS_ENDPOINT_URL" not in given:
-        if "HEP2FLOW_BUCKET" in given and os.environ["HEP2FLOW_BUCKET"] != embedded.BUCKET:
+        if "HEP2FLOW_BUCKET" in given and os.environ["HEP2FLOW_BUCKET"] != embedded_server.BUCKET:
             raise UserError(
                 "HEP2FLOW_BUCKET is set, but neither AWS_ACCESS_KEY_ID nor AWS_PROFILE is; "
                 "set the credentials of that bucket, or unset HEP2FLOW_BUCKET for the embedded store"
             )
-        os.environ.update(embedded.ensure().environment())
+        os.environ.update(embedded_server.ensure().environment())
     elif not credentials and boto3.Session().get_credentials() is None:
         raise UserError(
             "AWS_ENDPOINT_URL is set, but AWS_ACCESS_KEY_ID is not; set it and AWS_SECRET_ACCESS_KEY, "

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
 
-from hep2flow.digests import DIGEST_LENGTH
+from hep2flow.cells import DIGEST_LENGTH
 from hep2flow.errors import UserError
-from hep2flow.optimism import selection
+from hep2flow.selected_on_test import selection
 from hep2flow.store import layout
-from hep2flow.store.faults import NotThereError
+from hep2flow.store.errors import NotThereError
 from hep2flow.store.s3 import Store
 
 Subset = Literal["train", "val", "test"]

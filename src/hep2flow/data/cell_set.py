@@ -1,0 +1,130 @@
+"""Cells ready for a network: decoded once, resized once, augmented per image, loaded in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tv
+
+from hep2flow.cells import decode_png
+from hep2flow.data.augment import Augmentation
+from hep2flow.data.batch import Batch
+from hep2flow.data.cell_measurements import measure
+from hep2flow.data.image_cache import IN_MEMORY, kept
+from hep2flow.data.sampling import Key
+from hep2flow.data.seeding import seeded
+from hep2flow.recipe import Data, Recipe
+
+INTERPOLATION = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
+
+
+def to_rgb8(png: bytes, bits: int) -> torch.Tensor:
+    """Decoded cell as uint8 (3, height, width); grey becomes three equal channels, ``bits`` deep pixels scale to 255."""
+    pixels = decode_png(png)
+    if pixels.dtype == np.uint16:
+        pixels = np.clip(np.rint(pixels * (255.0 / (2**bits - 1))), 0, 255).astype(np.uint8)
+    if pixels.ndim == 2:
+        return torch.from_numpy(pixels).expand(3, -1, -1).contiguous()
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def resize(image: torch.Tensor, size: int, data: Data) -> torch.Tensor:
+    """uint8 (3, height, width) -> uint8 (3, size, size), aspect ratio not kept: the paper goes directly to 224 x 224."""
+    resized: torch.Tensor = tv.resize(
+        image, [size, size], interpolation=INTERPOLATION[data.interpolation], antialias=True
+    )
+    return resized
+
+
+def normalize(images: torch.Tensor, data: Data) -> torch.Tensor:
+    """uint8 pixels -> float32, (x / 255 - mean) / std."""
+    return images.to(torch.float32).div_(255.0).sub_(data.mean).div_(data.std)
+
+
+class CellSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
+    """Cells of one subset with their labels.
+
+    ids:      cell_id of every cell
+    images:   uint8 (3, height, width) each; resized already, except where the recipe crops at random from the full cell
+    features: float32 (n, k), see :mod:`hep2flow.data.cell_measurements`
+    labels:   int64 (n,), index into the sorted pattern names
+    """
+
+    def __init__(
+        self, rows: Iterable[Mapping[str, Any]], labels: list[str], bits: int, recipe: Recipe, *, training: bool
+    ) -> None:
+        self.recipe = recipe
+        self.augmentation = Augmentation(recipe) if training else None
+        self.ids: list[str] = []
+        features: list[torch.Tensor] = []
+        targets: list[int] = []
+        full_size = training and recipe.augment.random_resized_crop is not None
+
+        def decoded() -> Iterator[torch.Tensor]:
+            for row in rows:
+                image = to_rgb8(row["image"], bits)
+                if names := recipe.model.aux_features:
+                    features.append(measure(image, row["mask"], names, row["cell_id"]))
+                self.ids.append(row["cell_id"])
+                targets.append(labels.index(row["pattern"]))
+                yield image if full_size else resize(image, recipe.model.image_size, recipe.data)
+
+        self.images = kept(decoded())
+        self.features = torch.stack(features) if features else torch.empty(len(self.ids), 0)
+        self.labels = torch.tensor(targets, dtype=torch.int64)
+
+    def to(self, device: torch.device) -> None:
+        """Hold the pixels on a GPU, which then augments and normalises them, by the same draws, and is waited for by nobody.
+
+        They stay where they are on a CPU; beyond IN_MEMORY bytes; where loader workers augment, which work beside the
+        training already; and where RandAugment is wanted, because its operations are Pillow's.
+        """
+        beside = self.recipe.train.loader_workers > 0 or self.recipe.augment.rand_augment is not None
+        large = sum(image.numel() for image in self.images) > IN_MEMORY
+        if device.type != "cpu" and not large and not (beside and self.augmentation is not None):
+            self.images = [image.to(device) for image in self.images]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor, torch.Tensor, int]:
+        images, features, labels = self.__getitems__([key])
+        return images[0], features[0], int(labels[0])
+
+    def __getitems__(self, keys: list[Key]) -> Batch:
+        """What torch's loader asks for: a batch at once, normalised at once where nothing is drawn."""
+        indices = [index for _, index, _ in keys]
+        if self.augmentation is None:
+            images = normalize(torch.stack([self.images[index] for index in indices]), self.recipe.data)
+        else:
+            images = torch.stack([self._augmented(*key) for key in keys])
+        return Batch(images, self.features[indices], self.labels[indices])
+
+    def _augmented(self, epoch: int, index: int, repeat: int) -> torch.Tensor:
+        assert self.augmentation is not None
+        with seeded(self.recipe.train.seed, epoch, self.ids[index], repeat):
+            return self.augmentation(self.images[index])
+
+    def batches(self, keys: Iterable[list[Key]], workers: int = 0) -> Generator[Batch, None, None]:
+        """Batches in the order of ``keys``, which is read as far as batches are made ahead: two for each loader worker."""
+        yield from DataLoader(
+            self,
+            batch_sampler=keys,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=torch.cuda.is_available() and all(image.device.type == "cpu" for image in self.images[:1]),
+        )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def columns(recipe: Recipe) -> list[str]:
+    """The Cell table's columns that a CellSet reads."""
+    return ["cell_id", "pattern", "image", *(["mask"] if recipe.model.aux_features else [])]

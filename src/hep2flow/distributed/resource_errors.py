@@ -1,0 +1,38 @@
+"""Memory and disks that are full, told as what the user can do about it."""
+
+from __future__ import annotations
+
+from safetensors import SafetensorError
+
+from hep2flow.errors import UserError
+from hep2flow.store.errors import NO_SPACE
+
+# What torch's allocator, and safetensors, say where they raise nothing of their own.
+NO_MEMORY = ("can't allocate memory", "not enough memory")
+DISK_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
+
+
+def exhausted(error: Exception, folder: str) -> UserError | None:
+    """The named error of a full memory or disk, and a UserError itself; None for any other.
+
+    folder: where this worker writes
+    """
+    import torch
+
+    if isinstance(error, UserError):
+        return error
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return UserError(
+            "GPU out of memory: lower train.batch_size, or keep it and set train.accumulation=2 or more, "
+            f"model.gradient_checkpointing=true, or resources.workers=2 or more ({text.splitlines()[0]})"
+        )
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(sign in text for sign in NO_MEMORY)):
+        return UserError(
+            "out of memory on the worker's machine: lower train.batch_size or train.loader_workers, "
+            f"set train.accumulation=2 or more, or give the machine more ({text.splitlines()[0] if text else 'malloc'})"
+        )
+    full = isinstance(error, OSError) and error.errno in NO_SPACE
+    if full or (isinstance(error, (SafetensorError, OSError)) and any(sign in text for sign in DISK_FULL)):
+        return UserError(f"no space left on the worker's disk at {folder}: free some, or set TMPDIR to a larger disk")
+    return None

@@ -1,0 +1,246 @@
+"""Metrics of a set of predictions: everything of the evaluation contract that follows from predictions alone.
+
+ACA is correct / total, the paper's and the contest's ranking figure. MCA is the mean of the per-class recalls. Both are
+often called "average classification accuracy" in the literature, so both are always reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hep2flow.evaluation.bootstrap import SPECIMEN_BOOTSTRAP, Floats, Integers, score_intervals
+from hep2flow.evaluation.error_analysis import reject_curve
+from hep2flow.evaluation.paired_tests import OtherCellsError
+
+RELIABILITY_BINS = 15
+
+
+def evaluate_predictions(
+    predictions: pd.DataFrame,
+    cells: pd.DataFrame,
+    labels: list[str],
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Every metric of the evaluation contract that follows from predictions; JSON-able, undefined values are None.
+
+    predictions: one row per cell: cell_id, truth, predicted, and ``p_<label>`` per class, probabilities that sum to 1
+    cells:       at least the predicted cells: cell_id, intensity, specimen_id (the last two nullable)
+    labels:      every class, in the order of the confusion matrix; at least two
+    bootstrap:   number of resamples behind ``ci95``
+    seed:        of the resamples
+
+    Returns ``n``, ``labels``, ``aca``, ``mca``, ``macro_f1``, ``weighted_f1``, ``per_class``, ``confusion`` (rows are
+    the truth), ``roc_auc`` {per_class, macro} (one against the rest), ``ece`` with its ``reliability`` bins, ``nll``
+    (nats), ``by_intensity``, ``by_specimen``, ``specimen_vote_accuracy``, ``reject_curve`` and ``reject_area`` (see
+    :func:`hep2flow.evaluation.error_analysis.reject_curve`), ``ci95`` {aca, mca, macro_f1: [low, high]}, ``ci95_method`` and
+    ``ci95_one_specimen``: the classes whose cells are all of one specimen, where specimens were drawn; what another
+    specimen of such a class would do is unknown, and not in the intervals of MCA and macro F1. All metrics but ``nll``
+    lie in [0, 1]. MCA and macro F1 are means over the classes that have cells. The order of the rows changes nothing.
+
+    Raises ValueError where the frames break this contract.
+    """
+    table = _joined(predictions, cells, labels)
+    classes = np.arange(len(labels))
+    truth, predicted = _codes(table["truth"], labels), _codes(table["predicted"], labels)
+    probabilities = table[[f"p_{label}" for label in labels]].to_numpy(dtype=np.float64)
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
+
+    supported = np.unique(truth)
+    # scikit-learn takes a second to import, and the report, which reads this module too, does without.
+    from sklearn.metrics import (
+        accuracy_score,
+        confusion_matrix,
+        f1_score,
+        log_loss,
+        precision_recall_fscore_support,
+    )
+
+    precision, recall, f1, support = precision_recall_fscore_support(
+        truth, predicted, labels=classes, zero_division=np.nan
+    )
+    confidence, correct = probabilities[np.arange(len(table)), predicted], truth == predicted
+    by_specimen = _by_specimen(table, labels)
+    intervals, method = score_intervals(truth, predicted[None], table["specimen_id"], len(labels), bootstrap, seed)
+    point = {
+        "aca": float(accuracy_score(truth, predicted)),
+        "mca": float(recall[supported].mean()),
+        "macro_f1": float(f1_score(truth, predicted, labels=supported, average="macro", zero_division=0)),
+    }
+    return {
+        "n": len(table),
+        "labels": list(labels),
+        **point,
+        "weighted_f1": float(f1_score(truth, predicted, average="weighted", zero_division=0)),
+        "per_class": {
+            label: {
+                "precision": _number(precision[k]),
+                "recall": _number(recall[k]),
+                "f1": _number(f1[k]),
+                "support": int(support[k]),
+            }
+            for k, label in enumerate(labels)
+        },
+        "confusion": confusion_matrix(truth, predicted, labels=classes).tolist(),
+        "roc_auc": _roc_auc(truth, probabilities, labels),
+        **_calibration(confidence, correct),
+        "nll": float(log_loss(truth, probabilities, labels=classes)),
+        "by_intensity": _by_intensity(table),
+        "by_specimen": by_specimen,
+        "specimen_vote_accuracy": (
+            None
+            if table["specimen_id"].isna().any()
+            else float(np.mean([specimen["vote_correct"] for specimen in by_specimen]))
+        ),
+        **reject_curve(confidence, correct),
+        # scikit-learn rounds the last digit its own way.
+        "ci95": {name: [min(low, point[name]), max(high, point[name])] for name, (low, high) in intervals.items()},
+        "ci95_method": method,
+        "ci95_one_specimen": _of_one_specimen(table, labels) if method == SPECIMEN_BOOTSTRAP else [],
+    }
+
+
+def intervals_over_seeds(
+    predictions: Sequence[pd.DataFrame],
+    cells: pd.DataFrame,
+    labels: list[str],
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """95 % intervals of the means over several trainings that differ in the seed only.
+
+    predictions: one table for each seed, all of the same cells; columns as in :func:`evaluate_predictions`
+    cells, labels, bootstrap, seed: as there
+
+    Returns ``ci95`` {aca, mca, macro_f1: [low, high]} and ``ci95_method``. A resample draws specimens, or cells where
+    specimens are unknown, once for all seeds; it never draws seeds.
+
+    Raises ValueError where the frames break this contract.
+    """
+    tables = [_joined(table, cells, labels) for table in predictions]
+    first = tables[0]
+    for table in tables[1:]:
+        if not table[["cell_id", "truth"]].equals(first[["cell_id", "truth"]]):
+            raise OtherCellsError
+    predicted = np.stack([_codes(table["predicted"], labels) for table in tables])
+    intervals, method = score_intervals(
+        _codes(first["truth"], labels), predicted, first["specimen_id"], len(labels), bootstrap, seed
+    )
+    return {"ci95": {name: list(bounds) for name, bounds in intervals.items()}, "ci95_method": method}
+
+
+def _joined(predictions: pd.DataFrame, cells: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
+    """Predictions with the intensity and specimen of their cells, sorted by cell_id; ValueError for a broken one."""
+    if len(labels) < 2 or len(set(labels)) != len(labels):
+        raise ValueError(f"labels must be at least two different names, got {list(labels)}")
+    if predictions.empty:
+        raise ValueError("there are no predictions to evaluate")
+    columns = [f"p_{label}" for label in labels]
+    missing = [name for name in ["cell_id", "truth", "predicted", *columns] if name not in predictions.columns]
+    if missing:
+        raise ValueError(f"predictions lack the columns {missing}")
+    for name in ("truth", "predicted"):
+        unknown = sorted(set(predictions[name]) - set(labels))
+        if unknown:
+            raise ValueError(f"predictions hold the {name} {unknown[0]!r}, which is not one of {list(labels)}")
+    probabilities = predictions[columns].to_numpy(dtype=np.float64)
+    if not ((probabilities >= 0).all() and np.allclose(probabilities.sum(axis=1), 1, atol=1e-3)):
+        raise ValueError("the probabilities of every cell must be finite, not negative, and sum to 1")
+    table: pd.DataFrame = predictions.merge(
+        cells[["cell_id", "intensity", "specimen_id"]], on="cell_id", how="left", validate="one_to_one", indicator=True
+    )
+    absent = table.loc[table["_merge"] != "both", "cell_id"]
+    if len(absent):
+        raise ValueError(f"{len(absent)} predicted cells are not in the cell table, for example {absent.iloc[0]!r}")
+    ordered: pd.DataFrame = table.sort_values("cell_id", ignore_index=True)
+    return ordered
+
+
+def _codes(names: pd.Series[str], labels: Sequence[str]) -> Integers:
+    return pd.Categorical(names, categories=list(labels)).codes.astype(np.int64)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _roc_auc(truth: Integers, probabilities: Floats, labels: Sequence[str]) -> dict[str, Any]:
+    """Area under the ROC curve, one class against the rest; None for a class that holds no cell or every cell."""
+    from sklearn.metrics import roc_auc_score
+
+    per_class: dict[str, float | None] = {}
+    for k, label in enumerate(labels):
+        positive = truth == k
+        defined = positive.any() and not positive.all()
+        per_class[label] = float(roc_auc_score(positive, probabilities[:, k])) if defined else None
+    areas = [area for area in per_class.values() if area is not None]
+    return {"per_class": per_class, "macro": float(np.mean(areas)) if areas else None}
+
+
+def _calibration(confidence: Floats, correct: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Expected calibration error over equal-width bins of the predicted class's probability (Guo et al. 2017)."""
+    bins = np.minimum((confidence * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
+    reliability = []
+    error = 0.0
+    for index in range(RELIABILITY_BINS):
+        inside = bins == index
+        n = int(inside.sum())
+        entry: dict[str, Any] = {
+            "low": index / RELIABILITY_BINS,
+            "high": (index + 1) / RELIABILITY_BINS,
+            "n": n,
+            "confidence": float(confidence[inside].mean()) if n else None,
+            "accuracy": float(correct[inside].mean()) if n else None,
+        }
+        if n:
+            error += n / len(confidence) * abs(entry["accuracy"] - entry["confidence"])
+        reliability.append(entry)
+    return {"ece": min(float(error), 1.0), "reliability": reliability}
+
+
+def _by_intensity(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """ACA and MCA per fluorescence intensity; cells without one are in no group."""
+    result = {}
+    correct = (table["truth"] == table["predicted"]).astype(float)
+    for level, group in correct.groupby(table["intensity"]):
+        recalls = group.groupby(table.loc[group.index, "truth"]).mean()
+        result[str(level)] = {"n": len(group), "aca": float(group.mean()), "mca": float(recalls.mean())}
+    return result
+
+
+def _by_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Accuracy and majority vote per specimen, in order of their numbers; a tied vote goes to the likelier class."""
+    result = []
+    for specimen, group in table.groupby("specimen_id"):
+        votes = group["predicted"].value_counts()
+        vote = max(votes.index, key=lambda label: (votes[label], group[f"p_{label}"].sum(), -labels.index(label)))
+        counts = group["truth"].value_counts()
+        pattern = max(counts.index, key=lambda label: (counts[label], -labels.index(label)))
+        intensities = sorted(group["intensity"].dropna().unique())
+        correct = int((group["truth"] == group["predicted"]).sum())
+        result.append(
+            {
+                "specimen_id": str(specimen),
+                "pattern": str(pattern),
+                "intensity": str(intensities[0]) if len(intensities) == 1 else None,
+                "n": len(group),
+                "correct": correct,
+                "accuracy": correct / len(group),
+                "vote": str(vote),
+                "vote_correct": bool(vote == pattern),
+            }
+        )
+    return sorted(result, key=lambda entry: (len(entry["specimen_id"]), entry["specimen_id"]))
+
+
+def _of_one_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[str]:
+    specimens = table.groupby("truth")["specimen_id"].nunique()
+    return [label for label in labels if specimens.get(label) == 1]

@@ -1,0 +1,46 @@
+"""Pipelines as Kubeflow's intermediate representation, and made fit for one cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def pipeline_of(name: str) -> Any:
+    """The pipeline ``reproduce`` or ``sweep`` as Kubeflow's page runs it: it learns from its first task what it trains."""
+    from importlib import import_module
+
+    return getattr(import_module(f"hep2flow.pipelines.{name}"), name)
+
+
+def compile_to(pipeline: Any, path: Path) -> None:
+    """Compile a Kubeflow pipeline to YAML, through a temporary name."""
+    from kfp.compiler import Compiler
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.partial.yaml")
+    Compiler().compile(pipeline, str(temporary))
+    temporary.replace(path)
+
+
+def package(pipeline: Any, images: Mapping[str, str], keys: Mapping[str, str], path: Path) -> None:
+    """Compile a Kubeflow pipeline to ``path``.
+
+    Args:
+        pipeline: Of :mod:`hep2flow.pipelines`.
+        images: Image of a component -> the one to run.
+        keys: Key of the Secret in the pipeline -> the one it has.
+        path: Of the YAML.
+    """
+    compile_to(pipeline, path)
+    spec, platform = yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    for executor in spec["deploymentSpec"]["executors"].values():
+        executor["container"]["image"] = images[executor["container"]["image"]]
+    for settings in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
+        for secret in settings["secretAsEnv"]:
+            for variable in secret["keyToEnv"]:
+                variable["secretKey"] = keys[variable["secretKey"]]
+    path.write_text(yaml.safe_dump_all([spec, platform], sort_keys=False), encoding="utf-8")

@@ -1,0 +1,84 @@
+"""Layers that do not move: the paper's suggestion to freeze the feature layers, and to let them move again by and by."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from hep2flow.errors import UserError
+from hep2flow.network.model import build_network, head_parameters, timm_network
+from hep2flow.recipe import Optim, Recipe
+
+# timm's names: ConvNeXt and CoAtNet number their stages from 0, CoaT its serial ones from 1.
+_STAGE = re.compile(r"stages\.(\d+)\.|(?:cls_token|patch_embed|crpe|cpe|serial_blocks)(\d)")
+_STEM = "stem."
+STAGES = "stages:"
+TOP = 99  # norms, and CoaT's parallel blocks: above every stage, below the head
+
+
+def stage_of(name: str) -> int:
+    """Stage a parameter belongs to: 0 the stem, 1 and up the stages, TOP what follows them."""
+    if name.startswith(_STEM):
+        return 0
+    found = _STAGE.match(name)
+    if found is None:
+        return TOP
+    return int(found[1]) + 1 if found[1] is not None else int(found[2])
+
+
+def stages(network: torch.nn.Module) -> list[int]:
+    """The stages of a network, from 1; empty where its names do not tell any."""
+    names = [name for name, _ in timm_network(network).named_parameters()]
+    return sorted({stage for stage in map(stage_of, names) if 0 < stage < TOP})
+
+
+def check_freezing(recipe: Recipe) -> None:
+    """Refuse to freeze stages that the network does not have, before anything is read; UserError naming the key."""
+    freeze = recipe.optim.freeze
+    if freeze.startswith(STAGES):
+        with torch.device("meta"):
+            known = stages(build_network(recipe.model, classes=2))
+        if int(freeze.removeprefix(STAGES)) not in known:
+            allowed = ["none", "backbone", *(f"{STAGES}{stage}" for stage in known)]
+            raise UserError(
+                f"optim.freeze: {recipe.model.network} has {len(known) or 'no named'} stages, not {freeze}; "
+                f"allowed: {', '.join(allowed)}"
+            )
+
+
+class Freezing:
+    """Keeps ``optim.freeze`` of a network, epoch by epoch."""
+
+    def __init__(self, network: torch.nn.Module, section: Optim) -> None:
+        self.model = timm_network(network)
+        self.every = section.unfreeze_every
+        head = set(map(id, head_parameters(self.model)))
+        bodily = [
+            (stage_of(name), parameter)
+            for name, parameter in self.model.named_parameters()
+            if id(parameter) not in head
+        ]
+        highest = {"none": -1, "backbone": TOP}.get(section.freeze)
+        if highest is None:
+            highest = int(section.freeze.removeprefix(STAGES))
+        self.frozen = [(stage, parameter) for stage, parameter in bodily if stage <= highest]
+        self.parts = sorted({stage for stage, _ in self.frozen})
+
+    def before_epoch(self, epoch: int) -> bool:
+        """Freeze what epoch number ``epoch`` (from 1) freezes; to be called after ``network.train()``.
+
+        Returns whether other parameters move than before.
+        Batch norms of frozen parts keep their statistics too.
+        """
+        moving = (epoch - 1) // self.every if self.every is not None else 0
+        still = self.parts[: max(len(self.parts) - moving, 0)]
+        changed = False
+        for stage, parameter in self.frozen:
+            changed |= parameter.requires_grad == (stage in still)
+            parameter.requires_grad_(stage not in still)
+        for module in self.model.modules():
+            own = list(module.parameters(recurse=False))
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and own:
+                module.train(any(parameter.requires_grad for parameter in own))
+        return changed

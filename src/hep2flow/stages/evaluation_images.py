@@ -1,0 +1,91 @@
+"""What an evaluation leaves for the eye: its most confident mistakes, and a batch of cells as its training was shown it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from hep2flow.cells import encode_png
+from hep2flow.data.batch import BatchMixer
+from hep2flow.data.cell_set import CellSet, columns
+from hep2flow.data.sampling import Key, ordered_keys, training_keys
+from hep2flow.data.seeding import seeded
+from hep2flow.evaluation.error_analysis import most_confident_mistakes
+from hep2flow.evaluation.grad_cam import NoMapsError, heat_maps
+from hep2flow.recipe import Data
+from hep2flow.store.datasets import Dataset
+from hep2flow.store.splits import Split
+from hep2flow.training.checkpoint import Description
+
+SHOWN = 16
+
+
+def pictured_mistakes(
+    network: torch.nn.Module, cells: CellSet, predictions: pd.DataFrame, labels: list[str], device: torch.device
+) -> pd.DataFrame:
+    """The most confident mistakes: cell_id, truth, predicted, confidence, and two PNG of the network's input size each.
+
+    cells, predictions: of the same cells in the same order
+    seen: the cell as the network saw it
+    heat: what of it speaks for the predicted pattern, grey, 8 bit, see :func:`heat_maps`; None for a network without maps
+    """
+    wrong = most_confident_mistakes(predictions, labels)
+    seen = [_png(cells.images[place]) for place in wrong.index]
+    table: pd.DataFrame = wrong.assign(seen=seen, heat=None).reset_index(drop=True)
+    if len(wrong):
+        batch = next(cells.batches(ordered_keys(wrong.index.tolist(), len(wrong))))
+        predicted = torch.tensor([labels.index(label) for label in wrong["predicted"]])
+        with suppress(NoMapsError):
+            heat = heat_maps(network, batch.inputs(device), predicted)
+            table["heat"] = [encode_png(np.rint(255 * one.numpy()).astype(np.uint8), 6) for one in heat]
+    return table
+
+
+def augmented_batch(dataset: Dataset, split: Split, description: Description) -> pd.DataFrame:
+    """The first cells of a training's first batch, as a single worker's network was shown them.
+
+    cell_id, pattern, mixed_with (pattern of the cell that mixup or cutmix mixed in; None where the recipe does not mix),
+    image (PNG of the network's input size)
+    """
+    recipe, labels = description.recipe, description.labels
+    training = list(dataset.rows(set(split.ids("train")), ["cell_id", "pattern"]))
+    patterns = torch.tensor([labels.index(row["pattern"]) for row in training])
+    train, epoch = recipe.train, 1
+    keys = training_keys(patterns, epoch, train.batch_size, train.seed, train.sampler)[0]
+    shown = [training[index] for _, index, _ in keys]
+    rows = dataset.rows({row["cell_id"] for row in shown}, columns(recipe))
+    cells = CellSet(rows, labels, description.bits, recipe, training=True)
+    places: list[Key] = [
+        (epoch, cells.ids.index(row["cell_id"]), repeat) for row, (_, _, repeat) in zip(shown, keys, strict=True)
+    ]
+    mixer = BatchMixer(recipe, len(labels))
+    batch = next(cells.batches([places]))
+    with seeded(train.seed, epoch, "mixing", 0):
+        images = _pixels(mixer(batch).images, recipe.data)
+    names = [row["pattern"] for row in shown]
+    whole = pd.DataFrame(
+        {
+            "cell_id": [row["cell_id"] for row in shown],
+            "pattern": names,
+            "mixed_with": [None] * len(names) if mixer.mixup is None else names[::-1],
+            "image": [_png(image) for image in images],
+        }
+    )
+    table: pd.DataFrame = whole.head(SHOWN)
+    return table
+
+
+def _pixels(images: torch.Tensor, data: Data) -> torch.Tensor:
+    """What a network was shown, as uint8: :func:`hep2flow.data.cell_set.normalize` backwards, clipped to 0 to 255."""
+    return images.mul(data.std).add_(data.mean).mul_(255.0).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _png(image: torch.Tensor) -> bytes:
+    """PNG of uint8 (3, height, width), grey where its channels are equal."""
+    pixels: npt.NDArray[np.uint8] = image.permute(1, 2, 0).numpy()
+    grey = bool((pixels == pixels[..., :1]).all())
+    return encode_png(pixels[..., 0] if grey else pixels, 6)

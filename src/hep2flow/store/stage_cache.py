@@ -1,0 +1,113 @@
+"""The cache of stages: an entry, written last, says that a stage has run on these inputs, and where its output lies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hep2flow
+from hep2flow.cells import DIGEST_LENGTH
+from hep2flow.errors import UserError
+from hep2flow.store import layout
+from hep2flow.store.errors import NotThereError
+from hep2flow.store.s3 import Store
+
+# What a stage's result depends on: a change there, and only there, makes the stage run again.
+NETWORK = (
+    "cells.py",
+    "selected_on_test.py",
+    "data",
+    *("network/model.py", "training/losses.py", "training/checkpoint.py"),
+)
+TRAINING = ("network/freezing.py", "network/synchronised_batch_norm.py", "training")
+PREDICTION = ("evaluation",)
+SWEEPING = ("distributed/sweep_spec.py", "distributed/trial.py", "stages/tune.py", "search")
+SOURCES = {
+    "ingest": ("cells.py", "sources", "stages/ingest.py"),
+    "mask": ("cells.py", "stages/mask.py", "stages/cell_masks.py"),
+    "split": ("stages/split.py",),
+    "leakage": ("cells.py", "stages/leakage.py", "stages/split.py"),
+    "halve": ("stages/sweep_split.py", "stages/split.py"),
+    "train": (*NETWORK, *TRAINING, "distributed/train_worker.py", "stages/train.py"),
+    "tune": (*NETWORK, *TRAINING, *SWEEPING, "distributed/run_sweep.py"),
+    "judge": (*NETWORK, *TRAINING, *PREDICTION, *SWEEPING, "distributed/run_judging.py", "stages/judge.py"),
+    "network": ("network/model.py", "network/freezing.py"),
+    "evaluate": (
+        *NETWORK,
+        *PREDICTION,
+        "stages/evaluate.py",
+        "stages/evaluation_images.py",
+        "reporting/figures.py",
+    ),
+    "report": (
+        *PREDICTION,
+        *("cells.py", "selected_on_test.py", "recipe.py", "reporting", "search"),
+        *(f"reporting/{name}" for name in ("page.css", "page.html.j2", "page.js", "table.html.j2")),
+        *(f"stages/{name}.py" for name in ("artifacts", "leakage", "report", "split")),
+    ),
+    "external": (*NETWORK, *PREDICTION, "stages/evaluate.py", "stages/evaluate_external.py", "reporting/figures.py"),
+}
+
+
+def stage_key(stage: str, inputs: dict[str, Any], code: str) -> str:
+    """Key of a stage on these inputs: 32 hexadecimal digits.
+
+    inputs: everything JSON can hold that the result depends on; the order of keys does not matter, NaN is a ValueError
+    code:   see :func:`code_version`
+    """
+    text = json.dumps(
+        {"stage": stage, "inputs": inputs, "code": code},
+        sort_keys=True,
+        ensure_ascii=False,
+        separators=(",", ":"),
+        allow_nan=False,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+@cache
+def code_version(stage: str) -> str:
+    """SHA-256 over the source files a stage depends on, names and bytes."""
+    package = Path(hep2flow.__file__).parent
+    total = hashlib.sha256()
+    for source in SOURCES[stage]:
+        path = package / source
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            if file.exists():
+                total.update(f"{file.relative_to(package).as_posix()}\0{file.stat().st_size}\0".encode())
+                total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def lookup(store: Store, stage: str, key: str) -> dict[str, Any] | None:
+    """The entry of a stage's key, where it is there and its output is whole; else None, and the stage has to run.
+
+    A stage that only finds out something has no output.
+    """
+    try:
+        entry: dict[str, Any] = store.get_json(layout.cache_key(stage, key))
+    except NotThereError:
+        return None
+    if entry["output"] is None:
+        return entry
+    try:
+        output = store.key(entry["output"]["uri"])
+    except UserError:  # the entry was copied here from another store, its output was not
+        return None
+    whole = store.exists(output) if entry["output"]["kind"] == "object" else store.published(output) is not None
+    return entry if whole else None
+
+
+def commit(store: Store, stage: str, key: str, entry: dict[str, Any]) -> None:
+    """Write a stage's entry; to be called last, once its output is whole.
+
+    entry: ``output`` = {"uri": s3://…, "kind": "folder" | "object"} or None, and whatever else the stage returns
+    """
+    if entry["output"] is not None:
+        if entry["output"]["kind"] not in ("folder", "object"):
+            raise ValueError(f"an output is a folder or an object, not {entry['output']['kind']!r}")
+        store.key(entry["output"]["uri"])
+    store.put_json(layout.cache_key(stage, key), entry)

@@ -1,0 +1,87 @@
+"""Optimizer and learning-rate schedule, from timm's parts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2
+from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
+from timm.scheduler import CosineLRScheduler, StepLRScheduler
+
+from hep2flow.network.model import head_parameters, timm_network
+from hep2flow.recipe import Optim, Recipe
+
+
+def build_optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """timm ``create_optimizer_v2`` at the recipe's rate; biases and norms are not decayed, timm's default.
+
+    To be built before anything is frozen: timm leaves frozen parameters out, and they could never move again.
+    """
+    section = recipe.optim
+    memory = {"momentum": section.betas[0]} if section.name == "sgd" else {"betas": section.betas}
+    optimizer: torch.optim.Optimizer = create_optimizer_v2(
+        timm_network(network),
+        opt=section.name,
+        lr=recipe.learning_rate,
+        weight_decay=section.weight_decay,
+        param_group_fn=lambda model: _groups(model, section),
+        **({"fused": True} if section.fused else {}),
+        **memory,
+    )
+    return optimizer
+
+
+def _groups(model: torch.nn.Module, section: Optim) -> list[dict[str, Any]]:
+    """Parameter groups with ``weight_decay`` and ``lr_scale``: its layer's decay, times the multiplier for the head."""
+    undecayed: set[str] = getattr(model, "no_weight_decay", set)()
+    decay = {"weight_decay": section.weight_decay, "no_weight_decay_list": undecayed}
+    groups: list[dict[str, Any]] = (
+        param_groups_weight_decay(model, **decay)
+        if section.layer_decay is None
+        else param_groups_layer_decay(model, **decay, layer_decay=section.layer_decay)
+    )
+    head = set(map(id, head_parameters(model)))
+    split = []
+    for group in groups:
+        scale = group.get("lr_scale", 1.0)
+        for inside, factor in ((False, 1.0), (True, section.head_multiplier)):
+            chosen = [parameter for parameter in group["params"] if (id(parameter) in head) is inside]
+            if chosen:
+                split.append({"params": chosen, "weight_decay": group["weight_decay"], "lr_scale": scale * factor})
+    return split
+
+
+class LearningRate:
+    """Sets the learning rate before each update: linear warm-up, then cosine annealing to 0, or constant.
+
+    A warm-up of n updates starts at 1/n of the rate: at 0 the first update would be lost.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int, updates_per_epoch: int) -> None:
+        schedule = recipe.schedule
+        self.optimizer = optimizer
+        cycle = math.ceil(updates / schedule.cycles)
+        warmup = schedule.warmup_updates or round(schedule.warmup_epochs * updates_per_epoch)
+        # A warm-up as long as the training would leave no cosine: a short try of a long recipe keeps its proportions.
+        warmup = min(warmup, cycle // 2)
+        first = {"warmup_t": warmup, "warmup_lr_init": recipe.learning_rate / max(warmup, 1), "t_in_epochs": False}
+        self.scheduler: CosineLRScheduler | StepLRScheduler = (
+            CosineLRScheduler(
+                optimizer,
+                t_initial=cycle,
+                cycle_limit=schedule.cycles,
+                cycle_decay=schedule.cycle_decay,
+                warmup_prefix=False,
+                **first,
+            )
+            if schedule.name == "cosine"
+            else StepLRScheduler(optimizer, decay_t=updates, decay_rate=1.0, **first)
+        )
+
+    def before_update(self, update: int) -> float:
+        """Set every group's rate for update number ``update`` (from 0); returns the rate before the groups' scales."""
+        self.scheduler.step_update(update)
+        group = self.optimizer.param_groups[0]
+        return float(group["lr"] / group["lr_scale"])

@@ -1,1 +1,0 @@
-"""Sweeps: what is tried, what was found. No Ray here."""
