@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from measure import hep2flow, machine, own_store, tell
+from measure import hep2flow, machine, own_store, print_result
 
 from training import RECIPES, twin_in_store
 
@@ -26,7 +26,7 @@ def main() -> None:
             at = machine()
             done[name] = hep2flow("evaluate", *choices, f"--training={training}", "--json")
     slowest = max(one.seconds for one in done.values())
-    tell(
+    print_result(
         "evaluate",
         slowest,
         LIMIT_SECONDS,

@@ -1,4 +1,4 @@
-"""The paper's two recipes on a GPU, whole, against the bare step, and against timm's loop at the same settings.
+"""The paper's two recipes on a GPU, complete, against the bare step, and against timm's loop at the same settings.
 
 721 drawn cells of the training cells' size, 361 to train and 360 to validate, 224 px, weights from scratch. Needs neither
 Ray nor a store, and no GPU to be tried:
@@ -23,19 +23,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import machine, tell
+from measure import machine, print_result
 from timm_loop import measured
-from work import Cells, Work
+from work import Cells, TrainingParts
 
 from hep2flow.cells import encode_png
 from hep2flow.recipe import load_recipe
-from hep2flow.training.checkpoint import Files
+from hep2flow.training.checkpoint import CheckpointFiles
+from hep2flow.training.trainer import Callbacks
 
 RECIPES = ("convnext-b", "coat-mini")
 LIMIT_SECONDS = 60.0  # both recipes, all epochs, compilation counted in
-LIMIT_RATIO = (
-    0.9  # images per second of the whole training over those of its bare step and its validation's bare passes
-)
+LIMIT_RATIO = 0.9  # images per second of the complete training over those of its bare step and validation passes
 LIMIT_TIMM = 1.0
 PATTERNS = ("centromere", "coarse_speckled", "cytoplasmatic", "fine_speckled", "homogeneous", "nucleolar")
 SIDES = (60, 90)  # pixels, of most real cells
@@ -45,7 +44,7 @@ FUSED = {"convnext-b": ["optim.fused=true"], "coat-mini": []}  # AdamP has no fu
 
 
 def main() -> None:
-    """Pairs of whole and bare for each recipe, then timm's loop with each number of workers."""
+    """Pairs of complete and bare training for each recipe, then timm's loop with each number of workers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", type=torch.device, default="cuda")
     parser.add_argument("--cells", type=int, default=721)
@@ -69,7 +68,7 @@ def main() -> None:
     seconds = round(sum(one["seconds"] for one in recipes.values()), 1)
     ratio = min(one["ratio_to_step"] for one in recipes.values())
     timm = min((one["timm_over_ours"] for one in recipes.values() if "timm_over_ours" in one), default=LIMIT_TIMM)
-    tell(
+    print_result(
         "gpu",
         seconds,
         LIMIT_SECONDS,
@@ -90,10 +89,10 @@ def compared(name: str, images: Path, given: argparse.Namespace) -> dict[str, An
     mine, theirs = [], {count: list[float]() for count in given.workers}
     loop = [str(Path(__file__).with_name("timm_loop.py")), name, "--profile", "paper", "--images", str(images)]
     for _ in range(given.pairs):
-        mine.append(told([__file__, "--ours", name, *again]))
+        mine.append(figures_of([__file__, "--ours", name, *again]))
         for count, found in theirs.items():
             settings = [f"--set={one}" for one in overrides(name, given)]
-            side = told([*loop, "--workers", str(count), "--device", str(given.device), *settings])
+            side = figures_of([*loop, "--workers", str(count), "--device", str(given.device), *settings])
             found.append(side["milliseconds_per_image"])
     result: dict[str, Any] = {key: round(median(one[key] for one in mine), 3) for key in mine[0]}
     if theirs:
@@ -109,35 +108,35 @@ def compared(name: str, images: Path, given: argparse.Namespace) -> dict[str, An
 
 
 def ours(name: str, given: argparse.Namespace) -> dict[str, float]:
-    """The whole training, and what no training of the recipe can go below, in one process."""
+    """The complete training, and the minimum of any training of the recipe, in one process."""
     if given.device.type == "cpu":
         torch.set_num_threads(1)
-    work = Work(load_recipe(name, "paper", overrides(name, given)), drawn(given.cells), given.device)
-    first = list[float]()
-    began = time.monotonic()
+    parts = TrainingParts(load_recipe(name, "paper", overrides(name, given)), drawn(given.cells), given.device)
+    readings = list[float]()
+    start = time.monotonic()
 
     def train(folder: Path) -> int:
         with ThreadPoolExecutor(1) as thread:
-            under_way: list[Future[None]] = []
+            pending: list[Future[None]] = []
 
-            def keep(files: Files) -> None:
-                while under_way:
-                    under_way.pop().result()
-                if files.later:
-                    under_way.append(thread.submit(files.write))
+            def save(files: CheckpointFiles) -> None:
+                while pending:
+                    pending.pop().result()
+                if files.deferred:
+                    pending.append(thread.submit(files.write))
                 else:
                     files.write()
 
-            work.fitted(folder, keep, lambda _: first.append(time.monotonic()), lambda: False)
-        return work.images
+            parts.run_training(folder, Callbacks(save, on_progress=lambda _: readings.append(time.monotonic())))
+        return parts.images
 
     whole = measured(train)
-    bare = timed(partial(work.bare, work.step()), given.device)
-    seconds = whole["milliseconds_per_image"] * work.images / 1000
+    bare = timed(partial(parts.run_bare, parts.build_step()), given.device)
+    seconds = whole["milliseconds_per_image"] * parts.images / 1000
     return {
         **whole,
         "seconds": seconds,
-        "first_reading_seconds": first[0] - began,  # of the loss: compilation is in it
+        "first_reading_seconds": readings[0] - start,  # of the loss: compilation is in it
         "bare_seconds": bare,
         "ratio_to_step": bare / seconds,
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if given.device.type == "cuda" else 0.0,
@@ -145,19 +144,13 @@ def ours(name: str, given: argparse.Namespace) -> dict[str, float]:
 
 
 def timed(part: Callable[[], None], device: torch.device) -> float:
-    """Seconds of a part's second run, its work on the device done: the first draws its batches, compiles, and warms up."""
-    part()
-    wait(device)
-    began = time.monotonic()
-    part()
-    wait(device)
-    return time.monotonic() - began
-
-
-def wait(device: torch.device) -> None:
-    """Until a GPU has worked off its queue."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    """Seconds of a part's second run, the device synchronised: the first prepares batches, compiles, and warms up."""
+    for _ in range(2):
+        start = time.monotonic()
+        part()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+    return time.monotonic() - start
 
 
 def overrides(name: str, given: argparse.Namespace) -> list[str]:
@@ -193,8 +186,8 @@ def write_images(folder: Path, cells: Cells) -> None:
             path.write_bytes(row["image"])
 
 
-def told(command: list[str]) -> dict[str, float]:
-    """What a process tells in its last line."""
+def figures_of(command: list[str]) -> dict[str, float]:
+    """The JSON object that a process prints in its last line."""
     done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)}: exit code {done.returncode}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cells import i3a_source
-from measure import hep2flow, machine, own_store, store_peak_mib, tell
+from cell_sources import i3a_source
+from measure import hep2flow, machine, own_store, print_result, store_peak_mib
 
 LIMIT_SECONDS = 30.0
 LIMIT_MIB = 1536.0
@@ -16,7 +16,7 @@ def main() -> None:
         at = machine()
         ingest = hep2flow("ingest", "--source", source, "--format", "i3a", "--json")
         count = ingest.json()["summary"]["cells"]
-        tell(
+        print_result(
             "ingest",
             ingest.seconds,
             LIMIT_SECONDS,

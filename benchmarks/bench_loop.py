@@ -1,8 +1,8 @@
-"""CPU seconds per image of a whole training over those of its bare step, on one thread.
+"""CPU seconds per image of a complete training over those of its bare step, on one thread.
 
-The bare step is forward, backward and update on tensors that are there already. The whole training draws, augments and
-mixes its batches, validates, writes a state and sends it to the store after every epoch, and tells where it is. What
-augmentation and the validation's own forward passes cost is measured apart and named: the excess is what remains.
+The bare step is forward, backward and update on prepared batches. The complete training draws, augments and mixes its
+batches, validates, writes a state and uploads it after every epoch, and reports progress. What augmentation and the
+validation's own forward passes cost is measured separately: the excess is what remains.
 
 All of them take turns within every epoch, in one process: a machine that others share may be half as fast a minute later.
 """
@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from measure import machine, own_store, tell
-from work import Work
+from measure import machine, own_store, print_result
+from work import TrainingParts
 
-from hep2flow.store.s3 import Store, open_store
-from hep2flow.training.train_step import Step
-from training import RECIPES, laptop_work, twin_in_store, whole
+from hep2flow.store.open_store import open_store
+from hep2flow.store.s3 import Store
+from hep2flow.training.train_step import TrainStep
+from training import RECIPES, laptop_training, run_as_worker, twin_in_store
 
 LIMIT_EXCESS = 0.05
 
@@ -36,25 +37,25 @@ def main() -> None:
         cells = twin_in_store(folder)
         at = machine()
         store = open_store()
-        work = laptop_work(store, *cells, arguments.recipe, arguments.epochs)
-        one_training(work, store)  # the first is slower
-        trainings = [one_training(work, store) for _ in range(arguments.trainings)]
+        parts = laptop_training(store, *cells, arguments.recipe, arguments.epochs)
+        one_training(parts, store)  # the first is slower
+        trainings = [one_training(parts, store) for _ in range(arguments.trainings)]
     excesses = [(one["whole"] - one["augmented"] - one["validated"]) / one["bare"] - 1 for one in trainings]
     excess = round(statistics.median(excesses), 4)
     ratio = round(statistics.median(one["bare"] / one["whole"] for one in trainings), 4)
     each = {
-        name: round(1000 * statistics.median(one[name] for one in trainings) / work.images, 3) for name in trainings[0]
+        name: round(1000 * statistics.median(one[name] for one in trainings) / parts.images, 3) for name in trainings[0]
     }
-    tell(
+    print_result(
         "loop",
         excess,
         LIMIT_EXCESS,
         excess <= LIMIT_EXCESS,
         at,
         f"{excess:.1%} over the bare step; {1000 / each['whole']:.0f} images per CPU second, {ratio:.2f} of the bare step's",
-        recipe=work.recipe.title,
+        recipe=parts.recipe.title,
         epochs=arguments.epochs,
-        images=work.images,
+        images=parts.images,
         excesses=[round(value, 4) for value in excesses],
         ratio_to_step=ratio,
         images_per_cpu_second=round(1000 / each["whole"], 1),
@@ -62,39 +63,39 @@ def main() -> None:
     )
 
 
-def one_training(work: Work, store: Store) -> dict[str, float]:
-    """CPU seconds of a training and of its parts: these run in the middle of each epoch, while it stands still.
+def one_training(parts: TrainingParts, store: Store) -> dict[str, float]:
+    """CPU seconds of a training and of its parts: these run in the middle of each epoch, while it is paused.
 
-    What its other threads do meanwhile, every two seconds a look at the store, counts on neither side.
+    What its other threads do meanwhile, a request to the store every two seconds, counts on neither side.
     """
-    parts = dict.fromkeys(("bare", "augmented", "validated"), 0.0)
-    stood_still = 0.0
+    seconds = dict.fromkeys(("bare", "augmented", "validated"), 0.0)
+    paused = 0.0
 
     @contextmanager
-    def counted(name: str) -> Iterator[None]:
-        began = time.thread_time()
+    def measured(name: str) -> Iterator[None]:
+        start = time.thread_time()
         yield
-        parts[name] += time.thread_time() - began
+        seconds[name] += time.thread_time() - start
 
-    steps: list[Step] = []
+    steps: list[TrainStep] = []
 
-    def in_epoch(epoch: int) -> None:
-        nonlocal stood_still
-        began = time.process_time()
-        with counted("bare"):
+    def mid_epoch(epoch: int) -> None:
+        nonlocal paused
+        start = time.process_time()
+        with measured("bare"):
             if epoch == 1:
-                steps.append(work.step())
-            work.updated(steps[0])
-        with counted("augmented"):
-            work.augmented(epoch)
-        if work.validates(epoch):
-            with counted("validated"):
-                work.validated(steps[0].network)
-        stood_still += time.process_time() - began
+                steps.append(parts.build_step())
+            parts.run_updates(steps[0])
+        with measured("augmented"):
+            parts.run_augmentation(epoch)
+        if parts.is_validated(epoch):
+            with measured("validated"):
+                parts.run_validation(steps[0].network)
+        paused += time.process_time() - start
 
-    began = time.process_time()
-    whole(work, store, in_epoch)
-    return {"whole": time.process_time() - began - stood_still, **parts}
+    start = time.process_time()
+    run_as_worker(parts, store, mid_epoch)
+    return {"whole": time.process_time() - start - paused, **seconds}
 
 
 if __name__ == "__main__":

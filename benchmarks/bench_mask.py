@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cells import i3a_source
-from measure import hep2flow, machine, own_store, store_peak_mib, tell
+from cell_sources import i3a_source
+from measure import hep2flow, machine, own_store, print_result, store_peak_mib
 
 LIMIT_SECONDS = 60.0
 LIMIT_MIB = 1536.0
@@ -17,7 +17,7 @@ def main() -> None:
         at = machine()
         mask = hep2flow("mask", "--dataset", dataset, "--json")
         derived = mask.json()["summary"]["derived"]
-        tell(
+        print_result(
             "mask",
             mask.seconds,
             LIMIT_SECONDS,

@@ -1,4 +1,4 @@
-"""How long ``make demo`` takes on a fresh store, what of it is not learning, and how long the same run takes again."""
+"""How long ``make demo`` takes on a fresh store, its share without training, and how long the same run takes again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from measure import RUNS, hep2flow, machine, median_of, own_store, tell
+from measure import RUNS, hep2flow, machine, median_of, own_store, print_result
 
 LIMIT_SECONDS = 360.0
 LIMIT_OTHER_SECONDS = 45.0
@@ -28,7 +28,7 @@ def main() -> None:
     at = machine()
     runs = [one_run(arguments.set) for _ in range(arguments.runs)]
     first, other, again = (median_of(runs, name) for name in ("seconds", "other_seconds", "again_seconds"))
-    tell(
+    print_result(
         "pipeline",
         first,
         LIMIT_SECONDS,
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def one_run(overrides: list[str]) -> dict[str, Any]:
-    """The run in a fresh store, and the same run again."""
+    """Run the pipeline in a fresh store, and the same again."""
     with own_store() as folder:
         twin, load = str(folder / "twin"), machine()["load"]
         hep2flow("data", "synth", twin)
@@ -57,47 +57,44 @@ def one_run(overrides: list[str]) -> dict[str, Any]:
         first = hep2flow("run", *choices, "--run-id", "first", "--out", str(folder / "first"))
         again = hep2flow("run", *choices, "--run-id", "again", "--out", str(folder / "again"))
         stages, repeated = stages_of("first"), stages_of("again")
-    told = {
+    result = {
         "load": load,
         "seconds": first.seconds,
-        "other_seconds": round(first.seconds - covered(method(stages)), 2),
+        "other_seconds": round(first.seconds - covered_seconds(method_intervals(stages)), 2),
         "again_seconds": again.seconds,
         "again_computed": [
             name for name, stage in repeated.items() if not stage["cached"] and stage["stage"] != "report"
         ],
         "stages": {name: stage["seconds"] for name, stage in stages.items()},
-        "train_seconds": {name: round(train_seconds(stage), 2) for name, stage in stages.items() if is_training(stage)},
+        "train_seconds": {
+            name: round(train_seconds(stage), 2) for name, stage in stages.items() if stage["stage"] == "train"
+        },
         "again_stages": {name: stage["seconds"] for name, stage in repeated.items()},
         "first": first.figures(),
         "again": again.figures(),
     }
-    print(json.dumps(told), file=sys.stderr, flush=True)
-    return told
+    print(json.dumps(result), file=sys.stderr, flush=True)
+    return result
 
 
 def stages_of(run_id: str) -> dict[str, Stage]:
-    """The run's stages, as ``stage-model``, in the order they began."""
+    """Return the run's stages by ``stage-model``, in the order of their starts."""
     view = hep2flow("runs", "show", run_id, "--json").json()
     return {"-".join(filter(None, (stage["stage"], stage["model"]))): stage for stage in view["stages"]}
 
 
-def is_training(stage: Stage) -> bool:
-    """Whether it trains."""
-    return bool(stage["stage"] == "train")
-
-
 def train_seconds(stage: Stage) -> float:
-    """What a train stage spent on data, updates and validation: the manifest's ``timing.train_seconds``."""
+    """Seconds that a train stage spent on data, updates and validation: the manifest's ``timing.train_seconds``."""
     return float(stage["result"]["summary"]["timing"]["train_seconds"])
 
 
-def method(stages: dict[str, Stage]) -> list[Interval]:
-    """When the run trained, evaluated and drew, in seconds since the epoch. Starts are known to the second."""
+def method_intervals(stages: dict[str, Stage]) -> list[Interval]:
+    """Intervals of training, evaluation and drawing, in seconds since the epoch. Starts are known to the second."""
     intervals = []
     for stage in stages.values():
         start = datetime.fromisoformat(stage["started"].replace("Z", "+00:00")).timestamp()
         end = start + stage["seconds"]
-        if is_training(stage):
+        if stage["stage"] == "train":
             # Starting Ray and its workers comes first, and is no training.
             intervals.append((end - train_seconds(stage), end))
         elif stage["stage"] in {"evaluate", "report"}:
@@ -105,8 +102,8 @@ def method(stages: dict[str, Stage]) -> list[Interval]:
     return intervals
 
 
-def covered(intervals: Iterable[Interval]) -> float:
-    """Seconds in which at least one of the intervals runs."""
+def covered_seconds(intervals: Iterable[Interval]) -> float:
+    """Seconds that at least one of the intervals covers."""
     total, reached = 0.0, float("-inf")
     for start, end in sorted(intervals):
         total += max(0.0, end - max(start, reached))

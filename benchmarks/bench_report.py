@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from measure import MEBIBYTE, hep2flow, machine, own_store, tell
+from measure import MEBIBYTE, hep2flow, machine, own_store, print_result
 
 from hep2flow.store import layout
-from hep2flow.store.s3 import open_store
+from hep2flow.store.open_store import open_store
 
 LIMIT_SECONDS = 20.0
 LIMIT_PAGE_MIB = 8.0
@@ -26,7 +26,7 @@ def main() -> None:
         at = machine()
         made = hep2flow("report", "--run", RUN)
         page = round(open_store().size(f"{layout.report_prefix(RUN)}/index.html") / MEBIBYTE, 2)
-    tell(
+    print_result(
         "report",
         made.seconds,
         LIMIT_SECONDS,

@@ -1,4 +1,4 @@
-"""Forward, backward and update on tensors that are there already: what no training of these networks can go below."""
+"""Forward, backward and update on prepared batches: the minimum of any training of these networks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 import statistics
 from functools import partial
 
-from measure import machine, own_store, tell
+from measure import machine, own_store, print_result
 
-from hep2flow.store.s3 import open_store
-from training import RECIPES, cpu_seconds, laptop_work, twin_in_store
+from hep2flow.store.open_store import open_store
+from training import RECIPES, cpu_seconds, laptop_training, twin_in_store
 
 
 def main() -> None:
@@ -22,13 +22,13 @@ def main() -> None:
         cells = twin_in_store(folder)
         at = machine()
         for name in RECIPES:
-            work = laptop_work(open_store(), *cells, name, epochs=1)
-            epoch = partial(work.updated, work.step())
-            epoch()  # the first pass is slower, and draws the batches
+            parts = laptop_training(open_store(), *cells, name, epochs=1)
+            epoch = partial(parts.run_updates, parts.build_step())
+            epoch()  # the first pass is slower, and prepares the batches
             seconds = statistics.median(cpu_seconds(epoch) for _ in range(rounds))
-            each[work.recipe.title] = round(1000 * seconds / work.images, 3)
+            each[parts.recipe.title] = round(1000 * seconds / parts.images, 3)
     figure = max(each.values())
-    tell(
+    print_result(
         "step",
         figure,
         None,

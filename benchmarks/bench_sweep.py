@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from measure import hep2flow, machine, own_store, tell
+from measure import hep2flow, machine, own_store, print_result
 
-from hep2flow.store.s3 import Store, open_store
+from hep2flow.store.open_store import open_store
+from hep2flow.store.s3 import Store
 
 LIMIT_SECONDS = 4.0  # of overhead per trial: what starting a plain Tune function cost before
 
@@ -78,7 +79,7 @@ def main() -> None:
         beside = sweep(6, 2, long, "search.early_stopping=none", "train.seed=2", "search.grid_points=2")
         full = sweep(arguments.trials, 2, "search.early_stopping=none")
         stopped = sweep(arguments.trials, 2, "search.early_stopping=asha")
-    tell(
+    print_result(
         "sweep",
         overhead,
         LIMIT_SECONDS,

@@ -1,9 +1,9 @@
 """Our training loop against one of timm's parts, built as timm's train.py builds it: the same network on the same cells.
 
 timm reads and decodes each image file again in every epoch, in loader workers of its own, augments it as a PIL image, and
-writes a checkpoint after each epoch; its crop is held at the whole image, and it knows no quarter turns. Both sides make the
-same optimizer's updates on as large batches, validate as often, and keep their states on disk. What counts is CPU seconds
-of all processes per trained image, on one thread each; reading our cells from the store is not counted.
+writes a checkpoint after each epoch; its crop is fixed to the full image, and it has no quarter turns. Both sides make the
+same optimizer's updates on batches of the same size, validate as often, and write their states to disk. What counts is CPU
+seconds of all processes per trained image, on one thread each; reading our cells from the store is not counted.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from measure import Peak, machine, own_store, tell
+from measure import Peak, machine, own_store, print_result
 from PIL import Image
 from timm_loop import measured
-from work import Work
+from work import TrainingParts
 
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.s3 import open_store
+from hep2flow.store.open_store import open_store
 from hep2flow.store.splits import read_split
-from training import RECIPES, laptop_work, twin_in_store
+from training import RECIPES, laptop_training, twin_in_store
 
 LIMIT_RATIO = 1.0
 
@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("--ours", nargs=2, metavar="URI", help="train our side in this process: data set, split")
     arguments = parser.parse_args()
     if arguments.ours:
-        work = laptop_work(open_store(), *arguments.ours, arguments.recipe, arguments.epochs)
-        print(json.dumps(measured(partial(we_train, work))))
+        parts = laptop_training(open_store(), *arguments.ours, arguments.recipe, arguments.epochs)
+        print(json.dumps(measured(partial(train_ours, parts))))
         return
     with own_store() as folder:
         cells = twin_in_store(folder)
@@ -64,7 +64,7 @@ def main() -> None:
         for side in rounds[0]
     }
     within = ratio >= LIMIT_RATIO and each["ours"]["peak_mib"] <= each["timm"]["peak_mib"]
-    tell(
+    print_result(
         "timm",
         ratio,
         LIMIT_RATIO,
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def one_side(command: list[str]) -> dict[str, float]:
-    """What the side tells of itself, and the greatest memory of all its processes together, shared pages counted once."""
+    """What the side reports, and the greatest memory of all its processes together, shared pages counted once."""
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, stdout=output)
         with Peak(process.pid) as peak:
@@ -89,24 +89,24 @@ def one_side(command: list[str]) -> dict[str, float]:
         output.seek(0)
         if process.returncode:
             sys.exit(f"{' '.join(command)}: exit code {process.returncode}")
-        told: dict[str, float] = json.loads(output.read().splitlines()[-1])
-    return {**told, "peak_mib": peak.mib}
+        figures: dict[str, float] = json.loads(output.read().splitlines()[-1])
+    return {**figures, "peak_mib": peak.mib}
 
 
-def write_images(folder: Path, dataset: str, division: str) -> None:
+def write_images(folder: Path, dataset: str, split: str) -> None:
     """The cells as files, ``train/PATTERN/ID.png`` and ``val/…``: how timm reads them."""
     store = open_store()
-    subset = dict(read_split(store, division).cells.itertuples(index=False, name=None))
+    subset = dict(read_split(store, split).cells.itertuples(index=False, name=None))
     for row in open_dataset(store, dataset).rows(columns=["cell_id", "pattern", "image"]):
         path = folder / subset[row["cell_id"]] / row["pattern"] / f"{row['cell_id'].replace('/', '-')}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.open(io.BytesIO(row["image"])).save(path)
 
 
-def we_train(work: Work, folder: Path) -> int:
-    """Our loop, states and best network in the folder."""
-    work.fitted(folder, lambda files: files.write(), lambda progress: None, lambda: False)
-    return work.images
+def train_ours(parts: TrainingParts, folder: Path) -> int:
+    """Our loop, with its checkpoints in the folder; returns how many images it trained on."""
+    parts.run_training(folder)
+    return parts.images
 
 
 if __name__ == "__main__":

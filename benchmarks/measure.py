@@ -1,4 +1,4 @@
-"""What the benchmarks share: a store of their own, one command measured from outside, one JSON object as the result."""
+"""What the benchmarks share: a store of their own, the measurement of one command, one JSON object as the result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 MEBIBYTE = 2**20
-LOOK_SECONDS = 1.0  # between two looks at the memory of all processes, each of which stops them for a moment
+POLL_SECONDS = 1.0  # between two readings of the memory of all processes, each of which stops them for a moment
 RUNS = 5  # of which the median counts
 
 
@@ -29,10 +29,11 @@ RUNS = 5  # of which the median counts
 class Command:
     """One finished command of hep2flow.
 
-    seconds:     wall time from start to exit
-    cpu_seconds: user and system, of the process and of the children it waited for
-    peak_mib:    greatest memory of all those processes together, without the store's
-    stdout:      what it printed
+    Attributes:
+        seconds: Wall time from start to exit.
+        cpu_seconds: User and system, of the process and of the children it waited for.
+        peak_mib: Peak memory of all those processes together, without the store's.
+        stdout: Its standard output.
     """
 
     seconds: float
@@ -41,17 +42,17 @@ class Command:
     stdout: str
 
     def json(self) -> Any:
-        """What a command with ``--json`` printed."""
+        """Parse the output of a command with ``--json``."""
         return json.loads(self.stdout)
 
     def figures(self) -> dict[str, float]:
-        """The measured part, rounded."""
+        """The measured values, rounded."""
         return {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds, "peak_mib": self.peak_mib}
 
 
 @contextmanager
 def own_store() -> Iterator[Path]:
-    """A scratch folder; inside the block, commands use a fresh embedded store there, stopped and removed at the end."""
+    """Let commands use a fresh embedded store in a temporary folder, which is yielded, and remove both at the end."""
     from hep2flow.store import embedded_server  # here: a machine with a GPU may have no client of S3
 
     with tempfile.TemporaryDirectory(prefix="hep2flow-bench-") as folder:
@@ -68,15 +69,15 @@ def own_store() -> Iterator[Path]:
 def hep2flow(*arguments: str) -> Command:
     """Run ``hep2flow ARGUMENTS`` as a user does; its standard error passes through.
 
-    Ends the benchmark where the command fails: a figure of a failure is worth nothing.
+    A command that fails ends the benchmark.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen([sys.executable, "-m", "hep2flow.cli", *arguments], stdout=output)
         with Peak(process.pid) as peak:
-            # Not Popen.wait: only wait4 tells the usage of this one child, and of what it waited for itself.
+            # Not Popen.wait: only wait4 returns the usage of this one child, and of the children it waited for.
             _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         printed = output.read().decode()
@@ -86,27 +87,27 @@ def hep2flow(*arguments: str) -> Command:
 
 
 class Peak:
-    """Greatest memory, in MiB, of a process and all below it together, while the block runs.
+    """Peak memory, in MiB, of a process and its descendants together, while the block runs.
 
-    A page that several share counts once (Linux: the proportional set size). What has a session of its own, the embedded
-    store, is not in it.
+    A page that several share counts once (Linux: the proportional set size). Processes with a session of their own, as the
+    embedded store, are not counted.
     """
 
     def __init__(self, pid: int) -> None:
         self.mib = 0.0
-        self._process, self._over = psutil.Process(pid), threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._process, self._stop = psutil.Process(pid), threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
 
     def __enter__(self) -> Peak:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stop.set()
         self._thread.join()
 
-    def _look(self) -> None:
-        while not self._over.wait(LOOK_SECONDS):
+    def _poll(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
             try:
                 processes = [self._process, *self._process.children(recursive=True)]
             except psutil.Error:  # it has just ended
@@ -130,7 +131,7 @@ def median_of(runs: list[dict[str, Any]], name: str) -> float:
 
 
 def store_peak_mib() -> float | None:
-    """Greatest resident memory of the running embedded store; None where the system does not tell (not Linux)."""
+    """Peak resident memory of the running embedded store; None on other systems than Linux."""
     from hep2flow.store import embedded_server
 
     status = Path(f"/proc/{embedded_server.status()['pid']}/status")
@@ -162,14 +163,19 @@ def _processor() -> str:
     return platform.processor()
 
 
-def tell(
+def print_result(
     benchmark: str, figure: float, limit: float | None, within: bool, at: dict[str, Any], sentence: str, **details: Any
 ) -> None:
-    """The result: one JSON object on standard output, one line for a person on standard error.
+    """Print one JSON object on standard output and one line for a person on standard error.
 
-    figure, limit: seconds, or what the benchmark says; no limit where the figure is what others are held against
-    within:        this limit and those among the details are kept
-    at:            :func:`machine`, asked before the measuring, so that its load is not our own
+    Args:
+        benchmark: Its name.
+        figure: Seconds, or what the benchmark says.
+        limit: Of the figure; None where others are compared with it.
+        within: Whether this limit and those among the details are met.
+        at: :func:`machine`, called before the measurement, so that its load is not the benchmark's own.
+        sentence: For a person.
+        details: More keys of the JSON object.
     """
     result = {"benchmark": benchmark, "figure": figure, "limit": limit, "within": within, "machine": at, **details}
     print(f"{benchmark}: {'within' if within else 'OVER'} its limits: {sentence}", file=sys.stderr)

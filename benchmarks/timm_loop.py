@@ -27,7 +27,7 @@ from hep2flow.training.train_step import AUTOCAST
 
 
 def main() -> None:
-    """Train, and tell what it cost."""
+    """Train, and print what it cost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe")
     parser.add_argument("--profile", default="laptop")
@@ -116,14 +116,10 @@ def train(recipe: Recipe, images: Path, workers: int, device: torch.device, fold
 
 
 def augmentation(recipe: Recipe, classes: int) -> dict[str, Any]:
-    """The recipe's in the words of timm's loader, which knows no cutout and no quarter turns."""
+    """The recipe's, as arguments of timm's loader, which has no cutout and no quarter turns."""
     augment, batch = recipe.augment, recipe.batch
-    crop, jitter, erasing, rand = (
-        augment.random_resized_crop,
-        augment.color_jitter,
-        augment.random_erasing,
-        augment.rand_augment,
-    )
+    crop, jitter = augment.random_resized_crop, augment.color_jitter
+    erasing, rand = augment.random_erasing, augment.rand_augment
     mixup = FastCollateMixup(
         mixup_alpha=batch.mixup,
         cutmix_alpha=batch.cutmix,

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import torch
 from measure import hep2flow
-from work import CPU, Cells, Work
+from work import CPU, Cells, TrainingParts
 
-from hep2flow.data.cell_set import columns
-from hep2flow.distributed.checkpoint_uploader import Sender
-from hep2flow.distributed.status_reporter import Messenger
+from hep2flow.data.cell_set import required_columns
+from hep2flow.distributed.checkpoint_uploader import CheckpointUploader
+from hep2flow.distributed.status_reporter import StatusReporter
 from hep2flow.recipe import load_recipe
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
-from hep2flow.store.training_status import Live
-from hep2flow.training.trainer import Progress
+from hep2flow.store.training_status import TrainingStatus
+from hep2flow.training.trainer import Callbacks, Progress
 
 RECIPES = ("convnext-b", "coat-mini")  # their laptop stand-ins
 
@@ -33,41 +33,44 @@ def twin_in_store(folder: Path) -> tuple[str, str]:
     return dataset, hep2flow("split", "--dataset", dataset, "--json").json()["uri"]
 
 
-def laptop_work(store: Store, dataset: str, division: str, name: str, epochs: int) -> Work:
+def laptop_training(store: Store, dataset: str, split_uri: str, name: str, epochs: int) -> TrainingParts:
     """A laptop recipe on the cells of a store, ``epochs`` long, on one thread."""
     torch.set_num_threads(1)
     recipe = load_recipe(name, "laptop", [f"train.epochs={epochs}", "train.max_updates=null"])
-    opened, split = open_dataset(store, dataset), read_split(store, division)
-    training, validation = (opened.rows(set(split.ids(subset)), columns(recipe)) for subset in ("train", "val"))
-    return Work(recipe, Cells(opened.manifest["labels"], opened.manifest["bits"], training, validation), CPU)
+    opened, split = open_dataset(store, dataset), read_split(store, split_uri)
+    training, validation = (
+        opened.rows(set(split.ids(subset)), required_columns(recipe)) for subset in ("train", "val")
+    )
+    return TrainingParts(recipe, Cells(opened.manifest["labels"], opened.manifest["bits"], training, validation), CPU)
 
 
-def whole(work: Work, store: Store, in_epoch: Callable[[int], None]) -> None:
-    """As a worker trains.
+def run_as_worker(parts: TrainingParts, store: Store, mid_epoch: Callable[[int], None]) -> None:
+    """Train as a worker does.
 
-    in_epoch: called in the middle of each epoch (from 1), when the state of the one before is long sent
+    mid_epoch: called in the middle of each epoch (from 1), when the state of the one before is long uploaded
     """
     prefix = "trainings/benchmark"
-    messenger = Messenger(Live(store, prefix), lambda: False)
-    messenger.start()
+    reporter = StatusReporter(TrainingStatus(store, prefix), lambda: False)
+    reporter.start()
 
     with tempfile.TemporaryDirectory() as name:
-        folder, sender = Path(name) / "training", Sender(store, prefix, 2, None)
+        folder, uploader = Path(name) / "training", CheckpointUploader(store, prefix, 2, None)
         folder.mkdir()
 
-        def on_batch(progress: Progress) -> None:
-            messenger.progress = asdict(progress)
-            per_epoch = len(work.keys[0])
+        def on_progress(progress: Progress) -> None:
+            reporter.progress = asdict(progress)
+            per_epoch = len(parts.keys[0])
             if progress.update % per_epoch == per_epoch // 2:
-                in_epoch(progress.epoch)
+                mid_epoch(progress.epoch)
 
-        work.fitted(folder, sender.send, on_batch, messenger.leave.is_set)
-        sender.wait()
-    messenger.close()
+        callbacks = Callbacks(uploader.upload, on_progress=on_progress, stop_requested=reporter.stop_requested.is_set)
+        parts.run_training(folder, callbacks)
+        uploader.wait()
+    reporter.close()
 
 
 def cpu_seconds(action: Callable[[], None]) -> float:
     """CPU seconds of this process, all its threads."""
-    began = time.process_time()
+    start = time.process_time()
     action()
-    return time.process_time() - began
+    return time.process_time() - start

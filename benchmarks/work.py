@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +15,9 @@ from hep2flow.data.sampling import ordered_keys, training_keys
 from hep2flow.data.seeding import seeded
 from hep2flow.network.model import build_network
 from hep2flow.recipe import Recipe
-from hep2flow.training.checkpoint import Description, Files
-from hep2flow.training.train_step import Step
-from hep2flow.training.trainer import Progress, fit
+from hep2flow.training.checkpoint import Description
+from hep2flow.training.train_step import TrainStep
+from hep2flow.training.trainer import Callbacks, Trainer
 
 CPU = torch.device("cpu")
 
@@ -31,7 +31,7 @@ class Cells(NamedTuple):
     validation: Iterable[dict[str, Any]]
 
 
-class Work:
+class TrainingParts:
     """Each method is a part of the recipe's training."""
 
     def __init__(self, recipe: Recipe, cells: Cells, device: torch.device) -> None:
@@ -48,7 +48,7 @@ class Work:
         self.images = sum(len(batch) for epoch in self.keys for batch in epoch)
 
     @cached_property
-    def ready(self) -> list[Batch]:
+    def mixed_batches(self) -> list[Batch]:
         """The first epoch's batches, augmented and mixed, on the device."""
         return [
             Batch(*(tensor.to(self.device) for tensor in self.mixer(batch)))
@@ -56,67 +56,51 @@ class Work:
         ]
 
     @cached_property
-    def shown(self) -> list[Batch]:
+    def validation_batches(self) -> list[Batch]:
         """The validation's batches, on the device."""
         keys = ordered_keys(range(len(self.validation)), self.recipe.eval.batch_size)
         return [Batch(*(tensor.to(self.device) for tensor in batch)) for batch in self.validation.batches(keys)]
 
-    def network(self) -> torch.nn.Module:
-        """A fresh one."""
+    def build_network(self) -> torch.nn.Module:
+        """With the same random weights each time."""
         with seeded(0):
             return build_network(self.recipe.model, len(self.labels)).to(self.device)
 
-    def fitted(
-        self,
-        folder: Path,
-        keep: Callable[[Files], None],
-        on_batch: Callable[[Progress], None],
-        leave: Callable[[], bool],
-    ) -> None:
-        """The loop alone: what it hands to ``keep`` goes wherever that puts it."""
-        fit(
-            self.network(),
-            self.recipe,
-            self.training,
-            self.validation,
-            Description(self.recipe, self.labels, self.bits),
-            folder,
-            device=self.device,
-            keep=keep,
-            on_epoch=lambda epoch: None,
-            on_batch=on_batch,
-            leave=leave,
-        )
+    def build_step(self) -> TrainStep:
+        """Of a new network."""
+        return TrainStep(self.build_network(), self.recipe, self.device)
 
-    def step(self) -> Step:
-        """Of a fresh network."""
-        return Step(self.network(), self.recipe, self.device)
+    def run_training(self, folder: Path, callbacks: Callbacks | None = None) -> None:
+        """The training loop, checkpoints included; without callbacks they are written at once."""
+        description = Description(self.recipe, self.labels, self.bits)
+        network = self.build_network()
+        Trainer(network, description, self.training, self.validation, folder, self.device, callbacks).run()
 
-    def bare(self, step: Step) -> None:
-        """What no training of the recipe can go below: its epochs' updates by this step, and its validations."""
+    def run_bare(self, step: TrainStep) -> None:
+        """The minimum of any training of the recipe: its epochs' updates by this step, and its validations."""
         for epoch in range(1, len(self.keys) + 1):
-            self.updated(step)
-            if self.validates(epoch):
-                self.validated(step.network)
+            self.run_updates(step)
+            if self.is_validated(epoch):
+                self.run_validation(step.network)
 
-    def validates(self, epoch: int) -> bool:
-        """Whether the training looks at the validation cells after this epoch (from 1)."""
-        return epoch % self.recipe.train.validate_every == 0 or epoch == len(self.keys)
-
-    def updated(self, step: Step) -> None:
-        """One epoch's updates by this step, on tensors that are there already."""
+    def run_updates(self, step: TrainStep) -> None:
+        """One epoch's updates, on prepared batches."""
         step.network.train()
-        for batch in self.ready:
+        for batch in self.mixed_batches:
             step(batch)
 
-    def augmented(self, epoch: int) -> None:
-        """An epoch's batches (from 1), drawn, augmented and mixed, and thrown away."""
+    def run_augmentation(self, epoch: int) -> None:
+        """Draw, augment and mix an epoch's batches (from 1)."""
         for batch in self.training.batches(self.keys[epoch - 1]):
             self.mixer(batch)
 
     @torch.inference_mode()
-    def validated(self, network: torch.nn.Module) -> None:
-        """One validation's forward passes, on tensors that are there already."""
+    def run_validation(self, network: torch.nn.Module) -> None:
+        """One validation's forward passes, on prepared batches."""
         network.eval()
-        for batch in self.shown:
+        for batch in self.validation_batches:
             network(*batch.inputs(self.device))
+
+    def is_validated(self, epoch: int) -> bool:
+        """Whether the training validates after this epoch (from 1)."""
+        return epoch % self.recipe.train.validate_every == 0 or epoch == len(self.keys)

@@ -1,4 +1,5 @@
 """Kubeflow Pipelines components, one file per stage: they declare inputs and outputs, and call the stage.
 
-Data travels as URIs in string parameters; artifacts carry what a person looks at.
+Data is passed as URIs in string parameters, because KFP's launcher uploads an artifact only inside the pipeline root's
+bucket; artifacts hold what a person looks at.
 """

@@ -1,4 +1,6 @@
-"""First task of a run that nobody submitted from a command line: its id, its record, and its models."""
+"""Begin as a component: the first task of a run that is started in Kubeflow's page or by its schedule."""
+
+from typing import Any
 
 from hep2flow.components import images
 from kfp import dsl
@@ -6,15 +8,15 @@ from kfp import dsl
 
 @dsl.component(base_image=images.STEP, install_kfp_package=False)
 def begin(
-    store: dict,  # type: ignore[type-arg]
+    store: dict[str, str],
     run_id: str,
     job_id: str,
     source: str,
     format: str,
-    recipes: list,  # type: ignore[type-arg]
+    recipes: list[str],
     profile: str,
     engine: str,
-    cluster: dict,  # type: ignore[type-arg]
+    cluster: dict[str, Any],
     store_secret: str,
     seeds: int = 1,
     trials: int = 0,
@@ -22,25 +24,29 @@ def begin(
     concurrency: int = 0,
     earlier: str = "",
     judge: int = 0,
-) -> list:  # type: ignore[type-arg]
-    """Validate what a run is asked to do and write its record; returns what the pipeline loops over.
+) -> list[str]:
+    """Validate what a run is asked to do and write its record.
 
-    trials: of the sweep of each recipe, and what stands after it what else it is asked to do; 0 where the recipes are
-    trained as they are. In a sweep that is
-    the name of each recipe, else the names of models that are trained one after the other.
+    With ``trials`` above 0 each recipe is swept, with the settings after it; else the recipes are trained as they are.
+
+    Returns:
+        What the pipeline loops over: of a sweep the recipes' names, else groups of models trained one after the other.
     """
     from typing import cast
 
-    from hep2flow.execution.kubeflow.pipeline_step import mendable, store_of
-    from hep2flow.execution.kubernetes.cluster_options import checked_engine, with_secret
+    from hep2flow.execution.kubeflow.pipeline_step import exit_on_error, open_pipeline_store
+    from hep2flow.execution.kubernetes.cluster_options import parse_engine, with_secret
     from hep2flow.recipe import Profile
-    from hep2flow.stages.begin import asked, groups_of, recipe_of, run_id_of
+    from hep2flow.search.settings import parse_sweep_settings
     from hep2flow.stages.begin import begin as stage
+    from hep2flow.stages.begin import group_models, resolve_recipe, run_id_of, run_parameters
 
-    with mendable():
-        checked_engine(engine, with_secret(cluster, store_secret))
-        opened = store_of(store)
-        read = [recipe_of(opened, text, cast("Profile", profile)) for text in recipes]
-        parameters = asked(source, format, seeds, trials > 0, trials, hours, concurrency, earlier, judge)
-        record = stage(opened, run_id_of(run_id, job_id), parameters, read, job_id)
-    return list(record.recipes) if trials else groups_of(list(record.models))
+    with exit_on_error():
+        parse_engine(engine, with_secret(cluster, store_secret))
+        opened = open_pipeline_store(store)
+        chosen = [resolve_recipe(opened, text, cast("Profile", profile)) for text in recipes]
+        settings = {"hours": hours, "concurrency": concurrency, "earlier": earlier, "judge": judge}
+        sweep = parse_sweep_settings({"trials": trials, **settings}) if trials > 0 else None
+        parameters = run_parameters(source, format, seeds, sweep)
+        record = stage(opened, run_id_of(run_id, job_id), parameters, chosen, job_id)
+    return list(record.recipes) if trials else group_models(list(record.models))

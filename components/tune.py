@@ -1,6 +1,6 @@
 """Tune as a component."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hep2flow.components import images
 from kfp import dsl
@@ -8,28 +8,29 @@ from kfp import dsl
 
 @dsl.component(base_image=images.RAY, install_kfp_package=False)
 def tune(
-    store: dict,  # type: ignore[type-arg]
+    store: dict[str, str],
     run_id: str,
     job_id: str,
     recipe: str,
     dataset: str,
     split: str,
     engine: str,
-    cluster: dict,  # type: ignore[type-arg]
+    cluster: dict[str, Any],
     store_secret: str,
 ) -> NamedTuple("Tuned", [("model", str), ("sweep", str), ("judgement", str)]):  # type: ignore[valid-type]
-    """Sweep one recipe of the run through Ray Tune, and judge what it chose; here or as a RayJob.
+    """Sweep one recipe of the run through Ray Tune and judge its winner, in this step or as a RayJob.
 
-    Returns the name of the first model that is trained in full, and the URIs of sweep and judgement; the latter is empty
-    where nothing was judged.
+    Returns:
+        The name of the first model trained in full, the sweep's URI, and the judgement's, empty where nothing was judged.
     """
     from typing import NamedTuple
 
-    from hep2flow.execution.dispatch import perform_on
-    from hep2flow.execution.job_spec import Specification, Trials
+    from hep2flow.execution.dispatch import run_on_engine
+    from hep2flow.execution.job_spec import JobSpec
     from hep2flow.execution.kubeflow.pipeline_step import step
     from hep2flow.execution.kubernetes.cluster_options import with_secret
-    from hep2flow.stages.begin import recipe_in
+    from hep2flow.search.settings import SweepSettings
+    from hep2flow.stages.begin import recipe_of_run
     from hep2flow.stages.finalists import finalist_names
 
     class Tuned(NamedTuple):
@@ -38,10 +39,9 @@ def tune(
         judgement: str
 
     with step(store, run_id, job_id, "tune", recipe) as here:
-        read, wanted = recipe_in(here.run, recipe), here.run.parameters["tune"]
-        trials = Trials(**{name: wanted[name] for name in Trials.model_fields})
-        asked = Specification(run_id=here.run.run_id, recipe=read, dataset=dataset, split=split, sweep=trials)
-        result = perform_on(engine, with_secret(cluster, store_secret), here.store, asked, here.record)
-        here.record.take(result)
-    model = finalist_names(read, wanted["finals"])[0]
+        searched, settings = recipe_of_run(here.run, recipe), SweepSettings(**here.run.parameters["tune"])
+        spec = JobSpec(run_id=here.run.run_id, recipe=searched, dataset=dataset, split=split, sweep=settings)
+        result = run_on_engine(engine, with_secret(cluster, store_secret), here.store, spec, here.record)
+        here.record.set_result(result)
+    model = finalist_names(searched, settings.finals)[0]
     return Tuned(model, result.uri, result.summary.get("judgement_uri", ""))

@@ -1,13 +1,15 @@
 """Reproduce, for Kubeflow's page: begin -> ingest -> mask, split -> for each model {train -> evaluate} -> report.
 
-Whoever starts it there names the recipes, so it loops over models that it learns from its first task. ``hep2flow
-submit`` and ``hep2flow run`` know them before, and build :mod:`hep2flow.pipelines.unrolled` of the same tasks.
+The recipes are parameters, so it loops over models that it learns from its first task. ``hep2flow submit`` and ``hep2flow
+run`` know the models before, and build :mod:`hep2flow.pipelines.unrolled` of the same tasks.
 """
 
-from hep2flow.pipelines.tasks import tasks_of
+from typing import Any
+
+from hep2flow.pipelines.tasks import Tasks
 from kfp import dsl
 
-AT_ONCE = 32  # each step is a pod that asks for half a processor, mostly to wait
+AT_ONCE = 32  # each step is a pod that requests half a CPU, mostly to wait
 
 
 @dsl.pipeline(
@@ -17,50 +19,45 @@ AT_ONCE = 32  # each step is a pod that asks for half a processor, mostly to wai
 def reproduce(
     source: str,
     format: str = "auto",
-    recipes: list = ["convnext-b", "coat-mini"],  # type: ignore[type-arg] # noqa: B006 - KFP reads it, nobody changes it
+    recipes: list[str] = ["convnext-b", "coat-mini"],  # noqa: B006 - KFP reads it, nobody changes it
     profile: str = "paper",
     seeds: int = 1,
     run_id: str = "",
     engine: str = "local",
-    cluster: dict = {},  # type: ignore[type-arg] # noqa: B006
+    cluster: dict[str, Any] = {},  # noqa: B006
     store_endpoint: str = "http://seaweedfs.kubeflow:9000",
     store_region: str = "us-east-1",
     store_bucket: str = "mlpipeline",
     store_prefix: str = "hep2flow",
     store_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
-    node_selector: dict = {},  # type: ignore[type-arg] # noqa: B006
-    tolerations: list = [],  # type: ignore[type-arg] # noqa: B006
+    node_selector: dict[str, Any] = {},  # noqa: B006
+    tolerations: list[Any] = [],  # noqa: B006
 ) -> None:
-    """source: an s3:// prefix or a path the step can read; recipes: shipped names, s3:// URIs of recipes in the store, or
-    whole recipes as YAML; seeds: trainings of each recipe, under successive seeds; up to 32 models
-    are trained side by side;
-    engine: where trainings run, local (the step's own pod), ray (a cluster that is there) or rayjob;
-    cluster: what the cluster is, keys as in :class:`hep2flow.execution.kubernetes.cluster_options.ClusterOptions`;
-    run_id: empty for one that follows from the job, so that recurring runs each get their own;
-    store_secret: Secret with the store's credentials, for the steps and for Ray's pods; "none" where their service account
-    has the right itself; node_selector, tolerations: of the steps, in Kubernetes' own form; those of Ray's workers stand in
-    cluster.
+    """Train and evaluate recipes; up to 32 models are trained side by side.
+
+    Args:
+        source: An s3:// prefix or a path that the step can read.
+        format: Of the source.
+        recipes: Shipped names, s3:// URIs of recipes in the store, or complete recipes as YAML.
+        profile: Of the shipped recipes.
+        seeds: Trainings of each recipe, under successive seeds.
+        run_id: Empty for one that follows from the job, so that each run of a recurring one has its own.
+        engine: Where trainings run: local (the step's own pod), ray (an existing cluster) or rayjob.
+        cluster: Keys as in :class:`hep2flow.execution.kubernetes.cluster_options.ClusterOptions`.
+        store_endpoint: Of the object store; empty for AWS.
+        store_region: Of the object store.
+        store_bucket: Of the object store.
+        store_prefix: Of all keys.
+        store_secret: Secret with the store's credentials, for the steps and for Ray's pods; "none" where their service
+            account has access itself.
+        node_selector: Of the steps, as Kubernetes has it; that of Ray's workers is in cluster.
+        tolerations: Likewise.
     """
-    tasks = tasks_of(
-        run_id,
-        engine,
-        cluster,
-        store_endpoint,
-        store_region,
-        store_bucket,
-        store_prefix,
-        store_secret,
-        node_selector,
-        tolerations,
-    )
-    begun = tasks.begin(
-        source=source,
-        format=format,
-        recipes=recipes,
-        profile=profile,
-        seeds=seeds,
-    )
-    cells = tasks.prepare(source, format, after=begun)
-    with dsl.ParallelFor(begun.output, name="models", parallelism=AT_ONCE) as models:
+    store = {"endpoint": store_endpoint, "region": store_region, "bucket": store_bucket, "prefix": store_prefix}
+    nodes = {"store_secret": store_secret, "node_selector": node_selector, "tolerations": tolerations}
+    tasks = Tasks(run_id, store, nodes, engine, cluster)
+    started = tasks.begin(source=source, format=format, recipes=recipes, profile=profile, seeds=seeds)
+    cells = tasks.prepare(source, format, after=started)
+    with dsl.ParallelFor(started.output, name="models", parallelism=AT_ONCE) as models:
         evaluation = tasks.train_and_evaluate(models, cells)
     tasks.report(dsl.Collected(evaluation))

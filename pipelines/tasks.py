@@ -1,9 +1,9 @@
-"""The tasks that every pipeline here is made of, each with what it asks of the cluster.
+"""The tasks that every pipeline here consists of, each with its resources.
 
     ingest -> mask, split -> for each model {train -> evaluate} -> report
 
-Kubeflow looks at a run every ten seconds, so its time is that of the longest chain of pods: nothing here is nested, and
-what can stand beside another stands beside it.
+Argo advances a run every ten seconds (DEFAULT_REQUEUE_TIME), so a run lasts as long as its longest chain of pods: nothing
+here is nested, and independent tasks run side by side.
 """
 
 from __future__ import annotations
@@ -33,36 +33,43 @@ class Cells(NamedTuple):
 
 @dataclass(frozen=True)
 class Tasks:
-    """Tasks of one pipeline, which have these of its parameters in common.
+    """The tasks of one pipeline, with the parameters that they share.
 
     Attributes:
-        run: ``store``, ``run_id`` and ``job_id``, as every component takes them.
+        run_id: Of the run.
+        store: ``endpoint``, ``region``, ``bucket`` and ``prefix``.
         nodes: ``store_secret``, ``node_selector`` and ``tolerations``.
         engine: Where trainings and sweeps run.
-        cluster: What the cluster is.
+        cluster: Cluster options.
     """
 
-    run: dict[str, Any]
+    run_id: Any
+    store: dict[str, Any]
     nodes: dict[str, Any]
     engine: Any
     cluster: Any
 
     @property
-    def _on_ray(self) -> dict[str, Any]:
-        return {**self.run, "engine": self.engine, "cluster": self.cluster, "store_secret": self.nodes["store_secret"]}
+    def _run(self) -> dict[str, Any]:
+        return {"store": self.store, "run_id": self.run_id, "job_id": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
 
-    def begin(self, **asked: Any) -> dsl.PipelineTask:
-        """The record of a run that nobody submitted from a command line; outputs what the pipeline loops over."""
-        return place(begin(**self._on_ray, **asked), self.nodes, cpu="100m", memory="512Mi", hours=1)
+    @property
+    def _on_ray(self) -> dict[str, Any]:
+        secret = self.nodes["store_secret"]
+        return {**self._run, "engine": self.engine, "cluster": self.cluster, "store_secret": secret}
+
+    def begin(self, **parameters: Any) -> dsl.PipelineTask:
+        """Write the record of a run started in Kubeflow's page; outputs what the pipeline loops over."""
+        return place(begin(**self._on_ray, **parameters), self.nodes, cpu="100m", memory="512Mi", hours=1)
 
     def prepare(self, source: Any, format: Any, after: dsl.PipelineTask | None = None) -> Cells:
         """Ingest, and mask beside split: a split fits a data set however it is masked."""
-        ingested = ingest(**self.run, source=source, format=format)
+        ingested = ingest(**self._run, source=source, format=format)
         if after is not None:
             ingested.after(after)
         dataset = ingested.outputs["dataset"]
-        masked = mask(**self.run, dataset=dataset)
-        divided = split(**self.run, dataset=dataset, given_split=ingested.outputs["given_split"])
+        masked = mask(**self._run, dataset=dataset)
+        divided = split(**self._run, dataset=dataset, given_split=ingested.outputs["given_split"])
         place(ingested, self.nodes, cpu="1", memory="2Gi", hours=6)
         place(masked, self.nodes, cpu="2", memory="2Gi", hours=6)
         place(divided, self.nodes, cpu="500m", memory="1Gi", hours=1)
@@ -78,8 +85,8 @@ class Tasks:
 
         Args:
             models: Its name in the run; several, with spaces between, come one after the other.
-            cells: What it is trained on.
-            sweep: That its recipe comes from; empty where it is trained as it is.
+            cells: To train on.
+            sweep: URI of the sweep that chose its recipe; empty for a recipe trained as it is.
             mark: At the end of the tasks' names.
         """
         shared = {**self._on_ray, **cells._asdict(), "models": models, "sweep": sweep}
@@ -90,32 +97,13 @@ class Tasks:
         return evaluated.outputs["Output"]
 
     def report(self, evaluations: Any, sweeps: Any = (), judgements: Any = ()) -> None:
-        """The page of all models, which ends the run."""
+        """Write the page of all models, which ends the run."""
         found = {"evaluations": evaluations, "sweeps": sweeps or [], "judgements": judgements or []}
-        place(report(**self.run, **found), self.nodes, cpu="1", memory="2Gi", hours=1)
-
-
-def tasks_of(
-    run_id: Any,
-    engine: Any,
-    cluster: Any,
-    store_endpoint: Any,
-    store_region: Any,
-    store_bucket: Any,
-    store_prefix: Any,
-    store_secret: Any,
-    node_selector: Any,
-    tolerations: Any,
-) -> Tasks:
-    """The tasks of a pipeline with these parameters. Each is told where the store is, which run it is of, and which job."""
-    store = {"endpoint": store_endpoint, "region": store_region, "bucket": store_bucket, "prefix": store_prefix}
-    run = {"store": store, "run_id": run_id, "job_id": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
-    nodes = {"store_secret": store_secret, "node_selector": node_selector, "tolerations": tolerations}
-    return Tasks(run, nodes, engine, cluster)
+        place(report(**self._run, **found), self.nodes, cpu="1", memory="2Gi", hours=1)
 
 
 def _named(component: Any, name: str) -> Any:
-    """The component under another name, which its task, its pods and its log have in Kubeflow's page."""
+    """The component under another name, which its task, pods and log then have in Kubeflow's page."""
     if name == component.name:
         return component
     spec = copy.copy(component.component_spec)

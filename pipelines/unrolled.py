@@ -3,27 +3,27 @@
     ingest -> mask, split -> train-M -> evaluate-M -> report            for each model M
     ingest -> mask, split -> tune-R -> train-M -> evaluate-M -> report  for each recipe R that is swept
 
-What the run is asked to do beside its source stands in its record in the store, written before this begins.
+Everything else that the run is asked to do is in its record in the store, written before it starts.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from hep2flow.pipelines.tasks import tasks_of
+from hep2flow.pipelines.tasks import Tasks
 from kfp import dsl
 
 from hep2flow.errors import UserError
 
 
 def unrolled(name: str, models: Mapping[str, str]) -> Any:
-    """A Kubeflow pipeline that trains these models, with the parameters that do not depend on them.
+    """Build a pipeline that trains these models, with the parameters that do not depend on them.
 
     Args:
         name: ``reproduce`` or ``sweep``.
-        models: Name of each model -> the recipe whose sweep it comes from, empty for one that is trained as it is.
+        models: Name of each model -> the recipe whose sweep it comes from, empty for one trained as it is.
 
     Raises:
-        UserError: Kubeflow would give two of its own tasks one name.
+        UserError: Argo would give two tasks one name: KFP appends ``-driver`` to a task's own.
     """
     for model in models:
         if f"{model}-driver" in models:
@@ -37,32 +37,23 @@ def unrolled(name: str, models: Mapping[str, str]) -> Any:
         run_id: str,
         format: str = "auto",
         engine: str = "local",
-        cluster: dict = {},  # type: ignore[type-arg] # noqa: B006 - KFP reads it, nobody changes it
+        cluster: dict[str, Any] = {},  # noqa: B006 - KFP reads it, nobody changes it
         store_endpoint: str = "http://seaweedfs.kubeflow:9000",
         store_region: str = "us-east-1",
         store_bucket: str = "mlpipeline",
         store_prefix: str = "hep2flow",
         store_secret: str = "mlpipeline-minio-artifact",  # noqa: S107 - the name of a Secret
-        node_selector: dict = {},  # type: ignore[type-arg] # noqa: B006
-        tolerations: list = [],  # type: ignore[type-arg] # noqa: B006
+        node_selector: dict[str, Any] = {},  # noqa: B006
+        tolerations: list[Any] = [],  # noqa: B006
     ) -> None:
-        tasks = tasks_of(
-            run_id,
-            engine,
-            cluster,
-            store_endpoint,
-            store_region,
-            store_bucket,
-            store_prefix,
-            store_secret,
-            node_selector,
-            tolerations,
-        )
+        store = {"endpoint": store_endpoint, "region": store_region, "bucket": store_bucket, "prefix": store_prefix}
+        nodes = {"store_secret": store_secret, "node_selector": node_selector, "tolerations": tolerations}
+        tasks = Tasks(run_id, store, nodes, engine, cluster)
         cells = tasks.prepare(source, format)
         tuned: dict[str, dsl.PipelineTask] = {}
         for recipe in dict.fromkeys(filter(None, models.values())):
             task = tasks.tune(recipe, cells, f"tune-{recipe}")
-            if tuned:  # one sweep at a time: each takes what room there is
+            if tuned:  # one sweep at a time: each takes all free workers
                 task.after(next(reversed(tuned.values())))
             tuned[recipe] = task
         evaluations = [

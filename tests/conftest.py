@@ -12,7 +12,8 @@ import pytest
 from hypothesis import settings
 
 from hep2flow.store import embedded_server
-from hep2flow.store.s3 import Store, open_store
+from hep2flow.store.open_store import open_store
+from hep2flow.store.s3 import Store
 
 # Machines that run tests are busy: how long one example takes says nothing.
 settings.register_profile("shared-machine", deadline=None)
@@ -63,7 +64,7 @@ def _environment_restored() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def store_home(_own_environment: None) -> Iterator[Path]:
     """HEP2FLOW_HOME with a running embedded server, one for each worker of pytest-xdist; stopped at the end."""
-    embedded_server.ensure()
+    embedded_server.ensure_running()
     yield embedded_server.home()
     embedded_server.down()
 
@@ -81,7 +82,7 @@ def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 @pytest.fixture
 def store(store_home: Path) -> Store:
     """An empty store. The environment names it too, for commands and child processes."""
-    os.environ.update(embedded_server.ensure().environment(), HEP2FLOW_PREFIX=f"test-{secrets.token_hex(6)}")
+    os.environ.update(embedded_server.ensure_running().environment(), HEP2FLOW_PREFIX=f"test-{secrets.token_hex(6)}")
     return open_store()
 
 

@@ -1,4 +1,4 @@
-"""Bad input through the command line: what, where and how to mend it on standard error, exit code 2, nothing written."""
+"""Bad input through the command line: what, where and how to fix it on standard error, exit code 2, nothing written."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def declared(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(builders.chunk(kind, data) for kind, data in chunks)
 
 
-# What is made, what is said of it: where, what, and how to mend it.
+# What is made, what is reported: where, what, and how to fix it.
 FAULTY: dict[str, tuple[Make, list[str]]] = {
     "no rows": (
         folder(builders.i3a() | {"gt_training.csv": "Image ID,Image class\n"}),
@@ -169,7 +169,7 @@ def test_a_source_that_cannot_be_used(store: Store, tmp_path: Path, name: str) -
     assert len(answer.err.splitlines()) == 1
 
 
-def test_ten_faults_are_told_together(store: Store, tmp_path: Path) -> None:
+def test_ten_faults_are_reported_together(store: Store, tmp_path: Path) -> None:
     changes: Files = {
         "training/training.csv": "ID;intensity;width;height\n1;positive;9;7\n2;strong;9;7\n3;positive;nine;7\n",
         LABELS: "ID;pattern\n1;homogeneous\n2;cytoplasmatic\n2;homogeneous\n3;homogenous\n",
@@ -257,8 +257,8 @@ main()
 @pytest.mark.parametrize(
     ("form", "limit", "words"),
     [
-        ("folder", 4096, ["no room for cells in the temporary folder", "free some space, or set TMPDIR"]),
-        ("folder", 0, ["no room for a folder in the temporary folder", "free some space, or set TMPDIR"]),
+        ("folder", 4096, ["no space for cells in the temporary folder", "free some space, or set TMPDIR"]),
+        ("folder", 0, ["no space for a folder in the temporary folder", "free some space, or set TMPDIR"]),
         ("tar.gz", 4096, ["cells.tar.gz: cannot be opened", "free space in TMPDIR"]),
         ("store", 4096, ["no space left on this machine's disk", "free some and try again"]),
     ],
@@ -331,7 +331,7 @@ def test_options_of_run(store: Store, tmp_path: Path, arguments: list[str], word
         (["split", "--train-fraction", "1.5"], ["--train-fraction: ", "less than 1", "not 1.5"]),
         (["split", "--protocol", "random"], ["--protocol: ", "'stratified'", "not 'random'"]),
         (["split", "--seed", "one"], ["'--seed'", "valid integer"]),
-        (["mask"], ["s3://hep2flow/", "no whole data set", "ingest it again"]),
+        (["mask"], ["s3://hep2flow/", "no complete data set", "ingest it again"]),
     ],
 )
 def test_options_of_mask_and_split(store: Store, arguments: list[str], words: list[str]) -> None:
@@ -379,9 +379,9 @@ def test_a_run_of_a_faulty_data_set_says_the_same(store: Store, tmp_path: Path) 
     # In a process of its own: it starts Ray.
     done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    told = hep2flow("ingest", "--source", source).err
-    assert "training/001.png: is truncated or damaged" in told
-    assert done.stderr.endswith(told)
+    message = hep2flow("ingest", "--source", source).err
+    assert "training/001.png: is truncated or damaged" in message
+    assert done.stderr.endswith(message)
     assert "Traceback" not in done.stderr
     assert {key for key in listing(store).keys() - before.keys() if not key.startswith("runs/bad/")} == set()
     assert show_run(store, "bad").status == "failed"

@@ -22,9 +22,10 @@ from hep2flow import __version__
 from hep2flow.cli import main
 from hep2flow.sources.synthetic import choose_specimens
 from hep2flow.store import embedded_server
-from hep2flow.store.runs import RunRecord, finish_run, running_stage, start_run
+from hep2flow.store.runs import RunRecord, finish_run, start_run
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
+from hep2flow.store.stage_recorder import running_stage
 from tests.sources import builders
 
 HEAVY = {"torch", "ray", "kfp", "boto3", "matplotlib", "pandas", "sklearn", "pyarrow"}
@@ -117,7 +118,7 @@ def test_check_counts_the_twin(twin: Path) -> None:
     assert report["faults"] == []
 
 
-def test_the_whole_twin_has_the_published_counts(tmp_path: Path) -> None:
+def test_the_complete_twin_has_the_published_counts(tmp_path: Path) -> None:
     assert hep2flow("data", "synth", tmp_path / "cells", "--seed", "7").code == 0
     answer = hep2flow("data", "check", tmp_path / "cells")
     assert answer.code == 0
@@ -165,7 +166,7 @@ def test_stages_one_by_one_answer_in_json(store: Store, twin: Path) -> None:
     assert [result["stage"] for result in (ingested, masked, divided)] == ["ingest", "mask", "split"]
 
     again = hep2flow("ingest", "--source", twin)
-    assert again.out.splitlines()[0] == f"ingest: there already  {ingested['uri']}"
+    assert again.out.splitlines()[0] == f"ingest: cached  {ingested['uri']}"
 
 
 def test_the_store_comes_up_and_goes_down(tmp_path: Path) -> None:
@@ -185,7 +186,7 @@ def test_the_store_comes_up_and_goes_down(tmp_path: Path) -> None:
     assert hep2flow("storage", "down").out == "was not running\n"
 
 
-def test_recipes_are_listed_and_shown_whole(tmp_path: Path) -> None:
+def test_recipes_are_listed_and_shown_completely(tmp_path: Path) -> None:
     everything = [line.split()[:3] for line in hep2flow("recipe", "list").out.splitlines()]
     assert ["paper", "convnext-b", "convnext_base.fb_in22k"] in everything
     laptop = [line.split()[:3] for line in hep2flow("recipe", "list", "--profile", "laptop").out.splitlines()]
@@ -241,7 +242,7 @@ def test_runs_are_listed_and_shown(store: Store) -> None:
     "arguments",
     [["pull", "nobody"], ["runs", "show", "nobody"], ["report", "--run", "nobody"], ["runs", "show", "No Body"]],
 )
-def test_an_unknown_run_is_told_in_one_line(
+def test_an_unknown_run_is_reported_in_one_line(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -253,7 +254,7 @@ def test_an_unknown_run_is_told_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_without_results_is_told(store: Store, tmp_path: Path) -> None:
+def test_a_run_without_results_is_reported(store: Store, tmp_path: Path) -> None:
     start_run(store, RunRecord(run_id="first"))
     answer = hep2flow("pull", "first", "--to", tmp_path / "first")
     assert (answer.code, answer.out) == (2, "")

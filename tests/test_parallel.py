@@ -16,17 +16,17 @@ import pytest
 
 from hep2flow import parallel
 from hep2flow.errors import UserError
-from hep2flow.parallel import CHUNK_BYTES, CHUNK_ITEMS, FEW, on_all_cores
+from hep2flow.parallel import CHUNK_BYTES, CHUNK_ITEMS, FEW, parallel_map
 
 SECONDS = 60
 # Works for ever on both cores, after telling the processes of both.
 PROGRAM = """
-from hep2flow import cores
+from hep2flow import parallel
 from tests.test_parallel import busy
 if __name__ == "__main__":
-    cores.cores = lambda: 2
+    parallel.cpu_count = lambda: 2
     seen = set()
-    for pid in cores.on_all_cores(busy, range(10**9), 10**9, lambda item: 2**20):
+    for pid in parallel.parallel_map(busy, range(10**9), 10**9, lambda item: 2**20):
         seen.add(pid)
         if len(seen) == 2:
             print(*seen, flush=True)
@@ -36,7 +36,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    monkeypatch.setattr(parallel, "cpu_count", lambda: 2)
 
 
 def with_process(item: int) -> tuple[int, int]:
@@ -71,7 +71,7 @@ def test_many_items_come_in_order_and_few_are_under_way(size: int) -> None:
             taken += 1
             yield item
 
-    results = on_all_cores(with_process, items(), FEW, lambda item: size)
+    results = parallel_map(with_process, items(), FEW, lambda item: size)
     first = next(results)
     assert taken <= 5 * (CHUNK_ITEMS if size == 0 else 1)
     found = [first, *results]
@@ -82,21 +82,21 @@ def test_many_items_come_in_order_and_few_are_under_way(size: int) -> None:
 
 @pytest.mark.usefixtures("two_cores")
 def test_few_items_start_no_process() -> None:
-    found = list(on_all_cores(with_process, range(FEW - 1), FEW - 1, lambda item: 1))
+    found = list(parallel_map(with_process, range(FEW - 1), FEW - 1, lambda item: 1))
     assert found == [(item, os.getpid()) for item in range(FEW - 1)]
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_an_error_and_a_killed_process_are_told_and_leave_nothing() -> None:
+def test_an_error_and_a_killed_process_are_reported_and_leave_nothing() -> None:
     with pytest.raises(UserError, match="item 3000 is bad"):
-        list(on_all_cores(refuses, range(FEW), FEW, lambda item: 1))
+        list(parallel_map(refuses, range(FEW), FEW, lambda item: 1))
     with pytest.raises(UserError, match=r"was killed.*more memory"):
-        list(on_all_cores(is_killed, range(FEW), FEW, lambda item: 1))
+        list(parallel_map(is_killed, range(FEW), FEW, lambda item: 1))
     assert multiprocessing.active_children() == []
 
 
-def test_whoever_stops_to_listen_leaves_no_process(two_cores: None) -> None:
-    results = on_all_cores(with_process, range(10**9), 10**9, lambda item: 1)
+def test_an_abandoned_generator_leaves_no_process(two_cores: None) -> None:
+    results = parallel_map(with_process, range(10**9), 10**9, lambda item: 1)
     assert next(results)[0] == 0
     results.close()  # type: ignore[attr-defined]
     assert multiprocessing.active_children() == []
@@ -133,8 +133,8 @@ def test_the_processes_end_with_their_parent(tmp_path: Path, number: signal.Sign
 def test_a_container_s_limit_counts(
     limit: str, bound: int, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "LIMIT", tmp_path / "cpu.max")
+    monkeypatch.setattr(parallel, "CPU_LIMIT", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(bound)))
-    assert parallel.cores() == bound
+    assert parallel.cpu_count() == bound
     (tmp_path / "cpu.max").write_text(limit)
-    assert parallel.cores() == expected
+    assert parallel.cpu_count() == expected

@@ -1,7 +1,8 @@
-"""The README's table of the paper's words is what the recipes say."""
+"""The README's table of the paper's words is what the recipes say, and docs/architecture.md names what there is."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,7 +11,11 @@ import pytest
 from hep2flow.recipe import load_recipe
 from hep2flow.reporting.recipe_table import COAT, CONVNEXT, HEADER, ROWS, Row, render, value_of
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+# A link to a file, and what is defined there where its text says: [cells.py: Cell](../src/hep2flow/cells.py)
+LINK = re.compile(r"\[([^\]\s]+)(?:: ([\w.]+))?\]\(\.\./([^)]+)\)")
 GENERATED = re.compile(r"<!-- recipe table: hep2flow recipe table -->\n(.*?)<!-- end -->", re.DOTALL)
 # The row names of the paper's Tables 1 and 2, as they stand there but for misprints.
 TABLE_1 = (
@@ -49,3 +54,38 @@ def test_a_line_of_the_table_reads_across_both_models() -> None:
     assert {line.count(" | ") for line in lines} == {len(HEADER) - 1}
     rate = next(line for line in lines if line.startswith("| Base learning rate"))
     assert rate.startswith("| Base learning rate | 4e-6 | 1e-5 | `optim.lr` | `4.0e-06` | `1.0e-05` |")
+
+
+def defined_in(file: Path) -> set[str]:
+    """Classes, functions and constants of a Python file, and methods as Class.method."""
+    names: set[str] = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{item.name}" for item in node.body if isinstance(item, ast.FunctionDef)}
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def test_the_architecture_page_names_files_and_functions_that_exist() -> None:
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    links = LINK.findall(text)
+    assert len(links) == text.count("](../") > 80, "a link's text is FILE or FILE: NAME"
+    stale = [
+        f"{path}: {name}".removesuffix(": ")
+        for label, name, path in links
+        if not (ROOT / path).is_file()
+        or not path.endswith(label.replace("\\", ""))
+        or (name and name not in defined_in(ROOT / path))
+    ]
+    assert stale == []
+
+
+def test_the_architecture_page_lists_every_package() -> None:
+    (table,) = re.findall(r"\| package .*?\n\|---.*?\n(.*?)\n\n", ARCHITECTURE.read_text(encoding="utf-8"), re.DOTALL)
+    listed = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    packages = {path.parent.name for path in (ROOT / "src" / "hep2flow").glob("*/__init__.py")}
+    assert listed == packages | {"components", "pipelines"}

@@ -19,7 +19,7 @@ TREE = {"name": "tiny", "model": {"network": "convnext_atto"}, "optim": {"lr": 1
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "expected"),
     [
         ("optim.lrr=1", "optim.lrr: unknown key, did you mean lr?"),
         ("augmnt.cutout=null", "augmnt: unknown key, did you mean augment?"),
@@ -33,10 +33,10 @@ TREE = {"name": "tiny", "model": {"network": "convnext_atto"}, "optim": {"lr": 1
         ("name.first=x", "is a value, not a section"),
     ],
 )
-def test_a_wrong_override_is_refused_with_its_key(override: str, said: str) -> None:
+def test_a_wrong_override_is_refused_with_its_key(override: str, expected: str) -> None:
     with pytest.raises(UserError, match=r"coat-mini|--set") as refusal:
         load_recipe("coat-mini", "paper", [override])
-    assert said in str(refusal.value)
+    assert expected in str(refusal.value)
 
 
 def test_overrides_reach_any_leaf_in_their_own_type() -> None:
@@ -321,13 +321,13 @@ def test_what_a_refusal_proposes_is_accepted(base: str, overrides: list[str]) ->
     load_recipe(base, "paper", overrides)
 
 
-def test_all_impossible_combinations_are_told_at_once() -> None:
+def test_all_impossible_combinations_are_reported_at_once() -> None:
     with pytest.raises(UserError, match=r"model\.image_size.*train\.accumulation.*schedule\.cycle_decay"):
         load_recipe("coat-mini", "paper", ["model.image_size=112", "train.accumulation=3", "schedule.cycle_decay=0.5"])
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "expected"),
     [
         ("model.aux_features=[diameter]", "'radius', 'area', 'aspect' or 'intensity'"),
         ("model.aux_features=radius", "model.aux_features"),
@@ -343,10 +343,10 @@ def test_all_impossible_combinations_are_told_at_once() -> None:
         ("train.precision=fp8", "'fp32', 'bf16' or 'fp16'"),
     ],
 )
-def test_a_value_a_key_does_not_take_is_refused_with_those_it_takes(override: str, said: str) -> None:
+def test_a_value_a_key_does_not_take_is_refused_with_those_it_takes(override: str, expected: str) -> None:
     with pytest.raises(UserError) as refusal:
         load_recipe("convnext-b", "paper", [override])
-    assert said in str(refusal.value)
+    assert expected in str(refusal.value)
 
 
 def test_seeds_give_a_recipe_each_that_differ_in_the_seed_alone() -> None:
@@ -493,12 +493,12 @@ def test_the_seeds_of_any_recipe_are_of_its_family(recipe: Recipe, count: int) -
 
 @given(st.dictionaries(st.text(max_size=8), st.one_of(st.none(), st.integers(), st.text(max_size=5)), max_size=4))
 def test_any_mapping_is_a_recipe_or_a_clear_refusal(extra: dict[str, object]) -> None:
-    told = ""
+    message = ""
     try:
         parse_recipe({**TREE, **extra}, "here")
     except UserError as error:
-        told = str(error)
+        message = str(error)
     # A section's name drawn by chance may carry what it can be, or not.
-    assert told == "" or told.startswith("here: ")
+    assert message == "" or message.startswith("here: ")
     if not set(extra) & set(Recipe.model_fields):
-        assert bool(told) == bool(extra)
+        assert bool(message) == bool(extra)

@@ -24,6 +24,7 @@ OfficialSplit = Literal["train", "test"]
 Intensity = Literal["positive", "intermediate"]
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
+DIGEST_LENGTH = 32  # hexadecimal digits, 128 bits
 PART_BYTES = 64 * 2**20
 
 SCHEMA = pa.schema(
@@ -40,6 +41,7 @@ SCHEMA = pa.schema(
         pa.field("sha256", pa.string(), nullable=False),
     ]
 )
+DIGESTED = tuple(name for name in SCHEMA.names if name not in ("image", "mask"))  # a cell's pixels have their own hash
 DIGESTS = pa.schema([SCHEMA.field("cell_id"), pa.field("digest", pa.binary(32), nullable=False)])
 
 
@@ -47,15 +49,17 @@ DIGESTS = pa.schema([SCHEMA.field("cell_id"), pa.field("digest", pa.binary(32), 
 class Cell:
     """One row of the Cell table.
 
-    cell_id:        unique in the data set
-    official_split: train, test, or None where the source has no official split
-    pattern:        the label, for example ``homogeneous``
-    intensity:      positive, intermediate, or None
-    specimen_id:    the slide the cell was cut from, or None where unknown
-    width, height:  pixels
-    image:          lossless PNG, grey or RGB, 8 or 16 bit
-    mask:           PNG, one channel, 0 or 255, of the image's size; None where there is none
-    sha256:         of the decoded pixels of ``image``, see :func:`pixel_sha256`
+    Attributes:
+        cell_id: Unique in the data set.
+        official_split: None where the source has no official split.
+        pattern: The label, for example ``homogeneous``.
+        intensity: Of the fluorescence.
+        specimen_id: The slide the cell was cut from, or None where unknown.
+        width: In pixels.
+        height: In pixels.
+        image: Lossless PNG, grey or RGB, 8 or 16 bit.
+        mask: PNG, one channel, 0 or 255, of the image's size; None where there is none.
+        sha256: Of the decoded pixels of ``image``, see :func:`pixel_sha256`.
     """
 
     cell_id: str
@@ -70,48 +74,35 @@ class Cell:
     sha256: str
 
     def pixels(self) -> Pixels:
-        """Decoded image: (height, width) or (height, width, 3), uint8 or uint16."""
+        """Decode the image: (height, width) or (height, width, 3), uint8 or uint16."""
         return decode_png(self.image)
 
     def mask_pixels(self) -> npt.NDArray[np.bool_] | None:
-        """Decoded mask, (height, width), True inside the cell; None where there is none."""
+        """Decode the mask: (height, width), True inside the cell; None where there is none."""
         return None if self.mask is None else decode_png(self.mask) > 127
 
 
 def pixel_sha256(pixels: npt.NDArray[Any]) -> str:
-    """SHA-256 of an image's decoded pixels, shape and type included: independent of the file format."""
+    """Compute the SHA-256 of an image's decoded pixels, shape and type included: independent of the file format."""
     little_endian = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False))
     header = f"{little_endian.dtype.name}:{','.join(map(str, little_endian.shape))}:".encode()
     return hashlib.sha256(header + little_endian.tobytes()).hexdigest()
 
 
 def row_digest(cell: Cell, mask_sha256: str | None) -> bytes:
-    """SHA-256 over every column of one row, pixels by their own hash."""
-    columns = [
-        cell.cell_id,
-        cell.official_split,
-        cell.pattern,
-        cell.intensity,
-        cell.specimen_id,
-        cell.width,
-        cell.height,
-        cell.sha256,
-        mask_sha256,
-    ]
+    """Compute the SHA-256 over every column of one row, pixels by their own hash."""
+    columns = [*(getattr(cell, name) for name in DIGESTED), mask_sha256]
     return hashlib.sha256(json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode()).digest()
 
 
-def digest_of(rows: pa.Table) -> str:
-    """Digest of a data set from its rows' ``cell_id`` and ``digest`` (see :func:`row_digest`), in any order."""
-    import pyarrow.compute as pc  # slow, and most who import this module read cells only
+def dataset_digest(rows: pa.Table) -> str:
+    """Compute the digest of a data set from its rows' ``cell_id`` and ``digest`` (see :func:`row_digest`), in any order."""
+    import pyarrow.compute as pc  # slow to import, and most modules only read cells
 
     rows = rows.sort_by("cell_id").combine_chunks()  # by the bytes of UTF-8, which is Python's order of strings too
     ids = rows["cell_id"]
     assert not pc.any(pc.equal(ids[1:], ids[:-1])).as_py(), "a cell was added twice"
-    total = hashlib.sha256()
-    for row in rows["digest"]:
-        total.update(row.as_py())
-    return total.hexdigest()[:DIGEST_LENGTH]
+    return hashlib.sha256(b"".join(rows["digest"].to_pylist())).hexdigest()[:DIGEST_LENGTH]
 
 
 class CellWriter:
@@ -139,13 +130,15 @@ class CellWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._flush()
-            self.digest = digest_of(pa.concat_tables([DIGESTS.empty_table(), *self._flushed]))
+            self.digest = dataset_digest(pa.concat_tables([DIGESTS.empty_table(), *self._flushed]))
 
     def add(self, cell: Cell, max_value: int, mask_sha256: str | None) -> None:
         """Append one cell.
 
-        max_value:   largest pixel value of its image, in the image's own units
-        mask_sha256: :func:`pixel_sha256` of its boolean mask, None where it has none
+        Args:
+            cell: The cell.
+            max_value: Largest pixel value of its image, in the image's own units.
+            mask_sha256: :func:`pixel_sha256` of its boolean mask, None where it has none.
         """
         if self._rows and (
             self._rows[-1].official_split != cell.official_split or self._bytes + len(cell.image) > self.part_bytes
@@ -162,7 +155,7 @@ class CellWriter:
         path = self.folder / f"part-{len(self.parts):05d}.parquet"
         table = pa.Table.from_pylist([vars(cell) for cell in self._rows], schema=SCHEMA)
         # The images are PNG: compressing them again costs time and gains nothing.
-        with _room_for("cells"):
+        with _translate_disk_full("cells"):
             pq.write_table(table, path, compression="none", row_group_size=1024)
         self.parts.append({"file": path.name, "rows": len(self._rows), "official_split": self._rows[0].official_split})
         self._flushed.append(pa.table([table["cell_id"].combine_chunks(), self._digests], schema=DIGESTS))
@@ -175,43 +168,43 @@ class CellWriter:
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A temporary folder to write cells in; UserError where this machine has no room for one."""
-    with _room_for("a folder"):
+def temporary_folder() -> Iterator[Path]:
+    """Make a temporary folder to write cells in; UserError where this machine has no space for one."""
+    with _translate_disk_full("a folder"):
         folder = tempfile.TemporaryDirectory(prefix="hep2flow-")
     with folder as name:
         yield Path(name)
 
 
 @contextmanager
-def _room_for(what: str) -> Iterator[None]:
+def _translate_disk_full(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"no room for {what} in the temporary folder ({error}); free some space, or set TMPDIR to another disk"
+            f"no space for {what} in the temporary folder ({error}); free some space, or set TMPDIR to another disk"
         ) from error
 
 
 def read_part(
     path: Path, keep: set[str] | None = None, columns: Iterable[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one Parquet part as dictionaries, a row group at a time; only those in ``keep`` where it is given."""
+    """Read rows of one Parquet part as dictionaries, a row group at a time; only those in ``keep`` unless None."""
     names = list(columns) if columns is not None else SCHEMA.names
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             if keep is not None:
                 ids = file.read_row_group(group, columns=["cell_id"]).column("cell_id").to_pylist()
-                wanted = [i for i, cell_id in enumerate(ids) if cell_id in keep]
-                if not wanted:
+                rows = [row for row, cell_id in enumerate(ids) if cell_id in keep]
+                if not rows:
                     continue
-                yield from file.read_row_group(group, columns=names).take(wanted).to_pylist()
+                yield from file.read_row_group(group, columns=names).take(rows).to_pylist()
             else:
                 yield from file.read_row_group(group, columns=names).to_pylist()
 
 
 def decode_png(data: bytes) -> Pixels:
-    """Pixels of a PNG written by :func:`encode_png`: (height, width[, 3]), uint8 or uint16."""
+    """Decode a PNG written by :func:`encode_png`: (height, width[, 3]), uint8 or uint16."""
     with Image.open(io.BytesIO(data)) as image:
         if image.mode == "I":  # Pillow's old name for 16-bit grey
             return np.asarray(image).astype(np.uint16)
@@ -219,7 +212,7 @@ def decode_png(data: bytes) -> Pixels:
 
 
 def encode_png(pixels: npt.NDArray[Any], compress_level: int = 1) -> bytes:
-    """Lossless PNG of (height, width) uint8, uint16 or bool, or (height, width, 3) uint8. Booleans become 0 and 255."""
+    """Encode (height, width) uint8, uint16 or bool, or (height, width, 3) uint8 as PNG; booleans become 0 and 255."""
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * 255
     buffer = io.BytesIO()
@@ -228,11 +221,8 @@ def encode_png(pixels: npt.NDArray[Any], compress_level: int = 1) -> bytes:
 
 
 def significant_bits(max_value: int) -> int:
-    """Bits a camera really used: the smallest of 8, 10, 12, 14, 16 that holds ``max_value``.
+    """Return the bits a camera really used: the smallest of 8, 10, 12, 14, 16 that holds ``max_value``.
 
     A 12-bit camera that writes 16-bit files has its white at 4095, not at 65535.
     """
     return next(bits for bits in (8, 10, 12, 14, 16) if max_value < 2**bits)
-
-
-DIGEST_LENGTH = 32  # hexadecimal digits, 128 bits

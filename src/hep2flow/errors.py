@@ -1,4 +1,4 @@
-"""What goes wrong and can be mended by the user: never shown as a traceback, always exit code 2."""
+"""Errors that the user can fix: never shown as a traceback, always exit code 2."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from dataclasses import dataclass
 
 
 class UserError(Exception):
-    """Something the user can mend.
+    """Something the user can fix.
 
     The message is one line: what is wrong, where (file, row, key), and what to do about it.
     """
 
 
 class RunFailedError(Exception):
-    """A run did not succeed, by nothing that the user can mend; the message says where its whole story is."""
+    """A run did not succeed, for no reason that the user can fix; the message says where its log is."""
 
 
 @dataclass(frozen=True, order=True)
 class Fault:
     """One thing wrong with a data set.
 
-    where: file, and row where there is one, for example ``training/gt_training.csv, row 17``
-    what:  what is wrong there
-    mend:  what to do
+    Attributes:
+        where: File, and row where there is one, for example ``training/gt_training.csv, row 17``.
+        what: What is wrong there.
+        remedy: What to do.
     """
 
     where: str
     what: str
-    mend: str
+    remedy: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}; {self.mend}"
+        return f"{self.where}: {self.what}; {self.remedy}"
 
 
 class DataFaults(UserError):
@@ -45,4 +46,4 @@ class DataFaults(UserError):
 
 
 class StoreError(UserError):
-    """The object store cannot be reached, refuses, or lacks what was asked of it."""
+    """The object store cannot be reached, refuses, or lacks what was requested."""

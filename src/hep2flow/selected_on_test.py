@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-OPTIMISTIC = "selected on the test set: optimistic, not a test result"
+OPTIMISTIC_WARNING = "selected on the test set: optimistic, not a test result"
 WHOLE_TRAIN = "whole-train"
 
 
-def selection(protocol: str) -> dict[str, Any]:
-    """:func:`reservation` of what was trained on a split of this protocol."""
-    return reservation(protocol == WHOLE_TRAIN)
+def protocol_note(protocol: str) -> dict[str, Any]:
+    """Return :func:`selection_note` of what was trained on a split of this protocol."""
+    return selection_note(protocol == WHOLE_TRAIN)
 
 
-def reservation(on_test: bool) -> dict[str, Any]:
-    """Facts for a manifest: ``selected_on_test``, and the ``warning`` where it is true."""
-    return {"selected_on_test": on_test, **({"warning": OPTIMISTIC} if on_test else {})}
+def selection_note(on_test: bool) -> dict[str, Any]:
+    """Return facts for a manifest: ``selected_on_test``, and the ``warning`` where it is true."""
+    return {"selected_on_test": on_test, **({"warning": OPTIMISTIC_WARNING} if on_test else {})}

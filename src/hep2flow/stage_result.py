@@ -1,4 +1,4 @@
-"""What a stage returns: where its output lies, whether it was there already, and what a person wants to know of it."""
+"""The result of a stage."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ Progress = Callable[[int, int], None]  # done, total
 class StageResult(BaseModel):
     """Result of one stage.
 
-    stage:   ingest, mask, split, train, evaluate or report
-    key:     of the stage's cache entry
-    uri:     of the output in the store
-    cached:  the output was there already and whole, nothing was computed
-    summary: figures worth a line on the terminal
+    Attributes:
+        stage: ingest, mask, split, train, evaluate or report.
+        key: Of the stage's cache entry.
+        uri: Of the output in the store.
+        cached: A complete output existed already, nothing was computed.
+        summary: Figures worth a line on the terminal.
     """
 
     model_config = ConfigDict(extra="forbid")

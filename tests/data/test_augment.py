@@ -293,7 +293,9 @@ def test_mixup_targets_are_the_shares_of_both_cells(size: int) -> None:
         one_hot[torch.arange(size), batch.labels] += 0.9
         torch.testing.assert_close(mixed.labels, one_hot * share + one_hot.flip(0) * (1 - share))
         torch.testing.assert_close(mixed.images, batch.images * share + batch.images.flip(0) * (1 - share))
-        torch.testing.assert_close(mixed.features, batch.features * share + batch.features.flip(0) * (1 - share))
+        torch.testing.assert_close(
+            mixed.measurements, batch.measurements * share + batch.measurements.flip(0) * (1 - share)
+        )
         torch.testing.assert_close(mixed.labels.sum(1), torch.ones(size))
     assert len(seen) == 10
 
@@ -313,7 +315,9 @@ def test_cutmix_targets_are_the_shares_of_the_area(size: int) -> None:
                 assert mixed.labels[index, other] == pytest.approx(from_other, abs=1e-6)
                 assert mixed.labels[index, index] == pytest.approx(1 - from_other, abs=1e-6)
                 mean = index * (1 - from_other) + other * from_other
-                assert float(mixed.features[index]) == pytest.approx(mean, abs=1e-5), "measurements in the same shares"
+                assert float(mixed.measurements[index]) == pytest.approx(mean, abs=1e-5), (
+                    "measurements in the same shares"
+                )
 
 
 def test_without_mixing_the_targets_are_the_labels() -> None:

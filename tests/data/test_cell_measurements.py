@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from hep2flow.cells import encode_png
-from hep2flow.data.cell_measurements import measure
+from hep2flow.data.cell_measurements import measure_cell
 from hep2flow.data.cell_set import CellSet
 from hep2flow.errors import UserError
-from hep2flow.evaluation.predict import predict
-from hep2flow.network.model import WithFeatures, build_network
+from hep2flow.evaluation.predict import predict_probabilities
+from hep2flow.network.model import NetworkWithMeasurements, build_network
 from hep2flow.recipe import Feature
 from hep2flow.training.checkpoint import load_checkpoint
 from tests.training.builders import CPU, cell_set, tiny, trained
@@ -26,7 +26,7 @@ MEASURED = "model.aux_features=[radius,area,aspect,intensity]"
 
 def measured(mask: npt.NDArray[np.bool_], image: npt.NDArray[np.uint8] | None = None) -> dict[str, float]:
     pixels = np.zeros((*mask.shape, 3), np.uint8) if image is None else image
-    values = measure(torch.from_numpy(pixels).permute(2, 0, 1), encode_png(mask), ALL, "c")
+    values = measure_cell(torch.from_numpy(pixels).permute(2, 0, 1), encode_png(mask), ALL, "c")
     return dict(zip(ALL, values.tolist(), strict=True))
 
 
@@ -64,7 +64,7 @@ def test_intensity_is_of_the_brightest_channel_inside_the_mask() -> None:
 
 def test_a_cell_without_a_mask_is_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"aux_features: cell c7 has no mask.*data\.mask"):
-        measure(torch.zeros(3, 4, 4), None, ["area"], "c7")
+        measure_cell(torch.zeros(3, 4, 4), None, ["area"], "c7")
 
 
 def test_a_set_of_cells_with_one_that_has_no_mask_is_refused_by_that_cells_name() -> None:
@@ -79,7 +79,7 @@ def test_a_set_of_cells_with_one_that_has_no_mask_is_refused_by_that_cells_name(
 
 
 def test_cells_are_measured_in_their_own_pixels_whatever_the_network_is_shown() -> None:
-    values = cell_set(tiny("model.aux_features=[area,radius]"), 2, training=False).features
+    values = cell_set(tiny("model.aux_features=[area,radius]"), 2, training=False).measurements
     assert values[:, 0].tolist() == [10 * 20, 11 * 22]
     torch.testing.assert_close(values[:, 1], (values[:, 0] / math.pi).sqrt())
 
@@ -88,8 +88,8 @@ def test_measurements_are_standardised_on_the_training_cells_and_lie_in_the_chec
     recipe = tiny(MEASURED)
     _, _, checkpoint = trained(recipe, tmp_path)
     network, _ = load_checkpoint(checkpoint, CPU)
-    assert isinstance(network, WithFeatures)
-    training = cell_set(recipe).features
+    assert isinstance(network, NetworkWithMeasurements)
+    training = cell_set(recipe).measurements
     torch.testing.assert_close(network.head.feature_mean, training.mean(0))
     torch.testing.assert_close(network.head.feature_std, training.std(0, correction=0))
 
@@ -99,16 +99,16 @@ def test_measurements_reach_the_prediction(tmp_path: Path) -> None:
     _, _, checkpoint = trained(recipe, tmp_path)
     network, _ = load_checkpoint(checkpoint, CPU)
     cells = cell_set(recipe, 7, training=False)
-    plain, views = predict(network, cells, recipe, CPU)
-    cells.features = cells.features.flip(0)
-    other, _ = predict(network, cells, recipe, CPU)
+    plain, views = predict_probabilities(network, cells, recipe, CPU)
+    cells.measurements = cells.measurements.flip(0)
+    other, _ = predict_probabilities(network, cells, recipe, CPU)
     assert not torch.allclose(plain, other)
     torch.testing.assert_close(views.sum(1), torch.ones(7))
 
 
 def test_a_feature_that_never_varies_is_no_infinity() -> None:
     network = build_network(tiny(MEASURED).model, 2)
-    assert isinstance(network, WithFeatures)
+    assert isinstance(network, NetworkWithMeasurements)
     network.head.standardise(torch.ones(5, 4))
     assert torch.isfinite(network.eval()(torch.rand(2, 3, 64, 64), torch.ones(2, 4))).all()
 
@@ -120,7 +120,7 @@ def test_without_weight_on_the_measurements_the_network_is_timms_own(name: str) 
     plain = build_network(tiny(*options).model, 6).eval()
     torch.manual_seed(1)
     joined = build_network(tiny(*options, "model.aux_features=[radius]").model, 6).eval()
-    assert isinstance(joined, WithFeatures)
+    assert isinstance(joined, NetworkWithMeasurements)
     with torch.no_grad():
         joined.head.weight[:, -1] = 0
         images = torch.rand(2, 3, 64, 64)
@@ -133,4 +133,7 @@ def test_a_saved_network_measures_and_predicts_as_the_trained_one_did(tmp_path: 
     _, _, checkpoint = trained(recipe, tmp_path, shown.append)
     loaded, description = load_checkpoint(checkpoint, CPU)
     cells = cell_set(description.recipe, 7, training=False)
-    assert torch.equal(predict(shown[-1], cells, recipe, CPU)[0], predict(loaded, cells, description.recipe, CPU)[0])
+    assert torch.equal(
+        predict_probabilities(shown[-1], cells, recipe, CPU)[0],
+        predict_probabilities(loaded, cells, description.recipe, CPU)[0],
+    )

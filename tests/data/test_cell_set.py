@@ -10,7 +10,7 @@ from PIL import Image
 from hep2flow.cells import encode_png
 from hep2flow.data import cell_set as module
 from hep2flow.data.batch import BatchMixer
-from hep2flow.data.cell_set import CellSet, columns, to_rgb8
+from hep2flow.data.cell_set import CellSet, required_columns, to_rgb8
 from hep2flow.data.sampling import training_keys
 from hep2flow.recipe import load_recipe
 from tests.training.builders import cell_set, tiny
@@ -75,8 +75,8 @@ def test_a_twelve_bit_camera_reaches_white() -> None:
 
 
 def test_masks_are_read_only_where_they_are_measured() -> None:
-    assert "mask" not in columns(tiny())
-    assert "mask" in columns(tiny("model.aux_features=[area]"))
+    assert "mask" not in required_columns(tiny())
+    assert "mask" in required_columns(tiny("model.aux_features=[area]"))
 
 
 META = torch.device("meta")
@@ -110,6 +110,6 @@ def test_pixels_that_are_augmented_elsewhere_stay_in_memory(keys: list[str]) -> 
 
 def test_more_pixels_than_memory_is_lent_for_stay_in_their_file(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = cell_set(load_recipe("coat-mini", "paper", ["train.loader_workers=0"]), training=False)
-    monkeypatch.setattr(module, "IN_MEMORY", 12 * 3 * 224 * 224 - 1)
+    monkeypatch.setattr(module, "MAX_BYTES_IN_MEMORY", 12 * 3 * 224 * 224 - 1)
     cells.to(META)
     assert {image.device.type for image in cells.images} == {"cpu"}

@@ -1,4 +1,4 @@
-"""What ends a training for good: told as what the user can do, with what was good before it kept."""
+"""Errors that end a training for good: they name the remedy, and the best network before them is saved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hep2flow.distributed.ray_cluster import connected
-from hep2flow.distributed.resource_errors import exhausted
+from hep2flow.distributed.resource_errors import as_resource_error
 from hep2flow.errors import UserError
 from hep2flow.stages.train import train
 from hep2flow.store.s3 import Store
@@ -29,14 +29,14 @@ def test_a_training_that_diverges_keeps_the_best_network_before_it(store: Store,
     dataset, division = prepared(store, tmp_path, recipe)
     with connected(), pytest.raises(UserError, match=r"diverged.*epoch [2-9].*cells ") as stopped:
         train(store, recipe, dataset, division)
-    kept = str(stopped.value).rpartition(" is kept at ")[2]
+    kept = str(stopped.value).rpartition(" is saved at ")[2]
     store.get_file(store.key(kept), tmp_path / "best.safetensors")
     network, _ = load_checkpoint(tmp_path / "best.safetensors", torch.device("cpu"))
     assert all(torch.isfinite(tensor).all() for tensor in network.state_dict().values())
 
 
 @pytest.mark.parametrize(
-    ("limit", "size", "code", "told"),
+    ("limit", "size", "code", "message"),
     [
         (resource.RLIMIT_AS, MEMORY, "torch.zeros(2**40)", "out of memory on the worker's machine"),
         (resource.RLIMIT_AS, MEMORY, "bytearray(2**40)", "out of memory on the worker's machine"),
@@ -45,7 +45,7 @@ def test_a_training_that_diverges_keeps_the_best_network_before_it(store: Store,
     ],
 )
 def test_what_the_operating_system_refuses_is_named(
-    limit: int, size: int, code: str, told: str, tmp_path: Path
+    limit: int, size: int, code: str, message: str, tmp_path: Path
 ) -> None:
     program = f"""
 import resource, signal, torch
@@ -59,9 +59,9 @@ except Exception as error:
     print(exhausted(error, "/scratch"))
 """
     answer = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert told in answer.stdout
+    assert message in answer.stdout
 
 
 def test_any_other_error_is_not_taken_for_a_full_machine() -> None:
-    assert exhausted(RuntimeError("CUDA error: an illegal memory access was encountered"), "/scratch") is None
-    assert exhausted(FileNotFoundError(2, "No such file or directory"), "/scratch") is None
+    assert as_resource_error(RuntimeError("CUDA error: an illegal memory access was encountered"), "/scratch") is None
+    assert as_resource_error(FileNotFoundError(2, "No such file or directory"), "/scratch") is None

@@ -24,7 +24,8 @@ from hep2flow.sources.synthetic import write_twin
 from hep2flow.stages.ingest import ingest
 from hep2flow.stages.split import split
 from hep2flow.store import embedded_server, layout
-from hep2flow.store.s3 import Store, open_store
+from hep2flow.store.open_store import open_store
+from hep2flow.store.s3 import Store
 
 from ..stages.test_train import tiny
 
@@ -93,11 +94,11 @@ class Laboratory:
         pytest.fail(f"{what} was never seen: {self.log.read_text()}")
 
     def _saved_epoch(self) -> int:
-        lists = [item.key for item in self.store.list("trainings") if item.key.endswith("/resume/states.json")]
+        lists = [item.key for item in self.store.list_objects("trainings") if item.key.endswith("/resume/states.json")]
         return max((self.store.get_json(key)["states"][0]["epoch"] for key in lists), default=0)
 
     def _live_notices(self) -> list[str]:
-        keys = [item.key for item in self.store.list("trainings") if "/live/notices/" in item.key]
+        keys = [item.key for item in self.store.list_objects("trainings") if "/live/notices/" in item.key]
         return [self.store.get_json(key)["text"] for key in keys]
 
     def kill(self, what: str, process: subprocess.Popen[str]) -> bool:
@@ -116,7 +117,7 @@ class Laboratory:
             pid = embedded_server.status()["pid"]
             os.kill(pid, signal.SIGKILL)
             psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
-            embedded_server.ensure()
+            embedded_server.ensure_running()
         return True
 
     def _workers(self, process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -148,9 +149,11 @@ def test_killed_worker_store_and_driver_change_nothing(laboratory: Laboratory) -
     assert laboratory.outcome(again) == expected
     told = " ".join(laboratory.notices(again))
     assert "a worker was lost" in told
-    assert "goes on after epoch" in told
+    assert "resuming after epoch" in told
     assert not [
-        item.key for item in laboratory.store.list("trainings") if "/live/" in item.key or "/resume/" in item.key
+        item.key
+        for item in laboratory.store.list_objects("trainings")
+        if "/live/" in item.key or "/resume/" in item.key
     ]
 
 
@@ -187,11 +190,11 @@ def test_a_store_that_is_away_for_a_minute_ends_nothing(laboratory: Laboratory) 
     embedded_server.down()
     time.sleep(60)  # what is tested
     assert process.poll() is None, laboratory.log.read_text()
-    embedded_server.ensure()
+    embedded_server.ensure_running()
     again = laboratory.finish(process)
     assert laboratory.outcome(again) == expected
     told = laboratory.notices(again)
-    assert sum("is away" in notice for notice in told) == 1
+    assert sum("is unreachable" in notice for notice in told) == 1
     assert sum("is back" in notice for notice in told) == 1
 
 
@@ -209,4 +212,4 @@ def test_sigterm_saves_in_the_middle_and_the_same_command_goes_on(laboratory: La
     assert "the state is saved" in laboratory.log.read_text()
     again = laboratory.finish(laboratory.start())
     assert laboratory.outcome(again) == expected
-    assert any("left at update" in notice for notice in laboratory.notices(again))
+    assert any("stopped at update" in notice for notice in laboratory.notices(again))

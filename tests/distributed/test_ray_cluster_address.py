@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hep2flow.distributed.ray_cluster import QUIET, connected
+from hep2flow.distributed.ray_cluster import RAY_ENVIRONMENT, connected
 from hep2flow.errors import UserError
 
 from .test_interruptions import Laboratory
@@ -35,7 +35,7 @@ def ports(laboratory: Laboratory) -> Iterator[tuple[int, int]]:
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2"]
     command += [f"--port={head}", f"--ray-client-server-port={client}", "--include-dashboard=false"]
     command += ["--object-store-memory=100000000", "--disable-usage-stats", "--node-ip-address=127.0.0.1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **QUIET}, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **RAY_ENVIRONMENT}, text=True)
     assert process.stdout is not None
     assert any("Ray runtime started" in line for line in process.stdout)
     yield head, client

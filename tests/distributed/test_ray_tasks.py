@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hep2flow.distributed.ray_cluster import _shared_address, shared_cluster, soon_wanted
+from hep2flow.distributed.ray_cluster import _shared_address, prestart_cluster, shared_cluster
 from hep2flow.errors import UserError
 from hep2flow.stages import cell_masks
 from hep2flow.stages.ingest import ingest
@@ -23,7 +23,7 @@ from tests.stages.cells_in_store import another, cells_of
 def cluster(store: Store) -> Iterator[str]:
     """Address of a cluster whose workers inherit where the store is."""
     with shared_cluster():
-        soon_wanted()
+        prestart_cluster()
         yield _shared_address()
 
 
@@ -42,13 +42,13 @@ def test_a_cluster_makes_the_data_set_that_this_machine_makes(
     assert len(parts) == 2
 
     monkeypatch.setenv("RAY_ADDRESS", cluster)
-    monkeypatch.setattr(cell_masks, "on_all_cores", not_here)
+    monkeypatch.setattr(cell_masks, "parallel_map", not_here)
     there = mask(store, parent)
     assert store.key(there.uri) == own.key(here.uri)
     assert there.summary == here.summary
     assert list(cells_of(store, there.uri).items()) == list(cells_of(own, here.uri).items())
 
-    # A part that is damaged in the store is told as it is told here.
+    # A part that is damaged in the store raises the same error as here.
     damaged = f"{store.key(parent)}/{parts[1]['file']}"
     store.put_bytes(damaged, bytes(len(store.get_bytes(damaged))))
     with pytest.raises(UserError, match=f"{parts[1]['file']}: damaged in the store"):

@@ -1,4 +1,4 @@
-"""What a worker and the notes in the store tell each other, through a store that is away meanwhile."""
+"""A worker's status in the store, and the stop request that it polls, through an outage of the store too."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from hep2flow.distributed.status_reporter import Messenger
+from hep2flow.distributed.status_reporter import StatusReporter
 from hep2flow.store import embedded_server
-from hep2flow.store.s3 import Store, open_store
-from hep2flow.store.training_status import Live
+from hep2flow.store.open_store import open_store
+from hep2flow.store.s3 import Store
+from hep2flow.store.training_status import TrainingStatus
 
 SECONDS = 30
 
@@ -21,38 +22,38 @@ def comes(holds: Callable[[], bool]) -> bool:
     return holds()
 
 
-def test_progress_and_notices_are_seen_and_the_wish_to_leave_is_heard(store: Store) -> None:
-    live = Live(store, "trainings/one")
-    messenger = Messenger(live, lambda: False)
-    messenger.start()
-    messenger.progress = {"epoch": 1}
-    messenger.notice("goes on after epoch 1")
-    assert comes(lambda: live.progress() == {"epoch": 1})
-    assert comes(lambda: len(live.notices()) == 1)
-    assert not messenger.leave.is_set()
-    live.ask_to_leave()
-    assert messenger.leave.wait(SECONDS)
-    messenger.close()
+def test_progress_and_notices_are_uploaded_and_a_stop_request_is_noticed(store: Store) -> None:
+    status = TrainingStatus(store, "trainings/one")
+    reporter = StatusReporter(status, lambda: False)
+    reporter.start()
+    reporter.progress = {"epoch": 1}
+    reporter.notice("resuming after epoch 1")
+    assert comes(lambda: status.progress() == {"epoch": 1})
+    assert comes(lambda: len(status.notices()) == 1)
+    assert not reporter.stop_requested.is_set()
+    status.request_stop()
+    assert reporter.stop_requested.wait(SECONDS)
+    reporter.close()
 
 
-def test_a_machine_that_is_taken_away_is_left(store: Store) -> None:
+def test_a_preempted_machine_is_a_stop_request(store: Store) -> None:
     announced = threading.Event()
-    messenger = Messenger(Live(store, "trainings/two"), announced.is_set)
-    messenger.start()
-    assert not messenger.leave.is_set()
+    reporter = StatusReporter(TrainingStatus(store, "trainings/two"), announced.is_set)
+    reporter.start()
+    assert not reporter.stop_requested.is_set()
     announced.set()
-    assert messenger.leave.wait(SECONDS)
-    messenger.close()
+    assert reporter.stop_requested.wait(SECONDS)
+    reporter.close()
 
 
-def test_what_could_not_be_carried_is_carried_when_the_store_is_back(own_server: None) -> None:
-    live = Live(open_store(), "trainings/three")
-    live.put_progress({"epoch": 0})
-    messenger = Messenger(live, lambda: False)
+def test_notices_of_an_outage_are_uploaded_when_the_store_is_back(own_server: None) -> None:
+    status = TrainingStatus(open_store(), "trainings/three")
+    status.put_progress({"epoch": 0})
+    reporter = StatusReporter(status, lambda: False)
     embedded_server.down()
-    messenger.start()
-    messenger.notice("the store is away")
-    messenger.notice("and still is")
-    embedded_server.ensure()
-    messenger.close()
-    assert [note["text"] for note in live.notices()] == ["the store is away", "and still is"]
+    reporter.start()
+    reporter.notice("the store is away")
+    reporter.notice("and still is")
+    embedded_server.ensure_running()
+    reporter.close()
+    assert [note["text"] for note in status.notices()] == ["the store is away", "and still is"]

@@ -38,7 +38,7 @@ def command_of(store: Store, folder: Path, *overrides: str) -> list[str]:
 
 
 def records(store: Store) -> list[Trial]:
-    keys = {item.key.split("/")[1] for item in store.list("sweeps")}
+    keys = {item.key.split("/")[1] for item in store.list_objects("sweeps")}
     return [trial for key in sorted(keys) for trial in read_trials(store, key)]
 
 
@@ -88,7 +88,7 @@ def test_a_killed_driver_and_a_killed_trial(store: Store, tmp_path: Path) -> Non
     finished = [trial for trial in after if trial.status == "finished"]
     assert len(finished) == TRIALS - 1
     assert all([point.epoch for point in trial.points] == list(range(1, 31)) for trial in finished)
-    assert not list(store.list(f"{sweep_prefix(result['key'])}/running"))
+    assert not list(store.list_objects(f"{sweep_prefix(result['key'])}/running"))
 
 
 def test_a_crash_and_a_loss_that_is_no_number_end_no_sweep(store: Store, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hep2flow.store import layout
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
-from hep2flow.store.training_status import Live
+from hep2flow.store.training_status import TrainingStatus
 
 SECONDS = 240
 
@@ -26,7 +26,7 @@ def in_the_middle(store: Store, run_id: str) -> bool:
         return False
     for record in stages:
         if record.stage == "train" and record.key:
-            progress = Live(store, layout.training_prefix(record.key)).progress()
+            progress = TrainingStatus(store, layout.training_prefix(record.key)).progress()
             return progress is not None and progress["epoch"] > 1
     return False
 
@@ -54,7 +54,7 @@ def test_a_run_passes_it_on_saves_and_goes_on_later(store: Store, twin: Path, tm
 
     again = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert again.returncode == 0, again.stderr
-    assert "goes on after epoch" in again.stderr
+    assert "resuming after epoch" in again.stderr
     (training,) = [record for record in show_run(store, "stopped").stages if record.stage == "train"]
     manifest = store.get_json(f"{layout.training_prefix(str(training.key))}/manifest.json")
-    assert any("left at update" in notice for notice in manifest["timing"]["notices"])
+    assert any("stopped at update" in notice for notice in manifest["timing"]["notices"])

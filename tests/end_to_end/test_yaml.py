@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from hep2flow.pipelines.unrolled import unrolled
 
-from hep2flow.execution.kubeflow.compile import compile_to
-from hep2flow.execution.run_request import Request, Sweep, arguments_of
+from hep2flow.execution.kubeflow.compile import compile_pipeline
+from hep2flow.execution.run_request import RunRequest, pipeline_arguments
 from hep2flow.recipe import load_recipe
+from hep2flow.search.settings import SweepSettings
 from hep2flow.stages.begin import begin
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
@@ -31,13 +32,13 @@ with tempfile.TemporaryDirectory() as root, shared_cluster():
 
 
 @pytest.mark.parametrize(
-    "sweep", [None, pytest.param(Sweep(trials=1, judge=0, beside=True), marks=pytest.mark.slow)], ids=["plain", "tuned"]
+    "sweep", [None, pytest.param(SweepSettings(trials=1, judge=0, beside=True), marks=pytest.mark.slow)], ids=["plain", "tuned"]
 )
-def test_the_yaml_that_is_submitted_runs(sweep: Sweep | None, twin: Path, store: Store, tmp_path: Path) -> None:
-    request = Request(str(twin), [load_recipe("convnext-b", "laptop", SMALL)], sweep=sweep)
+def test_the_yaml_that_is_submitted_runs(sweep: SweepSettings | None, twin: Path, store: Store, tmp_path: Path) -> None:
+    request = RunRequest(str(twin), [load_recipe("convnext-b", "laptop", SMALL)], sweep=sweep)
     begin(store, "yaml", request.asked(request.source), request.recipes, status="submitted")
-    compile_to(unrolled(request.pipeline, request.models), tmp_path / "pipeline.yaml")
-    arguments = arguments_of(request, request.source, "yaml", store.address)
+    compile_pipeline(unrolled(request.pipeline, request.models), tmp_path / "pipeline.yaml")
+    arguments = pipeline_arguments(request, request.source, "yaml", store.address)
     done = subprocess.run(
         [sys.executable, "-c", RUNNER, str(tmp_path / "pipeline.yaml"), json.dumps(arguments)],
         env=dict(os.environ),

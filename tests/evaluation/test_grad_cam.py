@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hep2flow.evaluation.grad_cam import NoMapsError, heat_maps
+from hep2flow.evaluation.grad_cam import NoFeatureMapsError, heat_maps
 from hep2flow.network.model import build_network, head_parameters, timm_network
 from hep2flow.recipe import Recipe
 from tests.training.builders import tiny
@@ -100,5 +100,5 @@ def test_heat_lies_where_the_evidence_lies(name: str, size: int) -> None:
 @pytest.mark.parametrize("name", ["test_vit", "test_mambaout", "twins_svt_small"])
 def test_a_network_without_maps_is_told_apart(name: str) -> None:
     recipe = tiny(f"model.network={name}", "model.layer_scale=null", "model.image_size=64")
-    with pytest.raises(NoMapsError):
+    with pytest.raises(NoFeatureMapsError):
         heat_maps(build_network(recipe.model, 2), [torch.randn(1, 3, 64, 64)], torch.tensor([0]))

@@ -16,7 +16,7 @@ from hep2flow.evaluation import onnx_export as exporting
 from hep2flow.evaluation.onnx_export import write_onnx
 from hep2flow.network.model import build_network
 from hep2flow.recipe import load_recipe
-from hep2flow.selected_on_test import OPTIMISTIC
+from hep2flow.selected_on_test import OPTIMISTIC_WARNING
 from hep2flow.training.checkpoint import Description
 from hep2flow.training.losses import probabilities
 
@@ -74,7 +74,7 @@ def test_the_file_tells_what_it_is(optimistic: bool, tmp_path: Path) -> None:
     assert (float(told["mean"]), float(told["std"]), int(told["image_size"])) == (data.mean, data.std, 64)
     assert (told["mask"], told["bits"], told["interpolation"]) == (data.mask, "12", "bicubic")
     assert told["note"] == "Research use only, not for clinical use."
-    assert (told.get("warning") == OPTIMISTIC) is optimistic
+    assert (told.get("warning") == OPTIMISTIC_WARNING) is optimistic
 
 
 def test_a_file_that_says_something_else_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from hep2flow.evaluation.bootstrap import CELL_BOOTSTRAP, SPECIMEN_BOOTSTRAP
-from hep2flow.evaluation.paired_tests import OtherCellsError, mcnemar, paired_difference, permutation_test
+from hep2flow.evaluation.paired_tests import DifferentCellsError, mcnemar, paired_difference, permutation_test
 from tests.evaluation.predictions import LABELS, frames
 
 
@@ -35,7 +35,7 @@ def test_paired_difference_is_tighter_than_two_intervals(specimens: list[str | N
 
 def test_paired_difference_needs_the_same_cells() -> None:
     predictions, cells = frames(list("abc"), list("abc"))
-    with pytest.raises(OtherCellsError, match="not all of the same cells"):
+    with pytest.raises(DifferentCellsError, match="not all of the same cells"):
         paired_difference([predictions], [predictions.iloc[1:]], cells)
 
 
@@ -200,7 +200,7 @@ def test_mcnemar_by_hand() -> None:
     second, _ = frames(list("aaaaaab"), list("bbbbaac"))
     assert mcnemar(first, second) == {"first_only": 4, "second_only": 1, "p": pytest.approx(12 / 32)}
     assert mcnemar(second, first) == {"first_only": 1, "second_only": 4, "p": pytest.approx(12 / 32)}
-    with pytest.raises(OtherCellsError):
+    with pytest.raises(DifferentCellsError):
         mcnemar(first, second.iloc[1:])
 
 

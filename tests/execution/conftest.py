@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hep2flow.execution import progress_display
+from hep2flow.execution import watch_run
 from hep2flow.execution.kubeflow import wait_for_run
 from tests.execution.kubeflow_double import Double, serving
 
@@ -15,6 +15,6 @@ from tests.execution.kubeflow_double import Double, serving
 def kubeflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
     """An HTTP double of Kubeflow Pipelines, at which whoever waits looks without pauses."""
     monkeypatch.setattr(wait_for_run, "PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(progress_display, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(watch_run, "POLL_SECONDS", 0.1)
     with serving() as double:
         yield double

@@ -22,17 +22,17 @@ def here(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def fault(out: str, subject: str) -> str:
     """The one line about a subject, which has to be mended."""
-    (line,) = (line for line in out.splitlines() if line.startswith(f"FAIL {subject}: "))
+    (line,) = (line for line in out.splitlines() if line.startswith(f"ERROR   {subject}: "))
     return line
 
 
 def test_where_all_is_well_it_says_so_and_ends_with_0(here: Store) -> None:
     answer = hep2flow("doctor")
     assert (answer.code, answer.err) == (0, ""), answer.out
-    assert "FAIL" not in answer.out
-    for told in ("ok   python: ", "ok   packages: all ", f"ok   storage: {here.uri('')} at ", "ok   ray: "):
+    assert "ERROR" not in answer.out
+    for told in ("ok      python: ", "ok      packages: all ", f"ok      storage: {here.uri('')} at ", "ok      ray: "):
         assert told in answer.out
-    assert list(here.list("")) == [], "nothing of it stays in the store"
+    assert list(here.list_objects("")) == [], "nothing of it stays in the store"
 
 
 def test_a_program_can_read_what_it_found(here: Store) -> None:
@@ -46,7 +46,7 @@ def test_a_program_can_read_what_it_found(here: Store) -> None:
         "gpu",
         "ray",
     }
-    assert all(finding["mend"] for finding in findings if finding["state"] != "well")
+    assert all(finding["mend"] for finding in findings if finding["state"] != "ok")
 
 
 def test_a_store_that_does_not_answer_is_named_with_the_setting_that_names_it(here: Store) -> None:
@@ -55,7 +55,7 @@ def test_a_store_that_does_not_answer_is_named_with_the_setting_that_names_it(he
     assert answer.code == 2
     assert "cannot reach http://127.0.0.1:9" in fault(answer.out, "storage")
     assert fault(answer.out, "storage").endswith("; check AWS_ENDPOINT_URL and that the server runs")
-    assert "ok   ray: " in answer.out, "it goes on"
+    assert "ok      ray: " in answer.out, "it goes on"
 
 
 def test_wrong_credentials_are_told_without_repeating_them(here: Store) -> None:
@@ -82,9 +82,9 @@ def test_a_ray_cluster_that_is_not_there_is_told(address: str, here: Store, monk
 def test_weights_in_the_store_are_seen_and_those_that_are_not_are_no_fault(here: Store, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     mirror_file(here, tmp_path / "model.safetensors", "coat_mini.in1k", "a test")
-    states = {finding.what.split()[0]: finding.state for finding in doctor.weights(here)}
-    assert states["coat_mini.in1k"] == "well"
-    assert states["convnext_base.fb_in22k"] == "note"
+    states = {finding.what.split()[0]: finding.state for finding in doctor.check_weights(here)}
+    assert states["coat_mini.in1k"] == "ok"
+    assert states["convnext_base.fb_in22k"] == "warning"
 
 
 def distribution(folder: Path, name: str, *requires: str) -> None:
@@ -101,7 +101,7 @@ def test_packages_that_are_missing_or_too_old_are_named_with_the_command_that_me
     monkeypatch.syspath_prepend(tmp_path)
     distribution(tmp_path, "lacking", "absent>=2", "pytest>=999", "numpy", "part[whole]", 'elsewhere; extra == "dev"')
     distribution(tmp_path, "part", 'hidden>=1; extra == "whole"')
-    told = {finding.subject: str(finding) for finding in doctor.installed("lacking") if finding.state == "ill"}
+    told = {finding.subject: str(finding) for finding in doctor.check_packages("lacking") if finding.state == "error"}
     assert set(told) == {"absent", "pytest", "hidden"}
     assert told["absent"] == "absent: not installed; pip install 'absent>=2'"
     assert told["pytest"].endswith("is installed, >=999 is required; pip install 'pytest>=999'")
@@ -109,10 +109,10 @@ def test_packages_that_are_missing_or_too_old_are_named_with_the_command_that_me
 
 def test_a_full_disk_is_told_before_a_training_meets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "not" / "there" / "yet"
-    assert doctor.disk("home", folder, "HEP2FLOW_HOME").state == "well"
+    assert doctor.check_disk("home", folder, "HEP2FLOW_HOME").state == "ok"
     monkeypatch.setattr(doctor, "NEEDED_GIB", 10**9)
-    found = doctor.disk("home", folder, "HEP2FLOW_HOME")
-    assert found.state == "ill"
+    found = doctor.check_disk("home", folder, "HEP2FLOW_HOME")
+    assert found.state == "error"
     assert "HEP2FLOW_HOME" in found.mend
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hep2flow.errors import UserError
-from hep2flow.execution.kubernetes.image_digests import pinned
+from hep2flow.execution.kubernetes.image_digests import pin_image
 
 DIGEST = "sha256:" + 64 * "a"
 
@@ -74,13 +74,13 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regist
 
 
 def test_a_tag_becomes_the_digest_that_the_registry_tells(registry: Registry) -> None:
-    assert pinned(f"{registry.host}/laboratory/step:1") == f"{registry.host}/laboratory/step@{DIGEST}"
+    assert pin_image(f"{registry.host}/laboratory/step:1") == f"{registry.host}/laboratory/step@{DIGEST}"
     assert "application/vnd.oci.image.index.v1+json" in registry.accepted[0]
 
 
 def test_a_digest_is_taken_as_it_is_and_nobody_is_asked() -> None:
     image = f"registry.invalid/laboratory/step@{DIGEST}"
-    assert pinned(image) == image
+    assert pin_image(image) == image
 
 
 def test_credentials_are_those_of_docker_login(registry: Registry, tmp_path: Path) -> None:
@@ -89,21 +89,21 @@ def test_credentials_are_those_of_docker_login(registry: Registry, tmp_path: Pat
     docker = tmp_path / ".docker"
     docker.mkdir()
     (docker / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": known}}}))
-    assert pinned(f"{registry.host}/laboratory/step:1").endswith(DIGEST)
+    assert pin_image(f"{registry.host}/laboratory/step:1").endswith(DIGEST)
 
 
 @pytest.mark.parametrize("tag", ["2", "latest"])
 def test_an_image_that_is_not_there_is_named_with_what_to_do(registry: Registry, tag: str) -> None:
     with pytest.raises(UserError, match=f"step:{tag}.*404.*push it.*--keep-tags"):
-        pinned(f"{registry.host}/laboratory/step:{tag}")
+        pin_image(f"{registry.host}/laboratory/step:{tag}")
 
 
 def test_a_registry_that_does_not_answer_is_named_at_once() -> None:
     with pytest.raises(UserError, match=r"127\.0\.0\.1:1/laboratory/step:1.*ConnectionError"):
-        pinned("127.0.0.1:1/laboratory/step:1")
+        pin_image("127.0.0.1:1/laboratory/step:1")
 
 
 def test_a_registry_that_wants_a_login_is_named(registry: Registry) -> None:
     registry.user = "somebody:password"
     with pytest.raises(UserError, match="docker login"):
-        pinned(f"{registry.host}/laboratory/step:1")
+        pin_image(f"{registry.host}/laboratory/step:1")

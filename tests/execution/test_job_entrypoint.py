@@ -13,27 +13,30 @@ from pathlib import Path
 import pytest
 
 from hep2flow.errors import UserError
-from hep2flow.execution.dispatch import perform_on
-from hep2flow.execution.job_spec import Outcome, Specification, Trials, read_specification
+from hep2flow.execution.dispatch import run_on_engine
+from hep2flow.execution.job_spec import JobOutcome, JobSpec, read_spec
 from hep2flow.execution.kubernetes import client, job_entrypoint
-from hep2flow.execution.kubernetes.job_entrypoint import do
+from hep2flow.execution.kubernetes.job_entrypoint import run_job
 from hep2flow.execution.kubernetes.lease import is_abandoned
 from hep2flow.process import TerminatedError
 from hep2flow.recipe import parse_recipe
+from hep2flow.search.settings import SweepSettings
 from hep2flow.stage_result import StageResult
 from hep2flow.store import layout
-from hep2flow.store.runs import StageRecord, now, running_stage
+from hep2flow.store.publish import find_published
+from hep2flow.store.runs import StageRecord, now
 from hep2flow.store.s3 import Store
+from hep2flow.store.stage_recorder import running_stage
 from tests.execution.double import BEGUN, SUCCEEDED, Double, serving
 from tests.stages.test_train import prepared, tiny
 
 SECONDS = 240
 
 
-def asked(store: Store, folder: Path, *overrides: str) -> Specification:
+def asked(store: Store, folder: Path, *overrides: str) -> JobSpec:
     recipe = tiny(*overrides)
     dataset, split = prepared(store, folder, recipe)
-    return Specification(run_id="monday", recipe=recipe, dataset=dataset, split=split)
+    return JobSpec(run_id="monday", recipe=recipe, dataset=dataset, split=split)
 
 
 def run(entrypoint: str) -> subprocess.CompletedProcess[str]:
@@ -59,14 +62,14 @@ def test_the_step_trains_through_a_job_and_a_second_time_asks_kubernetes_nothing
     with serving(double, tmp_path) as config:
         monkeypatch.setenv("KUBECONFIG", str(config))
         with running_stage(store, "monday", "train", said.recipe.name) as record:
-            result = perform_on("rayjob", {}, store, said, record)
+            result = run_on_engine("rayjob", {}, store, said, record)
         assert done[0].returncode == 0, done[0].stderr
-        assert store.published(store.key(result.uri)) is not None
+        assert find_published(store, store.key(result.uri)) is not None
         assert (result.stage, result.uri) == ("train", store.uri(layout.training_prefix(str(record.key))))
         assert result.summary["updates"] == 6
         double.requests.clear()
         with running_stage(store, "monday", "train", said.recipe.name) as record:
-            again = perform_on("rayjob", {}, store, said, record)
+            again = run_on_engine("rayjob", {}, store, said, record)
     assert again.cached
     assert again.uri == result.uri
     assert double.requests == []
@@ -78,18 +81,18 @@ def test_an_evaluation_that_wants_no_gpu_stays_in_the_step_and_a_job_gives_the_s
     """The job is its real command, on a local Ray; there is no Kubernetes anywhere."""
     said = asked(store, tmp_path)
     with running_stage(store, "monday", "train", said.recipe.name) as record:
-        training = perform_on("local", {}, store, said, record)
+        training = run_on_engine("local", {}, store, said, record)
     said = said.model_copy(update={"training": training.uri})
     done = run(f"hep2flow evaluate --spec {said.write(store)}")
     assert done.returncode == 0, done.stderr
-    outcome = Outcome.read(store, said)
+    outcome = JobOutcome.read(store, said)
     assert outcome is not None
     assert outcome.result is not None
     elsewhere = store.get_json(f"{store.key(outcome.result.uri)}/metrics.json")
     store.delete_folder(layout.evaluation_prefix(outcome.result.key))
     store.delete([layout.cache_key("evaluate", outcome.result.key)])
     with running_stage(store, "monday", "evaluate", said.recipe.name) as record:
-        here = perform_on("rayjob", {}, store, said, record)
+        here = run_on_engine("rayjob", {}, store, said, record)
     assert not here.cached
     metrics = store.get_json(f"{store.key(here.uri)}/metrics.json")
     for told in (elsewhere, metrics):
@@ -105,7 +108,7 @@ def test_a_job_whose_error_is_the_users_to_mend_ends_well_so_that_nobody_tries_i
     assert told.returncode == 0
     assert "Traceback" not in told.stderr
     assert "the recipe asks for 64 GPUs" in told.stderr
-    outcome = Outcome.read(store, said)
+    outcome = JobOutcome.read(store, said)
     assert outcome is not None
     assert outcome.mendable
     assert "resources.gpus_per_worker" in outcome.error
@@ -137,8 +140,8 @@ def test_a_specification_comes_back_as_it_was_written(store: Store) -> None:
         "optim.lr": {"loguniform": [1e-6, 1e-3], "when": {"optim.weight_decay": [0]}},
     }
     recipe = parse_recipe({**tiny().model_dump(mode="json"), "search": {"space": space}}, "test")
-    said = Specification(run_id="monday", recipe=recipe, dataset="s3://b/d", split="s3://b/s", sweep=Trials(trials=2))
-    read = read_specification(store, said.write(store))
+    said = JobSpec(run_id="monday", recipe=recipe, dataset="s3://b/d", split="s3://b/s", sweep=SweepSettings(trials=2))
+    read = read_spec(store, said.write(store))
     assert read == said
     assert list(read.recipe.search.space) == list(space)
     assert read.digest == said.digest
@@ -151,27 +154,27 @@ def test_a_specification_comes_back_as_it_was_written(store: Store) -> None:
 def test_a_specification_that_is_not_what_was_written_is_told(
     store: Store, change: dict[str, str | None], told: str
 ) -> None:
-    said = Specification(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
+    said = JobSpec(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
     key = layout.spec_key(said.run_id, said.digest)
     store.put_json(key, {**said.model_dump(mode="json"), **change})
     with pytest.raises(UserError, match=told):
-        read_specification(store, store.uri(key))
+        read_spec(store, store.uri(key))
 
 
 def test_an_engine_that_is_none_is_refused(store: Store, tmp_path: Path) -> None:
-    said = Specification(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
+    said = JobSpec(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
     with pytest.raises(UserError, match=r"engine: local .* or rayjob, not 'moon'"):
-        perform_on("moon", {}, store, said, StageRecord(run_id="monday", stage="train"))
+        run_on_engine("moon", {}, store, said, StageRecord(run_id="monday", stage="train"))
 
 
 def test_a_job_whose_step_has_ended_does_not_even_begin(store: Store) -> None:
-    said = Specification(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
+    said = JobSpec(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
     with running_stage(store, "monday", "train", said.recipe.name):
         pass
     told = run(f"hep2flow train --spec {said.write(store)}")
     assert told.returncode == 0, "a failure would be begun again, and ask for the GPUs once more"
     assert "has ended or gives no sign of life" in told.stderr
-    assert Outcome.read(store, said) == Outcome(abandoned=True)
+    assert JobOutcome.read(store, said) == JobOutcome(abandoned=True)
 
 
 @pytest.mark.parametrize(
@@ -188,11 +191,11 @@ def test_a_ray_cluster_is_named_and_has_to_be_there(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "")  # so that it is as before afterwards
     with pytest.raises(UserError, match=told):
-        perform_on(engine, cluster, store, asked(store, tmp_path), StageRecord(run_id="monday", stage="train"))
+        run_on_engine(engine, cluster, store, asked(store, tmp_path), StageRecord(run_id="monday", stage="train"))
 
 
 def test_a_job_is_abandoned_when_its_step_is_silent_or_has_ended(store: Store) -> None:
-    said = Specification(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
+    said = JobSpec(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
     key = layout.stage_record("monday", "train", said.recipe.name)
     assert not is_abandoned(store, said)  # started by hand: nobody keeps a record
     record = StageRecord(run_id="monday", stage="train", model=said.recipe.name)
@@ -209,7 +212,7 @@ def test_a_job_is_abandoned_when_its_step_is_silent_or_has_ended(store: Store) -
 LEASED = """
 import sys
 from hep2flow.execution.kubernetes import lease
-lease.LOOK_SECONDS = 0.1
+lease.CHECK_SECONDS = 0.1
 from hep2flow.cli import main
 sys.argv = ["hep2flow", *sys.argv[1:]]
 main()
@@ -241,16 +244,16 @@ def test_a_training_whose_step_was_killed_saves_and_ends_itself(store: Store, tm
     assert process.returncode == 0, told
     assert "gives no sign of life" in told
     assert "the state is saved" in told
-    assert [item for item in store.list("trainings") if "/resume/" in item.key]
-    assert Outcome.read(store, said) == Outcome(abandoned=True)
+    assert [item for item in store.list_objects("trainings") if "/resume/" in item.key]
+    assert JobOutcome.read(store, said) == JobOutcome(abandoned=True)
 
 
 def test_a_specification_of_another_version_is_told_to_whoever_follows(store: Store) -> None:
-    said = Specification(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
+    said = JobSpec(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
     uri = said.write(store)
     store.put_json(store.key(uri), {**said.model_dump(mode="json"), "split": "s3://b/other"})
-    assert do(store, uri) is None
-    outcome = Outcome.read(store, said)
+    assert run_job(store, uri) is None
+    outcome = JobOutcome.read(store, said)
     assert outcome is not None
     assert outcome.mendable
     assert "another version of hep2flow" in outcome.error
@@ -259,15 +262,15 @@ def test_a_specification_of_another_version_is_told_to_whoever_follows(store: St
 def test_a_job_that_fails_by_our_defect_leaves_word_and_fails_so_that_kuberay_begins_it_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = Specification(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
+    said = JobSpec(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
 
     def break_down(*_: object) -> StageResult:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(job_entrypoint, "perform", break_down)
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        do(store, said.write(store))
-    outcome = Outcome.read(store, said)
+        run_job(store, said.write(store))
+    outcome = JobOutcome.read(store, said)
     assert outcome is not None
     assert not outcome.mendable
     assert outcome.error == "RuntimeError: CUDA error: an illegal memory access was encountered"
@@ -275,14 +278,14 @@ def test_a_job_that_fails_by_our_defect_leaves_word_and_fails_so_that_kuberay_be
 
 def test_a_job_that_is_terminated_says_nothing_of_its_own(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pod was taken away: it begins again where it was, and what an earlier one said is not true of it."""
-    said = Specification(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
+    said = JobSpec(run_id="monday", recipe=tiny(), dataset="s3://b/d", split="s3://b/s")
 
     def terminated(*_: object) -> StageResult:
         raise TerminatedError
 
     uri = said.write(store)
-    Outcome(error="worse", mendable=True).write_beside(store, uri)
+    JobOutcome(error="worse", mendable=True).write(store, uri)
     monkeypatch.setattr(job_entrypoint, "perform", terminated)
     with pytest.raises(TerminatedError):
-        do(store, uri)
-    assert Outcome.read(store, said) is None
+        run_job(store, uri)
+    assert JobOutcome.read(store, said) is None

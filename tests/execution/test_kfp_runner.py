@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from kfp import local
 
-from hep2flow.execution.local.kfp_runner import ended_with, run_here
+from hep2flow.execution.local.kfp_runner import forward_sigterm, run_pipeline
 from hep2flow.store.runs import RunRecord, start_run
 from hep2flow.store.s3 import Store
 
@@ -29,7 +29,7 @@ class Heard:
         self.asked = 0
         self.twice = threading.Event()
 
-    def fit(self, pipeline: Any) -> None:
+    def adapt(self, pipeline: Any) -> None:
         """Nothing has to be changed."""
 
     @contextmanager
@@ -45,7 +45,7 @@ class Heard:
 def test_sigterm_goes_to_the_steps_and_to_those_that_are_started_after_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hep2flow.execution.local.kfp_runner.BETWEEN_STEPS_SECONDS", 0.01)
     steps, before = Heard(), signal.getsignal(signal.SIGTERM)
-    with ended_with(steps) as terminated:
+    with forward_sigterm(steps) as terminated:
         assert not terminated.is_set()
         os.kill(os.getpid(), signal.SIGTERM)
         assert steps.twice.wait(SECONDS), "the runner may have begun another step meanwhile"
@@ -65,7 +65,7 @@ def test_what_the_runner_prints_is_in_the_log_alone_and_print_is_as_it_was(
         builtins.print = lambda *_, **__: None  # as the runner does, and with two tasks at once does not put it back
 
     log = tmp_path / "out" / "log.txt"
-    view = run_here(store, pipeline, {"run_id": "monday"}, log, Heard())
+    view = run_pipeline(store, pipeline, {"run_id": "monday"}, log, Heard())
     assert builtins.print is plain
     assert view.run.run_id == "monday"
     assert log.read_text().splitlines()[-2:] == ["noise of monday", "more of it"]

@@ -14,7 +14,7 @@ import yaml
 
 from hep2flow.errors import UserError
 from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
-from hep2flow.execution.kubernetes.doctor import examine_cluster
+from hep2flow.execution.kubernetes.doctor import check_cluster
 from hep2flow.execution.local.doctor import Finding
 from tests.test_cli import hep2flow
 
@@ -98,18 +98,18 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
 
 def found(options: ClusterOptions = OPTIONS) -> dict[str, Finding]:
     """What the doctor finds, by subject."""
-    return {finding.subject: finding for finding in examine_cluster(options)}
+    return {finding.subject: finding for finding in check_cluster(options)}
 
 
 def test_where_all_is_well_only_the_store_is_left_to_look_at(cluster: Cluster, tmp_path: Path) -> None:
     findings = found()
-    assert {name: one.state for name, one in findings.items() if one.state != "well"} == {"store": "note"}
+    assert {name: one.state for name, one in findings.items() if one.state != "ok"} == {"store": "warning"}
     assert findings["gpu"].what == "4 on 1 nodes"
     assert cluster.asked_as == {"system:serviceaccount:kubeflow:hep2flow-step"}
     (tmp_path / "cluster.json").write_text(OPTIONS.model_dump_json())
     answer = hep2flow("doctor", "--cluster", "--options", tmp_path / "cluster.json")
     assert (answer.code, answer.err) == (0, "")
-    assert "ok   kubernetes: v1.33.1 at http://127.0.0.1:" in answer.out
+    assert "ok      kubernetes: v1.33.1 at http://127.0.0.1:" in answer.out
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_each_fault_is_named_with_what_mends_it(
 ) -> None:
     cluster.answers[path] = answer
     finding = found()[subject]
-    assert finding.state == "ill"
+    assert finding.state == "error"
     assert what in finding.what
     assert mend in finding.mend
     assert hep2flow("doctor", "--cluster", "--namespace", "kubeflow").code == (0 if subject == "queue" else 2)
@@ -152,7 +152,7 @@ def test_each_fault_is_named_with_what_mends_it(
 def test_a_right_that_the_step_lacks_is_named(cluster: Cluster) -> None:
     cluster.denied = {"watch rayjobs", "get pods/log"}
     assert found()["rights"].what.endswith("hep2flow-step may not watch rayjobs, get pods/log")
-    assert found()["rights"].state == "ill"
+    assert found()["rights"].state == "error"
 
 
 @pytest.mark.parametrize(
@@ -168,13 +168,13 @@ def test_a_right_that_the_step_lacks_is_named(cluster: Cluster) -> None:
 )
 def test_what_one_may_not_look_at_is_said_and_is_no_fault(path: str, subject: str, cluster: Cluster) -> None:
     cluster.answers[path] = 403
-    assert found()[subject].state == "note"
+    assert found()[subject].state == "warning"
     assert "not looked at: you may not" in found()[subject].what
 
 
 def test_no_gpu_among_the_chosen_nodes_is_said(cluster: Cluster) -> None:
     gpu = found(ClusterOptions(node_selector={"gpu": "other"}))["gpu"]
-    assert (gpu.state, gpu.what) == ("note", "none on the nodes that cluster.node_selector chooses")
+    assert (gpu.state, gpu.what) == ("warning", "none on the nodes that cluster.node_selector chooses")
 
 
 def test_no_value_of_the_secret_is_told(cluster: Cluster) -> None:

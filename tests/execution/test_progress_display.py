@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hep2flow.execution.progress_display import describe_sweep, followed_sweep, sweep_table
+from hep2flow.execution.progress_display import describe_sweep, sweep_table
+from hep2flow.execution.watch_run import show_stage_progress
 from hep2flow.store.layout import sweep_prefix
 from hep2flow.store.s3 import Store
-from hep2flow.store.training_status import Live
+from hep2flow.store.training_status import TrainingStatus
 
 ERASING = "{probability: 0.25, scale: [0.02, 0.2], ratio: [0.3, 3.3]}"
 PROGRESS: dict[str, Any] = {
@@ -69,9 +70,9 @@ def test_a_sweep_is_told_as_json_lines_where_asked(store: Store, monkeypatch: py
     heard, key = Heard(), "0" * 32
     monkeypatch.setenv("HEP2FLOW_LOG", "json")
     monkeypatch.setattr("sys.__stderr__", heard)
-    Live(store, sweep_prefix(key)).put_progress(PROGRESS)
-    with followed_sweep(store, "coat-mini") as following:
-        following.announce(key)
+    TrainingStatus(store, sweep_prefix(key)).put_progress(PROGRESS)
+    with show_stage_progress(store, "tune", "coat-mini") as progress:
+        progress.announce(key)
         assert heard.line.wait(30)
     told = json.loads(heard.getvalue().splitlines()[0])
     assert (told["stage"], told["ended"], told["best"]["trial"]) == ("tune coat-mini", 7, 4)

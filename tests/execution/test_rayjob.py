@@ -13,17 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hep2flow.errors import UserError
-from hep2flow.execution.job_spec import Specification, Trials
+from hep2flow.execution.job_spec import JobSpec
 from hep2flow.execution.kubernetes.cluster_options import (
     NO_SECRET,
     ClusterOptions,
     Toleration,
-    cluster_options,
+    parse_cluster_options,
     with_secret,
 )
-from hep2flow.execution.kubernetes.rayjob import DIGEST, RAY_VERSION, Job, worker_pods
+from hep2flow.execution.kubernetes.rayjob import DIGEST_ANNOTATION, RAY_VERSION, RayJob, worker_pods
 from hep2flow.recipe import Recipe, Resources, Workers, load_recipe
-from hep2flow.store.s3 import StoreAddress
+from hep2flow.search.settings import SweepSettings
+from hep2flow.store.address import StoreAddress
 from tests.k8s import crds
 
 ROOT = Path(__file__).parents[2]
@@ -55,11 +56,11 @@ recipes = st.builds(
     st.integers(0, 2**31),
     resources,
 )
-sweeps = st.none() | st.builds(Trials, trials=st.integers(1, 500), concurrency=st.integers(0, 50))
+sweeps = st.none() | st.builds(SweepSettings, trials=st.integers(1, 500), concurrency=st.integers(0, 50))
 data = {"dataset": "s3://mlpipeline/hep2flow/datasets/x/1", "split": "s3://mlpipeline/hep2flow/splits/1.parquet"}
 places = {name: st.just(uri) for name, uri in data.items()}
-specifications = st.builds(Specification, run_id=names, recipe=recipes, sweep=sweeps, **places) | st.builds(
-    Specification, run_id=names, recipe=recipes, training=st.just("s3://mlpipeline/hep2flow/trainings/1"), **places
+specifications = st.builds(JobSpec, run_id=names, recipe=recipes, sweep=sweeps, **places) | st.builds(
+    JobSpec, run_id=names, recipe=recipes, training=st.just("s3://mlpipeline/hep2flow/trainings/1"), **places
 )
 tolerations = st.builds(
     Toleration,
@@ -87,7 +88,7 @@ options = st.builds(
     ray_token=st.booleans(),
 )
 jobs = st.builds(
-    Job,
+    RayJob,
     specifications,
     st.just(URI),
     st.just(STORE),
@@ -108,31 +109,29 @@ def pod_specs(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield template["spec"]
 
 
-def job(recipe: Recipe | None = None, sweep: Trials | None = None, training: str = "", **choices: Any) -> Job:
+def job(recipe: Recipe | None = None, sweep: SweepSettings | None = None, training: str = "", **choices: Any) -> RayJob:
     read = recipe or load_recipe("convnext-b", "paper")
-    said = Specification(
-        run_id="monday", recipe=read, dataset="s3://b/d", split="s3://b/s", sweep=sweep, training=training
-    )
-    return Job(said, URI, STORE, cluster_options(choices))
+    said = JobSpec(run_id="monday", recipe=read, dataset="s3://b/d", split="s3://b/s", sweep=sweep, training=training)
+    return RayJob(said, URI, STORE, parse_cluster_options(choices))
 
 
 @given(jobs)
-def test_kuberay_takes_whatever_a_valid_recipe_and_valid_options_give(job: Job) -> None:
+def test_kuberay_takes_whatever_a_valid_recipe_and_valid_options_give(job: RayJob) -> None:
     assert crds.faults(job.to_manifest(), crds.folder()) == []
 
 
 @given(jobs)
-def test_names_and_labels_are_within_the_limits(job: Job) -> None:
+def test_names_and_labels_are_within_the_limits(job: RayJob) -> None:
     metadata = job.to_manifest()["metadata"]
     assert re.fullmatch(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?", metadata["name"])
-    assert metadata["annotations"][DIGEST] == job.specification.digest
+    assert metadata["annotations"][DIGEST_ANNOTATION] == job.specification.digest
     assert "ownerReferences" not in metadata, "a job outlives the pod of its step"
     for value in metadata["labels"].values():
         assert LABEL_VALUE.fullmatch(value), value
 
 
 @given(jobs)
-def test_every_pod_is_restricted_and_gets_what_it_asks_for_and_no_more(job: Job) -> None:
+def test_every_pod_is_restricted_and_gets_what_it_asks_for_and_no_more(job: RayJob) -> None:
     for pod in pod_specs(job.to_manifest()):
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["securityContext"]["runAsUser"] > 0
@@ -146,7 +145,7 @@ def test_every_pod_is_restricted_and_gets_what_it_asks_for_and_no_more(job: Job)
 
 
 @given(jobs)
-def test_credentials_are_named_and_never_written(job: Job) -> None:
+def test_credentials_are_named_and_never_written(job: RayJob) -> None:
     found = 0
     for pod in pod_specs(job.to_manifest()):
         for variable in pod["containers"][0]["env"]:
@@ -158,7 +157,7 @@ def test_credentials_are_named_and_never_written(job: Job) -> None:
 
 
 @given(jobs)
-def test_the_workers_of_the_recipe_fit_into_the_pods_and_the_head_trains_nothing(job: Job) -> None:
+def test_the_workers_of_the_recipe_fit_into_the_pods_and_the_head_trains_nothing(job: RayJob) -> None:
     cluster = job.to_manifest()["spec"]["rayClusterSpec"]
     (group,) = cluster["workerGroupSpecs"]
     limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
@@ -179,10 +178,10 @@ def test_the_same_attempt_has_the_same_name_and_another_one_has_not() -> None:
     first = job()
     assert first.name == job(image="other/image:2").name
     others = {
-        Job(first.specification, URI, STORE, first.options, attempt=2).name,
+        RayJob(first.specification, URI, STORE, first.options, attempt=2).name,
         job(load_recipe("convnext-b", "paper", ["train.seed=1"])).name,
         job(load_recipe("coat-mini", "paper")).name,
-        job(sweep=Trials(trials=4)).name,
+        job(sweep=SweepSettings(trials=4)).name,
         job(training="s3://b/t").name,
     }
     assert len(others) == 5
@@ -191,12 +190,12 @@ def test_the_same_attempt_has_the_same_name_and_another_one_has_not() -> None:
 
 def test_the_entry_point_is_a_command_of_ours_that_no_shell_reads_otherwise() -> None:
     assert job().to_manifest()["spec"]["entrypoint"] == f"hep2flow train --spec {URI}"
-    assert job(sweep=Trials(trials=4)).to_manifest()["spec"]["entrypoint"] == f"hep2flow tune --spec {URI}"
+    assert job(sweep=SweepSettings(trials=4)).to_manifest()["spec"]["entrypoint"] == f"hep2flow tune --spec {URI}"
     assert job(training="s3://b/t").to_manifest()["spec"]["entrypoint"] == f"hep2flow evaluate --spec {URI}"
     said = job().specification
     for uri in ("s3://bucket/a b/spec.json", "s3://bucket/$(id)/spec.json", "s3://bucket/'/spec.json"):
         with pytest.raises(UserError, match="store_prefix"):
-            Job(said, uri, STORE, ClusterOptions()).to_manifest()
+            RayJob(said, uri, STORE, ClusterOptions()).to_manifest()
 
 
 def test_only_workers_with_gpus_go_to_gpu_nodes_and_spot_is_for_all_of_them() -> None:
@@ -223,7 +222,7 @@ def test_kueue_gets_its_labels_and_a_number_of_workers_that_does_not_change() ->
 
 def test_four_trials_that_share_a_gpu_share_a_pod() -> None:
     recipe = load_recipe("convnext-b", "paper", ["resources.gpus_per_worker=0.25"])
-    shared = job(recipe, Trials(trials=200, concurrency=16))
+    shared = job(recipe, SweepSettings(trials=200, concurrency=16))
     assert worker_pods(shared.specification, shared.options) == (1, 4)
 
 
@@ -243,7 +242,7 @@ def test_the_image_has_the_ray_that_kuberay_is_told() -> None:
 )
 def test_options_that_no_cluster_has_are_refused_with_their_key(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
-        cluster_options(wrong)
+        parse_cluster_options(wrong)
 
 
 def test_an_evaluation_is_one_pod_however_many_workers_trained() -> None:
@@ -254,10 +253,10 @@ def test_an_evaluation_is_one_pod_however_many_workers_trained() -> None:
 
 def test_a_pipeline_names_its_secret_once() -> None:
     assert with_secret({"queue": "gpu"}, "mine") == {"queue": "gpu", "secret": "mine"}
-    assert cluster_options(with_secret({}, NO_SECRET)).secret == ""
+    assert parse_cluster_options(with_secret({}, NO_SECRET)).secret == ""
     with pytest.raises(UserError, match="store_secret says it"):
         with_secret({"secret": "other"}, "mine")
 
 
 def test_numbers_are_numbers_again_after_kubeflow_made_them_floats() -> None:
-    assert cluster_options({"waiting_seconds": 60.0}).waiting_seconds == 60
+    assert parse_cluster_options({"waiting_seconds": 60.0}).waiting_seconds == 60

@@ -19,19 +19,20 @@ from kubernetes.client import CustomObjectsApi
 from kubernetes.client.exceptions import ApiException
 
 from hep2flow.errors import UserError
-from hep2flow.execution.job_spec import Outcome, Specification
+from hep2flow.execution.job_spec import JobOutcome, JobSpec
 from hep2flow.execution.kubernetes import client, rayjob_log, rayjob_watcher
 from hep2flow.execution.kubernetes.client import KubernetesApi
 from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
-from hep2flow.execution.kubernetes.rayjob import DIGEST, Job
+from hep2flow.execution.kubernetes.rayjob import DIGEST_ANNOTATION, RayJob
 from hep2flow.execution.kubernetes.rayjob_state import JobFailedError
-from hep2flow.execution.kubernetes.rayjob_watcher import run_job
-from hep2flow.process import EXIT_TERMINATED, ended_by_sigterm
+from hep2flow.execution.kubernetes.rayjob_watcher import run_rayjob
+from hep2flow.process import EXIT_TERMINATED, raise_on_sigterm
 from hep2flow.recipe import load_recipe
 from hep2flow.stage_result import StageResult
-from hep2flow.store import layout, runs
-from hep2flow.store.runs import RunRecord, StageRecord, now, running_stage, show_run, start_run, update_run
+from hep2flow.store import layout, stage_recorder
+from hep2flow.store.runs import RunRecord, StageRecord, now, show_run, start_run, update_run
 from hep2flow.store.s3 import Store
+from hep2flow.store.stage_recorder import running_stage
 from tests.execution.double import (
     ADMITTED,
     BEGUN,
@@ -73,7 +74,7 @@ def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
         (rayjob_log, "PAUSE_SECONDS"),
     ):
         monkeypatch.setattr(module, name, 0.01)
-    monkeypatch.setattr(client, "LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(client, "MAX_DELAY_SECONDS", 0.1)
     monkeypatch.setattr(rayjob_watcher, "HOPELESS_SECONDS", 0.0)
     world = Double()
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
@@ -83,23 +84,23 @@ def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
 
 
 @pytest.fixture
-def asked() -> Specification:
-    return Specification(run_id=RUN, recipe=load_recipe("convnext-b", "laptop"), dataset="s3://b/d", split="s3://b/s")
+def asked() -> JobSpec:
+    return JobSpec(run_id=RUN, recipe=load_recipe("convnext-b", "laptop"), dataset="s3://b/d", split="s3://b/s")
 
 
 class Followed:
     """Follows, and remembers what was told."""
 
-    def __init__(self, store: Store, asked: Specification) -> None:
+    def __init__(self, store: Store, asked: JobSpec) -> None:
         self.store, self.asked = store, asked
         self.told: list[str] = []
 
     def __call__(self, superseded: Callable[[], bool] = lambda: False, **options: Any) -> StageResult:
-        return run_job(self.store, self.asked, ClusterOptions(**options), self.told.append, superseded)
+        return run_rayjob(self.store, self.asked, ClusterOptions(**options), self.told.append, superseded)
 
     def leaves(self, **outcome: Any) -> Callable[[], None]:
         """What the job's entry point does at its end."""
-        return lambda: Outcome(**outcome).write_beside(self.store, self.asked.write(self.store))
+        return lambda: JobOutcome(**outcome).write(self.store, self.asked.write(self.store))
 
     def succeeds(self) -> list[Step]:
         """All of a job that goes well."""
@@ -112,7 +113,7 @@ class Followed:
 
 
 @pytest.fixture
-def follow(store: Store, asked: Specification) -> Followed:
+def follow(store: Store, asked: JobSpec) -> Followed:
     return Followed(store, asked)
 
 
@@ -120,7 +121,7 @@ def test_http_double_a_job_that_succeeds_returns_what_its_stage_returned(double:
     double.script = follow.succeeds()
     assert follow() == RESULT
     (job,) = double.jobs.values()
-    assert job["metadata"]["annotations"][DIGEST] == follow.asked.digest
+    assert job["metadata"]["annotations"][DIGEST_ANNOTATION] == follow.asked.digest
     assert job["metadata"]["namespace"] == NAMESPACE
     assert re.fullmatch(r"hep2flow train --spec s3://\S+", job["spec"]["entrypoint"])
     assert follow.words == ["waits for its pods", "runs"]
@@ -151,7 +152,7 @@ def test_http_double_no_pod_owns_a_job_so_that_it_outlives_its_step(
         (
             [given_up("PreRunningDeadlineExceeded", LATE)],
             UserError,
-            r"did not begin within 3600 s \(waits: no node for worker-0: 0/3 nodes .*raise cluster.waiting_seconds",
+            r"did not start within 3600 s \(waits: no node for worker-0: 0/3 nodes .*raise cluster.waiting_seconds",
         ),
         ([given_up("SubmissionFailed")], JobFailedError, "SubmissionFailed"),
         ([{"jobDeploymentStatus": "ValidationFailed", "message": "no"}], JobFailedError, "failed: no"),
@@ -192,7 +193,7 @@ def test_http_double_a_job_that_ended_for_want_of_a_follower_is_begun_again_from
     double.script = [*BEGUN, follow.leaves(abandoned=True), *SUCCEEDED, *follow.succeeds()]
     assert follow() == RESULT
     assert len(double.jobs) == 2
-    assert [text for text in follow.told if "ended for want of a follower" in text]
+    assert [text for text in follow.told if "ended because no step watched it" in text]
 
 
 def test_http_double_a_job_that_kuberay_begins_again_is_followed_on_and_the_new_cluster_told(
@@ -203,7 +204,7 @@ def test_http_double_a_job_that_kuberay_begins_again_is_followed_on_and_the_new_
     assert follow() == RESULT
     (job,) = double.jobs.values()
     assert (job["status"]["failed"], job["status"]["rayClusterName"][-5:]) == (1, "00001"), "a cluster of its own"
-    words = ["waits for its pods", "runs", "begins again with a new Ray cluster", "waits for its pods", "runs"]
+    words = ["waits for its pods", "runs", "starts again with a new Ray cluster", "waits for its pods", "runs"]
     assert follow.words == words
     assert "delete" not in double.verbs()
 
@@ -280,17 +281,17 @@ def test_http_double_a_busy_or_broken_server_is_asked_again(double: Double, foll
 def test_http_double_a_server_that_refuses_connections_for_a_while_ends_nothing_and_is_told_once(
     double: Double, follow: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "WORTH_A_WORD_SECONDS", 0.0)
+    monkeypatch.setattr(client, "OUTAGE_NOTICE_SECONDS", 0.0)
 
     def told(text: str) -> None:
         follow.told.append(text)
-        if text.endswith("what runs goes on meanwhile"):
+        if text.endswith("running jobs continue"):
             double.open()
 
     double.script = [*BEGUN, double.close, follow.leaves(result=RESULT), *SUCCEEDED]
-    assert run_job(follow.store, follow.asked, ClusterOptions(), told) == RESULT
+    assert run_rayjob(follow.store, follow.asked, ClusterOptions(), told) == RESULT
     away = [text for text in follow.told if text.startswith("Kubernetes at ")]
-    assert [text.partition(" is ")[2].split()[0] for text in away] == ["away", "back"]
+    assert [text.partition(" is ")[2].split()[0] for text in away] == ["unreachable", "reachable"]
     assert double.verbs().count("create") == 1
     assert "delete" not in double.verbs()
 
@@ -332,7 +333,7 @@ def test_http_double_credentials_that_are_wrong_are_told(double: Double, follow:
     double.faults = [Fault("get", 401) for _ in range(50)]
     with pytest.raises(UserError, match="does not accept these credentials; log in again"):
         follow()
-    assert double.verbs() == ["get"] * client.UNAUTHORIZED
+    assert double.verbs() == ["get"] * client.MAX_UNAUTHORIZED
 
 
 def test_http_double_a_server_that_stays_away_for_hours_is_told(
@@ -362,8 +363,8 @@ def test_http_double_what_is_forbidden_names_the_rule_that_is_missing(
 def test_http_double_a_quota_that_is_used_up_is_waited_for_with_one_message(
     double: Double, follow: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Specification(**{**dict(follow.asked), "run_id": "sunday"})
-    earlier = Job(other, other.write(follow.store), follow.store.address, ClusterOptions(namespace=NAMESPACE))
+    other = JobSpec(**{**dict(follow.asked), "run_id": "sunday"})
+    earlier = RayJob(other, other.write(follow.store), follow.store.address, ClusterOptions(namespace=NAMESPACE))
     KubernetesApi().create(earlier.to_manifest())
     double.quota, double.script = 1, follow.succeeds()
 
@@ -381,7 +382,9 @@ def test_http_double_a_quota_that_is_used_up_is_waited_for_with_one_message(
 
 def test_http_double_a_quota_without_room_for_too_long_is_no_missing_rule(double: Double, follow: Followed) -> None:
     double.quota = 0
-    with pytest.raises(UserError, match=r"found no room in 1 s .*exceeded quota.*raise cluster.waiting_seconds"):
+    with pytest.raises(
+        UserError, match=r"the quota had no room for 1 s .*exceeded quota.*raise cluster.waiting_seconds"
+    ):
         follow(waiting_seconds=1)
 
 
@@ -418,7 +421,7 @@ def test_http_double_an_answer_that_was_lost_makes_no_second_job(double: Double,
 
 def test_http_double_a_job_that_does_something_else_is_not_touched(double: Double, follow: Followed) -> None:
     name = _create_and_leave(double, follow)
-    double.jobs[name]["metadata"]["annotations"][DIGEST] = 32 * "f"
+    double.jobs[name]["metadata"]["annotations"][DIGEST_ANNOTATION] = 32 * "f"
     with pytest.raises(UserError, match=f"RayJob {name} .*does something else.*kubectl -n {NAMESPACE} delete rayjob"):
         follow()
     assert list(double.jobs) == [name]
@@ -531,7 +534,7 @@ class Stepped:
 
     def __call__(self) -> StageResult:
         said, store = self.follow.asked, self.follow.store
-        with ended_by_sigterm(), running_stage(store, RUN, "train", said.recipe.name, "first") as record:
+        with raise_on_sigterm(), running_stage(store, RUN, "train", said.recipe.name, "first") as record:
             return self.follow(lambda: record.is_superseded)
 
     def is_terminated(self, *script: Step) -> None:
@@ -578,7 +581,7 @@ def test_http_double_a_step_whose_pod_is_deleted_leaves_its_job_and_the_next_att
 def test_http_double_a_step_that_another_attempt_has_replaced_leaves_the_job_and_the_record_to_it(
     double: Double, stepped: Stepped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(stage_recorder, "HEARTBEAT_SECONDS", 0.05)
     double.steps = {"step-1": pod("step-1", phase="Running")}
     store, name = stepped.follow.store, stepped.follow.asked.recipe.name
 
@@ -617,6 +620,8 @@ def test_http_double_a_terminated_step_is_done_within_the_second_that_it_has(dou
 
 def _create_and_leave(double: Double, follow: Followed) -> str:
     """A job that somebody created who then was killed."""
-    job = Job(follow.asked, follow.asked.write(follow.store), follow.store.address, ClusterOptions(namespace=NAMESPACE))
+    job = RayJob(
+        follow.asked, follow.asked.write(follow.store), follow.store.address, ClusterOptions(namespace=NAMESPACE)
+    )
     KubernetesApi().create(job.to_manifest())
     return job.name

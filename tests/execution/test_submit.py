@@ -14,14 +14,23 @@ from hep2flow.components.images import RAY, STEP
 from hep2flow.pipelines.unrolled import unrolled
 
 from hep2flow.errors import UserError
-from hep2flow.execution.kubeflow.compile import package, pipeline_of
-from hep2flow.execution.kubeflow.submission import UNROLLED_MODELS, Submission, parameters_of, submission
+from hep2flow.execution.kubeflow.compile import compile_for_cluster, load_pipeline
+from hep2flow.execution.kubeflow.submission import (
+    UNROLLED_MODELS,
+    Submission,
+    SubmitOptions,
+    build_submission,
+    parameters_of,
+)
 from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
-from hep2flow.execution.run_request import Request, Sweep
+from hep2flow.execution.run_request import RunRequest
 from hep2flow.recipe import load_recipe
-from hep2flow.stages.begin import recipe_of
+from hep2flow.search.settings import SweepSettings
+from hep2flow.stages.begin import resolve_recipe
+from hep2flow.store.address import StoreAddress
+from hep2flow.store.publish import find_published
 from hep2flow.store.runs import RunView, read_run, show_run
-from hep2flow.store.s3 import Store, StoreAddress
+from hep2flow.store.s3 import Store
 from tests.execution.kubeflow_double import AWAY, Double, Fault, Tree
 from tests.test_cli import Answer, hep2flow
 
@@ -32,21 +41,18 @@ RUN = "monday"
 
 def asked(options: ClusterOptions | None = None, **choices: Any) -> Submission:
     recipes = [load_recipe("coat-mini", "laptop")]
-    request = Request("s3://mlpipeline/cells", recipes, sweep=choices.pop("sweep", None))
-    return submission(
-        choices.pop("store", STORE),
-        request=request,
-        options=options or ClusterOptions(),
-        **{
-            "run_id": "monday",
-            "experiment": "hep2flow",
-            "service_account": "hep2flow-step",
-            "repository": "hep2flow",
-            "store_endpoint": None,
-            "cron": "",
-            "parameters": [],
-            **choices,
-        },
+    request = RunRequest("s3://mlpipeline/cells", recipes, sweep=choices.pop("sweep", None))
+    store, run_id = choices.pop("store", STORE), choices.pop("run_id", "monday")
+    defaults: dict[str, Any] = {
+        "experiment": "hep2flow",
+        "service_account": "hep2flow-step",
+        "repository": "hep2flow",
+        "store_endpoint": None,
+        "cron": "",
+        "parameters": [],
+    }
+    return build_submission(
+        store, request, options or ClusterOptions(), run_id, SubmitOptions(**{**defaults, **choices})
     )
 
 
@@ -76,16 +82,16 @@ def tasks(body: Tree) -> set[str]:
     return set(body["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"])
 
 
-@pytest.mark.parametrize("sweep", [None, Sweep(trials=7, hours=2, finals=3)])
-def test_every_argument_is_a_parameter_of_the_pipeline(sweep: Sweep | None) -> None:
+@pytest.mark.parametrize("sweep", [None, SweepSettings(trials=7, hours=2, finals=3)])
+def test_every_argument_is_a_parameter_of_the_pipeline(sweep: SweepSettings | None) -> None:
     sent = asked(sweep=sweep, options=ClusterOptions(queue="gpu"))
     pipeline = unrolled(sent.request.pipeline, sent.request.models)
     assert set(sent.arguments) <= set(pipeline.pipeline_spec.root.input_definitions.parameters)
     assert sent.request.pipeline == ("reproduce" if sweep is None else "sweep")
 
 
-@pytest.mark.parametrize("sweep", [None, Sweep(trials=7, hours=2)])
-def test_a_recurring_run_is_told_what_its_first_task_needs_to_know(sweep: Sweep | None) -> None:
+@pytest.mark.parametrize("sweep", [None, SweepSettings(trials=7, hours=2)])
+def test_a_recurring_run_is_told_what_its_first_task_needs_to_know(sweep: SweepSettings | None) -> None:
     sent = asked(sweep=sweep, cron="0 3 * * *").with_recipes(["s3://mlpipeline/hep2flow/recipes/0.yaml"])
     assert sent.looped
     assert set(sent.arguments) <= set(parameters_of(sent.request.pipeline))
@@ -94,8 +100,8 @@ def test_a_recurring_run_is_told_what_its_first_task_needs_to_know(sweep: Sweep 
         assert (sent.arguments["trials"], sent.arguments["hours"], sent.arguments["judge"]) == (7, 2, 5)
 
 
-@pytest.mark.parametrize("sweep", [Sweep(trials=7, finals=2), Sweep(trials=7, beside=True)])
-def test_a_recurring_sweep_that_trains_more_than_its_winners_is_refused(sweep: Sweep) -> None:
+@pytest.mark.parametrize("sweep", [SweepSettings(trials=7, finals=2), SweepSettings(trials=7, beside=True)])
+def test_a_recurring_sweep_that_trains_more_than_its_winners_is_refused(sweep: SweepSettings) -> None:
     with pytest.raises(UserError, match="leave out --seeds and tune"):
         asked(sweep=sweep, cron="0 3 * * *").with_recipes([])
 
@@ -135,7 +141,7 @@ def test_images_lie_under_one_name_and_a_cluster_s_own_image_wins() -> None:
 def test_pinned_images_go_to_the_steps_and_to_ray() -> None:
     tagged = asked(ClusterOptions(image=f"ray{DIGEST}"))
     named = Submission(**{**tagged.__dict__, "images": {"step": f"step{DIGEST}", "ray": f"ray{DIGEST}"}})
-    assert named.pinned().arguments["cluster"]["image"] == f"ray{DIGEST}"
+    assert named.with_digests().arguments["cluster"]["image"] == f"ray{DIGEST}"
 
 
 @pytest.mark.parametrize(
@@ -171,26 +177,28 @@ def test_parameters_of_what_a_run_does_become_part_of_its_request() -> None:
     assert len(plain.request.models) == 2
     assert "seeds" not in plain.arguments
     tuned = asked(parameters=["tune=true", "trials=4", "seeds=2", "hours=1.5"])
-    assert tuned.request.sweep == Sweep(trials=4, hours=1.5, finals=2, beside=True)
+    assert tuned.request.sweep == SweepSettings(trials=4, hours=1.5, finals=2, beside=True)
     assert tuned.request.pipeline == "reproduce"
     assert sorted(filter(None, tuned.request.models.values())) == ["coat-mini"] * 2, "the winner, under two seeds"
     assert len(tuned.request.models) == 4
-    sweep = asked(sweep=Sweep(trials=7), parameters=["trials=4", "seeds=3", "judge=0"]).request.sweep
-    assert sweep == Sweep(trials=4, finals=3, judge=0)
+    sweep = asked(sweep=SweepSettings(trials=7), parameters=["trials=4", "seeds=3", "judge=0"]).request.sweep
+    assert sweep == SweepSettings(trials=4, finals=3, judge=0)
 
 
 @pytest.mark.parametrize(
     "pipeline",
     [
-        pipeline_of("reproduce"),
-        pipeline_of("sweep"),
+        load_pipeline("reproduce"),
+        load_pipeline("sweep"),
         unrolled("reproduce", {"a": "", "b": ""}),
         unrolled("sweep", {"a-tuned": "a"}),
     ],
 )
 def test_a_package_names_the_images_and_the_keys_that_the_cluster_has(pipeline: Any, tmp_path: Path) -> None:
     file = tmp_path / "fitted.yaml"
-    package(pipeline, {STEP: "a/step:1", RAY: "a/ray:1"}, {"accesskey": "user", "secretkey": "password"}, file)
+    compile_for_cluster(
+        pipeline, {STEP: "a/step:1", RAY: "a/ray:1"}, {"accesskey": "user", "secretkey": "password"}, file
+    )
     text = file.read_text()
     assert set(re.findall(r"image: (\S+)", text)) == {"a/step:1", "a/ray:1"}
     assert set(re.findall(r"secretKey: (\S+)", text)) == {"user", "password"}
@@ -272,7 +280,7 @@ def test_with_too_many_models_for_tasks_of_their_own_one_task_in_a_loop_trains_t
     assert {"begin", "ingest", "mask", "split", "report"} < tasks(body)
     assert not [task for task in tasks(body) if task.startswith("train-")]
     (recipe,) = body["runtime_config"]["parameters"]["recipes"]
-    assert recipe_of(store, recipe, "laptop") == load_recipe("coat-mini", "laptop")
+    assert resolve_recipe(store, recipe, "laptop") == load_recipe("coat-mini", "laptop")
     assert body["runtime_config"]["parameters"]["seeds"] == UNROLLED_MODELS + 1
 
 
@@ -326,7 +334,7 @@ def test_cells_of_this_machine_are_in_the_store_before_kubeflow_is_told(
     answer = told(kubeflow, store, "reproduce", "--source", tmp_path / "cells")
     assert answer.code == 0, answer.err
     source = kubeflow.created[-1][1]["runtime_config"]["parameters"]["source"]
-    assert store.published(store.key(source)) is not None
+    assert find_published(store, store.key(source)) is not None
     assert hep2flow("ingest", "--source", source).code == 0, "the cluster's ingest takes it as it is"
 
 
@@ -343,7 +351,7 @@ def test_a_recurring_run_names_its_runs_itself_and_finds_its_recipes_in_the_stor
     assert (arguments["run_id"], arguments["seeds"], arguments["profile"]) == ("", 3, "laptop")
     (recipe,) = arguments["recipes"]
     assert re.fullmatch(re.escape(store.uri("recipes/")) + r"[0-9a-f]{32}\.yaml", recipe)
-    assert recipe_of(store, recipe, "laptop") == load_recipe("coat-mini", "laptop", ["optim.lr=0.5"])
+    assert resolve_recipe(store, recipe, "laptop") == load_recipe("coat-mini", "laptop", ["optim.lr=0.5"])
     assert list(store.folders("runs")) == [], "none has begun"
 
 

@@ -48,7 +48,7 @@ def test_a_step_reaches_kubernetes_through_one_file_alone() -> None:
         for _, name in imported(path)
         if f"{name}.".startswith("kubernetes.")
     }
-    assert files == {"kubernetes_api.py", "doctor_cluster.py"}, "the doctor asks as the person who calls it"
+    assert files == {"client.py", "doctor.py"}, "the doctor asks as the person who calls it"
 
 
 def test_http_double_what_the_role_does_not_allow_is_forbidden_and_told(

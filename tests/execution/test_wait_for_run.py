@@ -17,11 +17,11 @@ from hep2flow.store.runs import (
     RunView,
     StageRecord,
     StageStatus,
+    claim_run,
     finish_run,
     now,
     read_run,
     show_run,
-    take_over,
 )
 from hep2flow.store.s3 import Store
 from tests.execution.kubeflow_double import AWAY, BUSY, TERMINATED, UNREPORTED, Double, Look
@@ -37,7 +37,7 @@ class Steps:
 
     def begin(self) -> None:
         """The first of them."""
-        take_over(self.store, RUN, self.attempt)
+        claim_run(self.store, RUN, self.attempt)
         self._record("succeeded", "ingest")
 
     def end(self, status: RunStatus = "succeeded") -> Callable[[], None]:

@@ -61,9 +61,10 @@ def test_the_step_image_is_small_and_quick_and_has_no_torch_and_no_compiler(engi
 
 def test_cells_are_worked_on_by_several_processes_where_only_tmp_is_written(engine: Any, step_image: Any) -> None:
     program = """
-from hep2flow import cores
-cores.cores = lambda: 2
-print(list(cores.on_all_cores(abs, range(-cores.FEW, 0), cores.FEW, lambda item: 1)) == list(range(cores.FEW, 0, -1)))
+from hep2flow import parallel
+parallel.cpu_count = lambda: 2
+few = parallel.FEW
+print(list(parallel.parallel_map(abs, range(-few, 0), few, lambda item: 1)) == list(range(few, 0, -1)))
 """
     assert inside(engine, step_image, "python3", "-c", program, user="4321").strip() == "True"
 

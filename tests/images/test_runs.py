@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hep2flow.execution.local.docker_runner import LABEL, Containers, Images
+from hep2flow.execution.local.docker_runner import LABEL, DockerSteps, Images
 from hep2flow.store.runs import RunView, show_run
 from hep2flow.store.s3 import Store
 from tests.end_to_end.test_termination import in_the_middle
@@ -157,11 +157,11 @@ def test_a_signal_reaches_the_step_which_saves_what_it_did(
     if number == signal.SIGTERM:
         again = subprocess.run([*command, "--runner=docker", "--set=train.epochs=60"], capture_output=True, text=True)
         assert again.returncode == 0, again.stderr
-        assert "goes on after epoch" in again.stderr
+        assert "resuming after epoch" in again.stderr
 
 
 def test_a_container_that_ends_at_once_is_no_success(engine: Any, step_image: Any) -> None:
-    steps = Containers(Images(ray=step_image.tags[0]), source=None)
+    steps = DockerSteps(Images(ray=step_image.tags[0]), source=None)
     assert [steps._run(engine, step_image.id, ["sh", "-c", "exit 2"], {}) for _ in range(3)] == [2, 2, 2]
 
 

@@ -15,12 +15,12 @@ import yaml
 from hep2flow.components import images
 from kubernetes.utils.quantity import parse_quantity
 
-from hep2flow.execution.job_spec import Specification
-from hep2flow.execution.kubernetes.cluster_options import ClusterOptions, cluster_options
+from hep2flow.execution.job_spec import JobSpec
+from hep2flow.execution.kubernetes.cluster_options import ClusterOptions, parse_cluster_options
 from hep2flow.execution.kubernetes.doctor import RULES
-from hep2flow.execution.kubernetes.rayjob import Job
+from hep2flow.execution.kubernetes.rayjob import RayJob
 from hep2flow.recipe import load_recipe
-from hep2flow.store.s3 import StoreAddress
+from hep2flow.store.address import StoreAddress
 from tests.k8s import crds
 from tests.k8s.manifests import K8S, OVERLAYS, built, leaves, of_kind
 
@@ -42,7 +42,7 @@ every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 def options(overlay: str) -> ClusterOptions:
     """The parameter ``cluster`` that goes with an overlay."""
     given = json.loads((K8S / "overlays" / overlay / "cluster.json").read_text(encoding="utf-8"))
-    return cluster_options(given)
+    return parse_cluster_options(given)
 
 
 @cache
@@ -55,8 +55,8 @@ def rayjob(overlay: str) -> dict[str, Any]:
         bucket=store["data"]["HEP2FLOW_BUCKET"],
         prefix=store["data"]["HEP2FLOW_PREFIX"],
     )
-    asked = Specification(run_id="run-1", recipe=load_recipe("convnext-b"), dataset="s3://b/d", split="s3://b/s")
-    return Job(asked, "s3://b/spec.json", address, options(overlay)).to_manifest()
+    asked = JobSpec(run_id="run-1", recipe=load_recipe("convnext-b"), dataset="s3://b/d", split="s3://b/s")
+    return RayJob(asked, "s3://b/spec.json", address, options(overlay)).to_manifest()
 
 
 def pods_of(job: dict[str, Any]) -> list[dict[str, Any]]:

@@ -16,12 +16,14 @@ import pytest
 import yaml
 
 from hep2flow import __version__
-from hep2flow.execution.job_spec import Outcome, Specification, Trials
+from hep2flow.execution.job_spec import JobOutcome, JobSpec
 from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
-from hep2flow.execution.kubernetes.rayjob import JOB
+from hep2flow.execution.kubernetes.rayjob import JOB_LABEL
+from hep2flow.search.settings import SweepSettings
 from hep2flow.stage_result import StageResult
+from hep2flow.store.address import StoreAddress
 from hep2flow.store.runs import RunRecord, show_run, start_run
-from hep2flow.store.s3 import Store, StoreAddress
+from hep2flow.store.s3 import Store
 from tests.execution.double import BEGUN, SUCCEEDED, Double, serving
 from tests.execution.test_kubernetes_doctor import SECRET, Cluster
 from tests.k8s.manifests import OVERLAYS, of_kind
@@ -32,8 +34,8 @@ from tests.on_cluster.overlay import ROOT, Overlay, read_overlay
 from tests.stages.test_train import prepared, tiny
 
 STORE = StoreAddress(endpoint="http://seaweedfs.kubeflow:9000", bucket="mlpipeline", prefix="hep2flow/test-cluster-0")
-SAID = Specification(
-    run_id="test-0", recipe=tiny(), dataset="s3://b/d", split="s3://b/s", sweep=Trials(trials=4, judge=0)
+SAID = JobSpec(
+    run_id="test-0", recipe=tiny(), dataset="s3://b/d", split="s3://b/s", sweep=SweepSettings(trials=4, judge=0)
 )
 WITH_SECRET = [overlay for overlay in OVERLAYS if overlay != "aws"]
 
@@ -152,7 +154,7 @@ def test_kubernetes_takes_the_pod_and_no_policy_of_ours_chooses_it(name: str) ->
     assert made["metadata"]["namespace"] == overlay.namespace
     policies = [one["spec"]["podSelector"]["matchLabels"] for one in of_kind(name, "NetworkPolicy")]
     assert not any(chosen.items() <= made["metadata"]["labels"].items() for chosen in policies), "it asks Kubernetes"
-    assert JOB not in made["metadata"]["labels"]
+    assert JOB_LABEL not in made["metadata"]["labels"]
     spec = made["spec"]
     assert spec["serviceAccountName"] == ("default-editor" if name == "profile" else "hep2flow-step")
     assert spec["automountServiceAccountToken"]
@@ -162,7 +164,7 @@ def test_kubernetes_takes_the_pod_and_no_policy_of_ours_chooses_it(name: str) ->
     assert not container["securityContext"]["allowPrivilegeEscalation"]
     assert "$(" not in "".join(container["command"]), "Kubernetes would put a variable's value there"
     *_, specification, cluster = container["command"]
-    assert Specification.model_validate_json(specification) == SAID
+    assert JobSpec.model_validate_json(specification) == SAID
     assert ClusterOptions.model_validate_json(cluster) == overlay.options
     by_name = {one["name"] for one in container["env"] if "secretKeyRef" in one.get("valueFrom", {})}
     assert by_name == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
@@ -199,7 +201,7 @@ def test_a_store_inside_the_cluster_is_told_from_one_outside(
 def test_http_double_the_pods_command_makes_a_job_and_follows_it(store: Store, tmp_path: Path) -> None:
     recipe = tiny()
     dataset, split = prepared(store, tmp_path, recipe)
-    said = Specification(run_id="monday", recipe=recipe, dataset=dataset, split=split)
+    said = JobSpec(run_id="monday", recipe=recipe, dataset=dataset, split=split)
     start_run(store, RunRecord(run_id=said.run_id))
     result = StageResult(stage="train", key=32 * "0", uri="s3://b/trainings/0", summary={"updates": 6})
     overlay = Overlay(ROOT, "kubeflow", "hep2flow-step", ClusterOptions(), store.address)
@@ -209,7 +211,7 @@ def test_http_double_the_pods_command_makes_a_job_and_follows_it(store: Store, t
     double = Double(
         script=[
             *BEGUN,
-            lambda: Outcome(result=result).write_beside(store, said.write(store)),
+            lambda: JobOutcome(result=result).write(store, said.write(store)),
             *SUCCEEDED,
         ]
     )

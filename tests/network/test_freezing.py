@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 from hep2flow.data.batch import BatchMixer
 from hep2flow.errors import UserError
-from hep2flow.network.freezing import TOP, Freezing, check_freezing, stage_of, stages
+from hep2flow.network.freezing import TOP, Freezing, check_freezing, stage_numbers, stage_of
 from hep2flow.network.model import build_network, head_parameters
 from hep2flow.recipe import Recipe
-from hep2flow.training.train_step import Step
+from hep2flow.training.train_step import TrainStep
 from tests.training.builders import CPU, cell_set, tiny, trained
 
 GIVEN = "model.weights=given.safetensors"  # never read: to freeze random weights is refused
@@ -30,7 +30,7 @@ def of(network: str, *overrides: str) -> Recipe:
 
 @pytest.mark.parametrize("network", ["convnext_atto", "coat_lite_tiny", "coat_tiny", "coatnet_pico_rw_224"])
 def test_the_papers_networks_have_four_stages(network: str) -> None:
-    assert stages(build_network(of(network).model, 2)) == [1, 2, 3, 4]
+    assert stage_numbers(build_network(of(network).model, 2)) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("network", ["convnext_atto", "coat_lite_tiny", "coat_tiny", "coatnet_pico_rw_224"])
@@ -39,7 +39,7 @@ def test_a_training_step_moves_what_is_not_frozen_and_nothing_else(network: str,
     for freeze, still in (("backbone", {0, 1, 2, 3, 4, TOP}), ("stages:2", {0, 1, 2}), ("none", set())):
         recipe = of(network, f"optim.freeze={freeze}", f"model.aux_features={features}")
         built = build_network(recipe.model, 2)
-        step = Step(built, recipe, CPU)
+        step = TrainStep(built, recipe, CPU)
         built.train()
         Freezing(built, recipe.optim).before_epoch(1)
         before = {name: tensor.clone() for name, tensor in built.state_dict().items()}

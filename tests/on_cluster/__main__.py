@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hep2flow.errors import UserError
-from hep2flow.execution.kubernetes.doctor import examine_cluster
+from hep2flow.execution.kubernetes.doctor import check_cluster
 from tests.on_cluster.overlay import Overlay, read_overlay
 
 SECONDS = 3600  # that one test may take at most
@@ -37,8 +37,8 @@ def main() -> int:
 
 def refuse_without_cluster(overlay: Overlay) -> None:
     """UserError naming the first thing that is not there, and how to mend it: cluster, KubeRay, the store's Secret."""
-    for finding in examine_cluster(overlay.options.model_copy(update={"namespace": overlay.namespace})):
-        if finding.subject in NEEDED and finding.state != "well":
+    for finding in check_cluster(overlay.options.model_copy(update={"namespace": overlay.namespace})):
+        if finding.subject in NEEDED and finding.state != "ok":
             raise UserError(str(finding))
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from hep2flow.execution.job_spec import Specification
-from hep2flow.execution.kubernetes.pods import own_environment, pod_template, store_environment
-from hep2flow.execution.kubernetes.rayjob import JOB
+from hep2flow.execution.job_spec import JobSpec
+from hep2flow.execution.kubernetes.pods import common_environment, pod_template, store_environment
+from hep2flow.execution.kubernetes.rayjob import JOB_LABEL
 from hep2flow.execution.kubernetes.rayjob_log import ENDED
-from hep2flow.execution.kubernetes.rayjob_state import hindrance_of, is_over
-from hep2flow.store.s3 import StoreAddress
+from hep2flow.execution.kubernetes.rayjob_state import find_start_problem, is_over
+from hep2flow.store.address import StoreAddress
 from tests.on_cluster.kubectl import Tree, kubectl, listed
 from tests.on_cluster.overlay import Overlay
 
@@ -27,7 +27,7 @@ GONE_SECONDS = 180.0  # of pods that are being deleted
 Seen = TypeVar("Seen")
 
 
-def pod(overlay: Overlay, store: StoreAddress, specification: Specification) -> Tree:
+def pod(overlay: Overlay, store: StoreAddress, specification: JobSpec) -> Tree:
     """The pod, as Kubeflow Pipelines would make it: its name in its environment, no label of a job's pods.
 
     store: where it finds it
@@ -35,7 +35,7 @@ def pod(overlay: Overlay, store: StoreAddress, specification: Specification) -> 
     options = overlay.options.model_copy(update={"service_account": overlay.account})
     # As Kubeflow has it, so that the step can ask whether its pod is being deleted.
     itself = [{"name": "KFP_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
-    environment = own_environment() + store_environment(store, options) + itself
+    environment = common_environment() + store_environment(store, options) + itself
     template = pod_template("step", ASKED, {RUN: specification.run_id}, options, environment)
     (container,) = template["spec"]["containers"]
     container["name"] = "step"
@@ -68,8 +68,8 @@ class Follower:
     def exit_code(self) -> int | None:
         """Of the step; None while it runs."""
         found = json.loads(kubectl("-n", self._namespace, "get", "pod", self.name, "-o", "json"))
-        hindrance = hindrance_of([found])
-        assert hindrance is None or not hindrance.hopeless, hindrance.told
+        problem = find_start_problem([found])
+        assert problem is None or not problem.hopeless, problem.message
         for container in found["status"].get("containerStatuses", []):
             if ended := container["state"].get("terminated"):
                 return int(ended["exitCode"])
@@ -116,7 +116,7 @@ class Follower:
         """Until no pod of its RayJobs runs, or is about to."""
 
         def none_left() -> bool | None:
-            pods = listed(self._namespace, "pods", f"{self._run},{JOB}")
+            pods = listed(self._namespace, "pods", f"{self._run},{JOB_LABEL}")
             return all(one["status"].get("phase") in ENDED for one in pods) or None
 
         until(none_left, GONE_SECONDS, f"the pods of {self.name}'s RayJob were gone")

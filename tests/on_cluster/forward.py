@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from hep2flow.errors import UserError
 from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
-from hep2flow.store.s3 import StoreAddress
+from hep2flow.store.address import StoreAddress
 from tests.on_cluster.kubectl import kubectl
 
 PORTS = {"http": 80, "https": 443}

@@ -11,8 +11,8 @@ import yaml
 
 from hep2flow import __version__
 from hep2flow.errors import UserError
-from hep2flow.execution.kubernetes.cluster_options import ClusterOptions, cluster_options
-from hep2flow.store.s3 import StoreAddress
+from hep2flow.execution.kubernetes.cluster_options import ClusterOptions, parse_cluster_options
+from hep2flow.store.address import StoreAddress
 from tests.on_cluster.kubectl import Tree, kubectl
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def read_overlay(name: str, images: str, namespace: str = "") -> Overlay:
     objects = list(yaml.safe_load_all(kubectl("kustomize", str(chosen))))
     # The pods of a job go with its end, and a job that does not start is not waited for.
     quick = {"ttl_seconds": 0, "waiting_seconds": 900}
-    options = cluster_options({**given, **quick, "namespace": "", "image": f"{images}/ray:{__version__}"})
+    options = parse_cluster_options({**given, **quick, "namespace": "", "image": f"{images}/ray:{__version__}"})
     if not options.secret:
         raise UserError(f"OVERLAY={name}: its store has no Secret by which these tests could enter it; choose another")
     binding = _named(objects, "RoleBinding", "hep2flow-rayjobs")

@@ -7,11 +7,11 @@ the parameter ``cluster``, both JSON.
 import json
 import sys
 
-from hep2flow.execution.dispatch import perform_on
-from hep2flow.execution.job_spec import Specification
+from hep2flow.execution.dispatch import run_on_engine
+from hep2flow.execution.job_spec import JobSpec
 from hep2flow.execution.kubeflow.pipeline_step import step
-from hep2flow.store.s3 import open_store
+from hep2flow.store.open_store import open_store
 
-said = Specification.model_validate_json(sys.argv[1])
+said = JobSpec.model_validate_json(sys.argv[1])
 with step(open_store().address.model_dump(), said.run_id, "", said.stage, said.recipe.name) as here:
-    here.record.take(perform_on("rayjob", json.loads(sys.argv[2]), here.store, said, here.record))
+    here.record.set_result(run_on_engine("rayjob", json.loads(sys.argv[2]), here.store, said, here.record))

@@ -8,18 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from hep2flow.execution.job_spec import Outcome, Specification, Trials
+from hep2flow.execution.job_spec import JobOutcome, JobSpec
 from hep2flow.execution.kubernetes.doctor import RULES, STEP
 from hep2flow.execution.kubernetes.rayjob_state import has_succeeded, is_over
 from hep2flow.process import EXIT_TERMINATED
 from hep2flow.recipe import load_recipe
+from hep2flow.search.settings import SweepSettings
 from hep2flow.search.trials import read_trials
 from hep2flow.sources.synthetic import write_twin
 from hep2flow.stages.ingest import ingest
-from hep2flow.stages.masked_variant import in_form
+from hep2flow.stages.masked_variant import masked_variant
 from hep2flow.stages.split import split
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
+from hep2flow.store.publish import find_published
 from hep2flow.store.runs import RunRecord, StageRecord, show_run, start_run
 from hep2flow.store.s3 import Store
 from tests.on_cluster.follower import Follower, pod
@@ -40,21 +42,21 @@ TINY = ("model.network=test_convnext", "model.layer_scale=null", "model.image_si
 SHORT = ("train.max_updates=6",)
 ENDLESS = ("train.epochs=1000000", "train.max_updates=null")
 
-Asked = Callable[..., Specification]
-Follow = Callable[[Specification], Follower]
+Asked = Callable[..., JobSpec]
+Follow = Callable[[JobSpec], Follower]
 
 
 @pytest.fixture
 def asked(store: Store, tmp_path: Path) -> Asked:
     """Makes specifications: a tiny network on generated cells, for a run that has begun."""
 
-    def specify(*overrides: str, seed: int = 0, sweep: Trials | None = None) -> Specification:
+    def specify(*overrides: str, seed: int = 0, sweep: SweepSettings | None = None) -> JobSpec:
         run, recipe = f"test-{secrets.token_hex(4)}", load_recipe("convnext-b", "laptop", [*TINY, *overrides])
         write_twin(tmp_path / run, seed=seed, specimens=SPECIMENS)
-        dataset = in_form(store, ingest(store, str(tmp_path / run)).uri, recipe.data)
+        dataset = masked_variant(store, ingest(store, str(tmp_path / run)).uri, recipe.data)
         division = split(store, dataset, recipe.data.split).uri
         start_run(store, RunRecord(run_id=run))
-        return Specification(run_id=run, recipe=recipe, dataset=dataset, split=division, sweep=sweep)
+        return JobSpec(run_id=run, recipe=recipe, dataset=dataset, split=division, sweep=sweep)
 
     return specify
 
@@ -65,7 +67,7 @@ def follow(overlay: Overlay, store: Store) -> Iterator[Follow]:
     seen_by_pods = overlay.store.model_copy(update={"prefix": store.address.prefix})
     started: list[Follower] = []
 
-    def start(specification: Specification) -> Follower:
+    def start(specification: JobSpec) -> Follower:
         started.append(Follower(pod(overlay, seen_by_pods, specification)))
         return started[-1]
 
@@ -105,11 +107,11 @@ def test_a_training_succeeds_and_its_follower_returns_what_the_store_holds(
     follower = follow(said)
     assert follower.ended() == 0
     record = record_of(store, said.run_id)
-    outcome = Outcome.read(store, said)
+    outcome = JobOutcome.read(store, said)
     assert outcome is not None
     assert outcome.result is not None
     assert record.result == outcome.result.model_dump(mode="json")
-    assert store.published(store.key(outcome.result.uri)) is not None
+    assert find_published(store, store.key(outcome.result.uri)) is not None
     assert outcome.result.summary["updates"] == 6
     (job,) = follower.jobs()
     assert has_succeeded(job)
@@ -175,20 +177,20 @@ def test_a_training_whose_follower_is_killed_ends_itself(store: Store, asked: As
     follower.leaves_nothing_running()
     assert set(show_run(store, said.run_id).stage_status.values()) == {"lost"}
     prefix = layout.training_prefix(str(record_of(store, said.run_id).key))
-    assert [item for item in store.list(prefix) if "/resume/" in item.key], "its state was saved"
+    assert [item for item in store.list_objects(prefix) if "/resume/" in item.key], "its state was saved"
 
 
 def test_a_sweep_of_four_trials_succeeds(store: Store, asked: Asked, follow: Follow) -> None:
     space = "search.space={optim.lr: {loguniform: [1.0e-4, 1.0e-1]}}"
     small = ("train.max_updates=null", "train.epochs=4", "train.validate_every=1", "search.length=1")
-    said = asked(*small, space, sweep=Trials(trials=4, judge=0))
+    said = asked(*small, space, sweep=SweepSettings(trials=4, judge=0))
     assert follow(said).ended() == 0
     record = record_of(store, said.run_id)
     trials = read_trials(store, str(record.key))
     assert [trial.number for trial in trials] == [0, 1, 2, 3]
     assert {trial.status for trial in trials} <= {"finished", "stopped"}
     assert record.result["summary"]["trials"] == 4
-    assert store.published(store.key(record.result["uri"])) is not None
+    assert find_published(store, store.key(record.result["uri"])) is not None
 
 
 def record_of(store: Store, run_id: str) -> StageRecord:

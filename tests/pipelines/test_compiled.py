@@ -12,14 +12,14 @@ from hep2flow.pipelines.side_by_side import side_by_side
 from hep2flow.pipelines.unrolled import unrolled
 
 from hep2flow.errors import UserError
-from hep2flow.execution.kubeflow.compile import compile_to, pipeline_of
+from hep2flow.execution.kubeflow.compile import compile_pipeline, load_pipeline
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", ["reproduce", "sweep"])
 def test_the_committed_yaml_has_not_drifted(name: str, tmp_path: Path) -> None:
-    compile_to(pipeline_of(name), tmp_path / "fresh.yaml")
+    compile_pipeline(load_pipeline(name), tmp_path / "fresh.yaml")
     committed = (ROOT / "pipelines" / f"{name}.yaml").read_text(encoding="utf-8")
     assert (tmp_path / "fresh.yaml").read_text(encoding="utf-8") == committed, (
         f"run `hep2flow compile {name} -o pipelines/{name}.yaml` and commit it"
@@ -46,7 +46,7 @@ def test_every_stage_is_a_task_and_nothing_is_nested_but_the_loop(name: str) -> 
 
 def tasks_of(models: dict[str, str], tmp_path: Path) -> dict[str, Any]:
     name = "sweep" if any(models.values()) else "reproduce"
-    compile_to(unrolled(name, models), tmp_path / "unrolled.yaml")
+    compile_pipeline(unrolled(name, models), tmp_path / "unrolled.yaml")
     document = next(yaml.safe_load_all((tmp_path / "unrolled.yaml").read_text(encoding="utf-8")))
     assert not [label for label, one in document["components"].items() if "dag" in one], "a level is ten seconds"
     found: dict[str, Any] = document["root"]["dag"]["tasks"]
@@ -81,7 +81,7 @@ def test_two_models_that_are_one_name_to_kubeflow_are_refused() -> None:
 
 
 def test_on_one_machine_models_are_iterations_of_a_loop_which_alone_run_side_by_side(tmp_path: Path) -> None:
-    compile_to(side_by_side(["convnext-b", "coat-mini"]), tmp_path / "local.yaml")
+    compile_pipeline(side_by_side(["convnext-b", "coat-mini"]), tmp_path / "local.yaml")
     document = next(yaml.safe_load_all((tmp_path / "local.yaml").read_text(encoding="utf-8")))
     (loop,) = (
         task["parameterIterator"]["items"]["raw"]

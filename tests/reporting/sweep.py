@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from hep2flow.reporting.report_content import SweepResult
-from hep2flow.search.space import written
+from hep2flow.search.space import yaml_text
 
 SPACE: dict[str, Any] = {
     "optim.lr": {"loguniform": [1.0e-6, 3.0e-4]},
@@ -116,7 +116,7 @@ def _drawn(rng: np.random.Generator, space: dict[str, Any]) -> dict[str, Any]:
         elif "integer" in domain:
             values[key] = int(rng.integers(*domain["integer"], endpoint=True))
         else:
-            values[key] = written(domain["choice"][rng.integers(len(domain["choice"]))])
+            values[key] = yaml_text(domain["choice"][rng.integers(len(domain["choice"]))])
     return values
 
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from hep2flow.errors import UserError
-from hep2flow.reporting.ablation import compare, render
+from hep2flow.reporting.comparison import compare_values, render_ablation
+from hep2flow.reporting.report_content import Family, ModelResult
 
 SPECIMENS = [str(index // 20) for index in range(200)]
 CELLS = pd.DataFrame({"cell_id": [f"cell-{index:03d}" for index in range(200)], "specimen_id": SPECIMENS})
@@ -24,8 +26,25 @@ def spread(hits: int) -> pd.DataFrame:
     return pd.DataFrame({"cell_id": CELLS["cell_id"], "truth": "a", "predicted": predicted})
 
 
+def compared(
+    key: str,
+    predictions: dict[str, list[pd.DataFrame]],
+    cells: pd.DataFrame = CELLS,
+    subset: str = "test",
+    *,
+    selected_on_test: bool = False,
+) -> dict[str, Any]:
+    """The comparison of values with these predictions, one table per seed."""
+    metrics = {"subset": subset, "selected_on_test": selected_on_test}
+    families = {
+        value: Family([ModelResult("", "", {}, {}, metrics, [], table) for table in tables], cells)
+        for value, tables in predictions.items()
+    }
+    return compare_values(key, families)
+
+
 def test_each_value_stands_against_the_first_with_its_seeds() -> None:
-    found = compare("data.mask", {"none": [spread(10), spread(12)], "apply": [spread(14)]}, CELLS, "test")
+    found = compared("data.mask", {"none": [spread(10), spread(12)], "apply": [spread(14)]}, CELLS, "test")
     json.dumps(found, allow_nan=False)
     none, apply = found["values"]
     assert (none["value"], none["seeds"], none["difference"], none["ci95"]) == ("none", 2, None, None)
@@ -36,7 +55,7 @@ def test_each_value_stands_against_the_first_with_its_seeds() -> None:
     assert apply["difference"] == pytest.approx(0.15)
     assert apply["ci95"] == pytest.approx([0.15, 0.15])
 
-    text = render(found)
+    text = render_ablation(found)
     header, _, first, second = text.splitlines()[:4]
     assert header.startswith("| data.mask | seeds | cells | ACA, %")
     assert [field.strip() for field in first.split("|")[1:-1]] == ["none", "2", "200", "55.0 ± 7.1", "reference"]
@@ -51,7 +70,7 @@ def test_each_value_stands_against_the_first_with_its_seeds() -> None:
 def test_a_difference_inside_the_noise_is_told_as_such() -> None:
     # One specimen wholly gained, another wholly lost, and one cell gained.
     values = {"0.1": [right_on(20)], "0.2": [right_on(0, 181)]}
-    text = render(compare("optim.lr", values, CELLS.assign(specimen_id=None), "validation"))
+    text = render_ablation(compared("optim.lr", values, CELLS.assign(specimen_id=None), "validation"))
     assert "- optim.lr=0.2 is 0.5 points above optim.lr=0.1; the interval [-" in text
     assert "holds 0: inside the noise." in text
     assert "200 validation cells, which also chose the epoch of every training: optimistic" in text
@@ -60,7 +79,9 @@ def test_a_difference_inside_the_noise_is_told_as_such() -> None:
 
 
 def test_a_reference_that_is_better_is_told_too() -> None:
-    text = render(compare("optim.lr", {"0.1": [spread(14)], "0.2": [spread(10)], "0.3": [spread(14)]}, CELLS, "test"))
+    text = render_ablation(
+        compared("optim.lr", {"0.1": [spread(14)], "0.2": [spread(10)], "0.3": [spread(14)]}, CELLS, "test")
+    )
     assert "- optim.lr=0.2 is 20.0 points below optim.lr=0.1" in text
     assert "- optim.lr=0.3 is exactly as accurate as optim.lr=0.1; the interval [0.0, 0.0] holds 0" in text
 
@@ -78,7 +99,7 @@ def test_the_papers_claim_stands_beside_masked_minus_unmasked_whatever_the_refer
     masked: pd.DataFrame, unmasked: pd.DataFrame, words: str, order: tuple[str, ...]
 ) -> None:
     tables = {"apply": [masked], "none": [unmasked], "crop": [unmasked]}
-    text = render(compare("data.mask", {value: tables[value] for value in order}, CELLS, "test"))
+    text = render_ablation(compared("data.mask", {value: tables[value] for value in order}, CELLS, "test"))
     assert "The paper claims 0.3 to 0.5 points for masked over unmasked" in text
     assert words in text
 
@@ -90,15 +111,15 @@ def test_a_claim_half_inside_the_interval() -> None:
     )
     truth = cells.assign(truth="a", predicted="a")[["cell_id", "truth", "predicted"]]
     unmasked = truth.assign(predicted=["b" if i % 250 == 0 and i >= 250 else "a" for i in range(2500)])
-    text = render(compare("data.mask", {"none": [unmasked], "apply": [truth]}, cells, "test"))
+    text = render_ablation(compared("data.mask", {"none": [unmasked], "apply": [truth]}, cells, "test"))
     assert "which holds part of that" in text
 
 
 def test_selection_on_the_test_set_is_said() -> None:
-    found = compare("optim.lr", {"1": [spread(3)], "2": [spread(4)]}, CELLS, "validation", selected_on_test=True)
-    assert "selected on the test set: optimistic, not a test result" in render(found)
+    found = compared("optim.lr", {"1": [spread(3)], "2": [spread(4)]}, CELLS, "validation", selected_on_test=True)
+    assert "selected on the test set: optimistic, not a test result" in render_ablation(found)
 
 
 def test_values_evaluated_on_other_cells_are_refused_with_the_key() -> None:
     with pytest.raises(UserError, match=r"data\.split\.seed: its values were evaluated on different cells"):
-        compare("data.split.seed", {"0": [spread(3)], "1": [spread(3).iloc[1:]]}, CELLS, "validation")
+        compared("data.split.seed", {"0": [spread(3)], "1": [spread(3).iloc[1:]]}, CELLS, "validation")

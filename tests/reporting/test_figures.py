@@ -28,7 +28,7 @@ def texts(svg: str) -> list[str]:
 
 def test_confusion_matrix_shows_counts_and_row_percentages(content: ReportContent) -> None:
     metrics = content.models[0].metrics
-    shown = texts(figures.svg(figures.confusion_matrix(metrics, "a model")))
+    shown = texts(figures.to_svg(figures.confusion_matrix(metrics, "a model")))
     for label, row in zip(LABELS, metrics["confusion"], strict=True):
         assert f"{label.replace('_', ' ')} ({sum(row)})" in shown
         for count in row:
@@ -42,16 +42,16 @@ def test_a_matrix_of_many_classes_and_empty_rows_is_drawn() -> None:
     classes = 24
     confusion = np.diag(np.arange(classes))
     metrics = {"confusion": confusion.tolist(), "labels": [f"pattern_number_{i}" for i in range(classes)]}
-    assert "23" in texts(figures.svg(figures.confusion_matrix(metrics, "many")))
+    assert "23" in texts(figures.to_svg(figures.confusion_matrix(metrics, "many")))
 
 
-def test_the_kept_epoch_is_marked(content: ReportContent) -> None:
+def test_the_selected_epoch_is_marked(content: ReportContent) -> None:
     history = content.models[0].history
-    kept = max(history, key=lambda entry: entry["val_accuracy"])
+    best = max(history, key=lambda entry: entry["val_accuracy"])
     assert sum(entry["best"] for entry in history) > 1
-    shown = texts(figures.svg(figures.learning_curves(history, "a model")))
-    assert sum(text.startswith("kept: ") for text in shown) == 1
-    assert f"kept: epoch {kept['epoch']}, {100 * kept['val_accuracy']:.1f} %" in shown
+    shown = texts(figures.to_svg(figures.learning_curves(history, "a model")))
+    assert sum(text.startswith("selected: ") for text in shown) == 1
+    assert f"selected: epoch {best['epoch']}, {100 * best['val_accuracy']:.1f} %" in shown
 
 
 def test_curves_are_joined_over_epochs_that_were_not_validated(content: ReportContent) -> None:
@@ -66,12 +66,12 @@ def test_curves_are_joined_over_epochs_that_were_not_validated(content: ReportCo
 
 def test_learning_curves_without_validation_loss(content: ReportContent) -> None:
     history = [entry | {"val_loss": None} for entry in content.models[0].history]
-    assert "epoch" in texts(figures.svg(figures.learning_curves(history, "a model")))
+    assert "epoch" in texts(figures.to_svg(figures.learning_curves(history, "a model")))
 
 
 def test_distribution_shows_every_count(content: ReportContent) -> None:
     counts = content.split["pattern_counts"]
-    shown = texts(figures.svg(figures.class_distribution(counts)))
+    shown = texts(figures.to_svg(figures.class_distribution(counts)))
     for subset in counts.values():
         assert {str(n) for n in subset.values()} <= set(shown)
 
@@ -88,7 +88,7 @@ def test_equal_figures_have_equal_svg_and_no_date(content: ReportContent, tmp_pa
 
 def test_dollars_in_labels_are_dollars(content: ReportContent) -> None:
     counts = {"train": {"$x^2$": 3, "<b>&": 2}}
-    assert {"$x^2$", "<b>&"} <= set(texts(figures.svg(figures.class_distribution(counts))))
+    assert {"$x^2$", "<b>&"} <= set(texts(figures.to_svg(figures.class_distribution(counts))))
 
 
 @pytest.mark.parametrize("bits", [12, 16])
@@ -99,9 +99,9 @@ def test_a_16_bit_image_is_shown_by_its_significant_bits(bits: int) -> None:
 
 def test_patterns_with_different_numbers_of_examples(content: ReportContent) -> None:
     pairs = content.examples["nucleolar"]
-    shown = texts(figures.svg(figures.pattern_examples({"one": pairs[:1], "three": pairs[:3], "none": []})))
+    shown = texts(figures.to_svg(figures.pattern_examples({"one": pairs[:1], "three": pairs[:3], "none": []})))
     assert {"one", "three"} <= set(shown)
-    assert {"original", "masked"} <= set(texts(figures.svg(figures.masking({"one": pairs, "none": []}))))
+    assert {"original", "masked"} <= set(texts(figures.to_svg(figures.masking({"one": pairs, "none": []}))))
 
 
 def test_scores_show_each_seed_as_a_point(content: ReportContent) -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from hep2flow.cells import encode_png
-from hep2flow.reporting import figures, galleries, sentences
+from hep2flow.reporting import data_sentences, evidence_sentences, figures, galleries
 from hep2flow.reporting.page import illustrations, render, write
 from hep2flow.reporting.report_content import ReportContent
 
@@ -34,7 +34,7 @@ def pictures(svg: str) -> list[np.ndarray]:
 
 
 def drawn(content: ReportContent, mistakes: pd.DataFrame) -> str:
-    return figures.svg(galleries.mistakes(mistakes, content.originals, content.cells, 8, "a model"))
+    return figures.to_svg(galleries.mistakes(mistakes, content.originals, content.cells, 8, "a model"))
 
 
 def test_each_mistake_is_shown_as_it_came_as_seen_and_with_its_heat(content: ReportContent) -> None:
@@ -51,7 +51,7 @@ def test_each_mistake_is_shown_as_it_came_as_seen_and_with_its_heat(content: Rep
         assert f"with {100 * mistake['confidence']:.1f} %" in words
         assert mistake["cell_id"] in words
         assert f"specimen {cells.loc[mistake['cell_id'], 'specimen_id']}" in words
-    assert f"called: {figures.spell(table['predicted'].iloc[0])}" in words
+    assert f"called: {figures.display_name(table['predicted'].iloc[0])}" in words
 
 
 def test_the_outline_is_drawn_where_a_mask_of_the_pictures_size_is_known(content: ReportContent) -> None:
@@ -64,7 +64,7 @@ def test_the_outline_is_drawn_where_a_mask_of_the_pictures_size_is_known(content
 
     def outlined(mask: np.ndarray | None) -> bool:
         originals = {cell: (image, None if mask is None else encode_png(mask))}
-        return figures.SERIES[1] in figures.svg(galleries.mistakes(one, originals, content.cells))
+        return figures.SERIES[1] in figures.to_svg(galleries.mistakes(one, originals, content.cells))
 
     assert outlined(square)
     assert outlined(np.ones((40, 30), bool))
@@ -89,11 +89,11 @@ def test_a_network_without_heat_and_unknown_facts_leave_gaps_not_errors(content:
     table = bare.models[0].mistakes
     assert table is not None
     cells = bare.cells.assign(specimen_id=None, intensity=None)
-    svg = figures.svg(galleries.mistakes(table, {}, cells))
+    svg = figures.to_svg(galleries.mistakes(table, {}, cells))
     assert len(pictures(svg)) == len(table)
     assert "Grad-CAM" not in texts(svg)
     assert "specimen" not in " ".join(texts(svg))
-    told = sentences.mistakes(bare.models[0], cells)
+    told = evidence_sentences.mistakes(bare.models[0], cells)
     assert "intermediate" not in told
     assert "specimen" not in told
 
@@ -110,7 +110,7 @@ def test_the_reading_says_what_the_mistakes_have_in_common(content: ReportConten
         }
     )
     wrong = int((model.predictions["truth"] != model.predictions["predicted"]).sum())
-    assert sentences.mistakes(replace(model, mistakes=table), cells) == (
+    assert evidence_sentences.mistakes(replace(model, mistakes=table), cells) == (
         f"Of the 4 most confident of {wrong} mistakes 3 are a cells called b c, 25.0 % are intermediate cells and "
         "50.0 % are of specimen 7."
     )
@@ -120,16 +120,16 @@ def test_a_batch_shows_its_cells_with_their_patterns(content: ReportContent) -> 
     mixed, plain = (model.batch for model in content.models)
     assert mixed is not None
     assert plain is not None
-    svg = figures.svg(galleries.augmented(mixed))
+    svg = figures.to_svg(galleries.augmented(mixed))
     assert len(pictures(svg)) == 16
     assert any("+ " in text for text in texts(svg))
-    assert not any("+ " in text for text in texts(figures.svg(galleries.augmented(plain))))
-    mixing, without = map(sentences.augmentations, content.models)
+    assert not any("+ " in text for text in texts(figures.to_svg(galleries.augmented(plain))))
+    mixing, without = map(data_sentences.augmentations, content.models)
     assert "horizontal flip (0.5), quarter turns, cutout (side 0.5), mixup (0.8); each cell is mixed" in mixing
     assert "cutout (side 0.5)." in without
     assert "vertical" not in mixing
     none = {**content.models[0].recipe, "augment": {"horizontal_flip": 0.0}, "batch": {"mixup": 0.0, "cutmix": 0.0}}
-    assert "augments nothing" in sentences.augmentations(replace(content.models[0], recipe=none))
+    assert "augments nothing" in data_sentences.augmentations(replace(content.models[0], recipe=none))
 
 
 def test_the_page_shows_both_and_names_the_papers_figures(content: ReportContent, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_the_page_shows_both_and_names_the_papers_figures(content: ReportContent
         assert any(f"(compare the paper's Figure {figure})" in words for words in captions)
     assert page.index('id="figure-mistakes-convnext-b"') < page.index("The most confident mistakes of")
     assert page.index('id="method"') < page.index('id="figure-batch-coat-mini"') < page.index('id="provenance"')
-    assert figures.svg(galleries.augmented(content.models[0].batch)) == figures.svg(  # type: ignore[arg-type]
+    assert figures.to_svg(galleries.augmented(content.models[0].batch)) == figures.to_svg(  # type: ignore[arg-type]
         galleries.augmented(content.models[0].batch)  # type: ignore[arg-type]
     )
 
@@ -162,7 +162,7 @@ def test_reservations_stand_in_the_new_figures_too() -> None:
     chosen = with_pictures(make_content(selected_on_test=True))
     for name, illustration in illustrations(chosen).items():
         if name.startswith(("mistakes-", "batch-")):
-            assert "not a test result" in " ".join(texts(illustration.drawn))
+            assert "not a test result" in " ".join(texts(illustration.document))
 
 
 def test_evaluations_without_pictures_and_models_without_mistakes_have_no_gallery(content: ReportContent) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from hep2flow.reporting.data_sentences import leakage
+from hep2flow.reporting.evidence_sentences import reject
 from hep2flow.reporting.page import render, summary, write
 from hep2flow.reporting.report_content import ReportContent
 from hep2flow.reporting.report_tables import beside_the_paper, near_duplicates
-from hep2flow.reporting.sentences import leakage, reject, warnings
+from hep2flow.reporting.verdict_sentences import warnings
 
 from .content import make_content
 
@@ -100,7 +102,7 @@ def test_evaluations_of_earlier_versions_have_no_reject_curve(plain: ReportConte
 def test_ours_stand_beside_the_papers_tables(plain: ReportContent) -> None:
     first, second = beside_the_paper(plain.families)
     rows = {row[0].text: [entry.text for entry in row] for row in (*first.rows, *second.rows)}
-    column = 4 + [family.file for family in plain.families].index("convnext-b")
+    column = 4 + [family.recipe_name for family in plain.families].index("convnext-b")
     assert rows["Optimizer"][:4] == ["Optimizer", "Adam", "AdamP", "optim.name"]
     assert rows["Optimizer"][column] == "adam"
     assert rows["Base learning rate"][column] == "4.0e-06"

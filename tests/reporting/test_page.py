@@ -13,10 +13,10 @@ import pytest
 
 from hep2flow.evaluation.metrics import evaluate_predictions
 from hep2flow.reporting.model_card import model_card
-from hep2flow.reporting.page import inline, render, summary, write
+from hep2flow.reporting.page import inline_svg, render, summary, write
 from hep2flow.reporting.report_content import ReportContent
 from hep2flow.reporting.report_tables import seeds, trainings
-from hep2flow.reporting.sentences import verdict, warnings
+from hep2flow.reporting.verdict_sentences import verdict, warnings
 
 from .content import LABELS, make_content, make_content_of_seeds
 
@@ -85,7 +85,7 @@ def test_reservations_stand_in_the_summary_and_the_card(case: str) -> None:
     content = make_content(**arguments)
     written = summary(content)
     assert words in written[: written.index("ACA")]
-    convnext = next(family for family in content.families if family.file == "convnext-b")
+    convnext = next(family for family in content.families if family.recipe_name == "convnext-b")
     assert words in model_card(content, convnext)
 
 
@@ -271,7 +271,7 @@ def test_a_report_without_models_is_refused(plain: ReportContent) -> None:
 
 def test_inline_svg_takes_the_text_colour_of_the_page() -> None:
     svg = '<?xml version="1.0"?><svg><g id="a" style="fill: #1f2328"/><use xlink:href="#a" clip-path="url(#a)"/></svg>'
-    assert inline(svg, "f") == (
+    assert inline_svg(svg, "f") == (
         '<svg><g id="f-a" style="fill: currentColor"/><use xlink:href="#f-a" clip-path="url(#f-a)"/></svg>'
     )
 
@@ -292,17 +292,17 @@ def of_seeds() -> ReportContent:
 
 def test_several_seeds_are_told_as_mean_and_deviation_and_each_is_kept(of_seeds: ReportContent) -> None:
     pages = [Text(render(of_seeds)).text, summary(of_seeds)]
-    cards = {family.file: model_card(of_seeds, family) for family in of_seeds.families}
+    cards = {family.recipe_name: model_card(of_seeds, family) for family in of_seeds.families}
     assert [family.seeds for family in of_seeds.families] == [[0, 1, 2, 3]] * 2
     assert set(cards) == {"convnext-b", "coat-mini"}
     for family in of_seeds.families:
         for key in ("aca", "mca", "macro_f1"):
             values = [model.metrics[key] for model in family.models]
             written = f"{100 * mean(values):.1f} % ± {100 * stdev(values):.1f} ("
-            for text in (*pages, cards[family.file]):
+            for text in (*pages, cards[family.recipe_name]):
                 assert written in text
         for model in family.models:
-            for text in (*pages, cards[family.file]):
+            for text in (*pages, cards[family.recipe_name]):
                 assert re.search(rf"\), seed {model.metrics['seed']}\b\D+{100 * model.metrics['aca']:.1f}\b", text)
     aca = [model.metrics["aca"] for model in of_seeds.families[0].models]
     told = f"ACA, mean of 4 seeds with a standard deviation of {100 * stdev(aca):.1f} points"
@@ -315,11 +315,17 @@ def test_one_training_stands_for_its_seeds_where_one_can_be_shown(of_seeds: Repo
     for family in of_seeds.families:
         # Of four, the second by ACA.
         median = sorted(family.models, key=lambda model: model.metrics["aca"])[1].metrics["seed"]
-        assert family.shown.metrics["seed"] == median
-        assert f"seed {median} (median ACA of 4 seeds)" in family.shown.name
-        ours = [name for name in drawn if name.startswith((f"confusion-{family.file}", f"learning-{family.file}"))]
-        assert sorted(ours) == [f"{kind}-{family.file}-seed-{median}" for kind in ("confusion", "learning")]
-        matrix = (tmp_path / "figures" / f"confusion-{family.file}-seed-{median}.svg").read_text(encoding="utf-8")
+        assert family.representative.metrics["seed"] == median
+        assert f"seed {median} (median ACA of 4 seeds)" in family.representative.name
+        ours = [
+            name
+            for name in drawn
+            if name.startswith((f"confusion-{family.recipe_name}", f"learning-{family.recipe_name}"))
+        ]
+        assert sorted(ours) == [f"{kind}-{family.recipe_name}-seed-{median}" for kind in ("confusion", "learning")]
+        matrix = (tmp_path / "figures" / f"confusion-{family.recipe_name}-seed-{median}.svg").read_text(
+            encoding="utf-8"
+        )
         assert f"seed {median}" in " ".join(re.sub(r"<[^>]+>", " ", matrix).split())
 
 

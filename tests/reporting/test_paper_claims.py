@@ -28,7 +28,7 @@ from hep2flow.reporting.report_content import ModelResult, ReportContent
 from .content import LABELS, make_content, make_content_of_seeds
 from .sweep import make_sweep
 
-TOLD = "cannot be told here"
+UNTESTABLE = "not testable here"
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_the_gap_by_cells_is_said_to_be_too_narrow(content: ReportContent) -> No
 def test_patterns_of_one_specimen_tell_nothing_of_others(content: ReportContent) -> None:
     models = [replace(model, metrics=model.metrics | {"ci95_one_specimen": ["nucleolar"]}) for model in content.models]
     verdict, reason = hardest_and_easiest(replace(content, models=models))
-    assert verdict == TOLD
+    assert verdict == UNTESTABLE
     assert reason == "All evaluated cells of nucleolar are of one specimen each."
 
 
@@ -125,19 +125,19 @@ def test_the_transformer_is_held_against_the_convnet_whichever_leads(
 
 def test_one_model_alone_tells_nothing_of_two(content: ReportContent) -> None:
     verdict, reason = transformer(replace(content, models=content.models[:1]))
-    assert verdict == TOLD
+    assert verdict == UNTESTABLE
     assert "--recipe coat-mini" in reason
 
 
 def test_models_on_other_cells_are_not_held_against_each_other(content: ReportContent) -> None:
     first, second = content.models
     fewer = replace(content, models=[first, replace(second, predictions=second.predictions.iloc[1:])])
-    assert transformer(fewer)[0] == TOLD
+    assert transformer(fewer)[0] == UNTESTABLE
 
 
 def test_only_what_differs_in_the_mask_alone_tells_of_masking(content: ReportContent) -> None:
     verdict, reason = masked(content)
-    assert verdict == TOLD
+    assert verdict == UNTESTABLE
     assert "hep2flow ablate data.mask=none,apply" in reason
 
     first = judged(content.models[0], content.cells, dict.fromkeys(LABELS, 0.9))
@@ -147,7 +147,7 @@ def test_only_what_differs_in_the_mask_alone_tells_of_masking(content: ReportCon
     assert masked(replace(content, models=[first, unmasked]))[0] == "supported"
     assert masked(replace(content, models=[unmasked, first]))[0] == "supported"
     other = replace(unmasked, recipe={**recipe, "optim": {"lr": 1.0}})
-    assert masked(replace(content, models=[first, other]))[0] == TOLD
+    assert masked(replace(content, models=[first, other]))[0] == UNTESTABLE
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_only_what_differs_in_the_mask_alone_tells_of_masking(content: ReportCon
         ("apply", "none", [0.01, 0.05], "refuted"),
         ("apply", "none", [-0.05, -0.01], "supported"),
         ("apply", "none", [-0.01, 0.05], "inside the noise"),
-        ("apply", "crop", [0.01, 0.05], TOLD),
+        ("apply", "crop", [0.01, 0.05], UNTESTABLE),
     ],
 )
 def test_a_sweep_of_the_mask_alone_tells_of_masking(
@@ -173,7 +173,7 @@ def test_a_sweep_of_the_mask_alone_tells_of_masking(
     )
     assert masked(replace(content, sweeps=[sweep]))[0] == verdict
     mixed = replace(sweep, manifest=sweep.manifest | {"best": {"data.mask": best, "optim.lr": "1.0e-05"}})
-    assert masked(replace(content, sweeps=[mixed]))[0] == TOLD
+    assert masked(replace(content, sweeps=[mixed]))[0] == UNTESTABLE
 
 
 def with_training_cells(content: ReportContent, order: list[str]) -> ReportContent:
@@ -204,7 +204,7 @@ def test_other_patterns_are_not_judged() -> None:
     labels = ["homogeneous", "speckled", "nucleolar", "centromere", "numem", "golgi"]
     found = claims(make_content(labels=labels))
     assert len(found) == 4
-    assert {claim.verdict for claim in found} == {TOLD}
+    assert {claim.verdict for claim in found} == {UNTESTABLE}
 
 
 def test_every_claim_is_on_the_page_and_in_the_summary(content: ReportContent) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from hep2flow.evaluation.metrics import evaluate_predictions
+from hep2flow.reporting.comparison import compare, difference_table, remarks, render_pairs
 from hep2flow.reporting.page import render as render_page
 from hep2flow.reporting.page import summary
 from hep2flow.reporting.report_content import Family, ReportContent
-from hep2flow.reporting.run_comparison import compare, remarks, render, table
-from hep2flow.reporting.sentences import scores, verdict
+from hep2flow.reporting.verdict_sentences import interval_basis, verdict
 from tests.reporting.content import LABELS, make_content, make_content_of_seeds
 
 
@@ -35,7 +35,7 @@ def right_on(content: ReportContent, number: int, gains: dict[str, int]) -> Fami
 
 
 def compared(first: Family, second: Family) -> dict[str, Any]:
-    return compare(first, second, first.against(second))
+    return compare(first, second, first.compare_with(second))
 
 
 def test_a_difference_inside_the_noise_is_said_in_words(content: ReportContent) -> None:
@@ -70,7 +70,7 @@ def test_a_difference_outside_the_noise_needs_both_p_and_interval(content: Repor
 def test_the_table_holds_the_scores_the_difference_and_its_tests(content: ReportContent) -> None:
     first, second = right_on(content, 0, {"22": 20, "23": 4}), right_on(content, 1, {"13": 10})
     found = compared(first, second)
-    rows = {row[0].text: [entry.text for entry in row[1:]] for row in table(found).rows}
+    rows = {row[0].text: [entry.text for entry in row[1:]] for row in difference_table(found).rows}
     assert rows["Recipe, seeds"] == ["convnext-b, 0", "coat-mini, 0", ""]
     for name, key in (("ACA, correct / total", "aca"), ("MCA, mean of the recalls", "mca"), ("Macro F1", "macro_f1")):
         ours, theirs, difference = rows[f"{name} (95 % interval)"]
@@ -91,7 +91,7 @@ def test_several_seeds_and_unknown_specimens_are_said() -> None:
     cells = content.cells.assign(specimen_id=None)
     best, other = (Family(family.models, cells) for family in content.families)
     told = " ".join(remarks(compared(best, other)))
-    shown = [family.shown.metrics["seed"] for family in (best, other)]
+    shown = [family.representative.metrics["seed"] for family in (best, other)]
     assert "paired, of the means over seeds, which are not drawn" in told
     assert f"McNemar's test of seeds {shown[0]} and {shown[1]}, those of median ACA" in told
     assert "the gains of 734 cells" in told
@@ -119,21 +119,21 @@ def test_a_report_of_one_model_compares_nothing(content: ReportContent) -> None:
 
 
 def test_patterns_of_one_specimen_are_named_beside_the_intervals(content: ReportContent) -> None:
-    assert "of one specimen" not in scores(content)
+    assert "of one specimen" not in interval_basis(content)
     merged = content.cells["specimen_id"].replace({"21": "22", "15": "23"})
     cells = content.cells.assign(specimen_id=merged)
     models = [
         replace(model, metrics=model.metrics | evaluate_predictions(model.predictions, cells, LABELS))
         for model in content.models
     ]
-    told = scores(replace(content, models=models, cells=cells))
+    told = interval_basis(replace(content, models=models, cells=cells))
     assert (
         "All cells of fine speckled and of homogeneous are of one specimen each: what another specimen would do" in told
     )
     # Evaluations of earlier versions do not say.
     for model in models:
         del model.metrics["ci95_one_specimen"]
-    assert "of one specimen" not in scores(replace(content, models=models, cells=cells))
+    assert "of one specimen" not in interval_basis(replace(content, models=models, cells=cells))
 
 
 def test_what_differs_is_told_and_odd_names_break_no_table(content: ReportContent) -> None:
@@ -142,7 +142,7 @@ def test_what_differs_is_told_and_odd_names_break_no_table(content: ReportConten
     found = compared(first, first)
     found["first"] |= named
     found["second"] |= {**named, "run": "c", "split": "s2"}
-    text = render({"runs": ["a|b", "c"], "each_best": False, "unpaired": {"c": ["mine"]}, "comparisons": [found]})
+    text = render_pairs({"runs": ["a|b", "c"], "each_best": False, "unpaired": {"c": ["mine"]}, "comparisons": [found]})
     assert text.startswith("# a\\|b against c\n")
     assert "Only in c: mine." in text
     assert "The recipes do not differ." in text
@@ -150,6 +150,6 @@ def test_what_differs_is_told_and_odd_names_break_no_table(content: ReportConten
     assert {len(row) for row in rows} == {4}
     assert ["Data set", "d1", "d1", "equal"] in rows
     assert ["Split", "s1", "s2", "different"] in rows
-    assert "| optim.name " in render(
+    assert "| optim.name " in render_pairs(
         {"runs": ["a", "a"], "each_best": True, "unpaired": {}, "comparisons": [compared(first, second)]}
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hep2flow.reporting import figures, sweep_figures, sweep_section, sweep_sentences
-from hep2flow.reporting.page import illustrations, inline, render, summary, write
+from hep2flow.reporting.page import illustrations, inline_svg, render, summary, write
 from hep2flow.reporting.report_content import ReportContent, SweepResult
 
 from .content import make_content
@@ -59,7 +59,7 @@ def part(page: str) -> str:
 
 
 def kinds(sweep: SweepResult) -> set[str]:
-    return set(sweep_section.drawings(sweep))
+    return set(sweep_section.sweep_figures(sweep))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -141,7 +141,7 @@ def test_the_verdict_says_whether_the_winner_is_better_beyond_the_noise(
         assert expected in told
     assert other not in told
     assert "Choosing the best of 40 trials on 180 cells crowns noise too" in told
-    assert words[1] in sweep_section.drawings(sweep)["judgement"][1]
+    assert words[1] in sweep_section.sweep_figures(sweep)["judgement"][1]
 
 
 def test_what_was_not_judged_is_not_called_better(without: ReportContent) -> None:
@@ -174,15 +174,15 @@ def test_the_score_is_always_of_the_cells_that_chose() -> None:
         sweep = make_sweep(metric=metric)
         assert f"validation {metric}" in sweep_sentences.choice(sweep)
         assert "on the 180 validation cells that chose" in sweep_sentences.choice(sweep)
-        drawn = sweep_section.drawings(sweep)
+        drawn = sweep_section.sweep_figures(sweep)
         for kind in ("history", "curves"):
-            assert "(cells that chose)" in texts(figures.svg(drawn[kind][2]))
+            assert "(cells that chose)" in texts(figures.to_svg(drawn[kind][2]))
 
 
 def test_the_best_so_far_and_the_winner_are_right_for_either_metric() -> None:
     for metric, best in (("accuracy", np.maximum), ("loss", np.minimum)):
         sweep = make_sweep(metric=metric)
-        axes = sweep_section.drawings(sweep)["history"][2].axes[0]
+        axes = sweep_section.sweep_figures(sweep)["history"][2].axes[0]
         line = next(line for line in axes.lines if line.get_label() == "best so far")
         shown = (100 if metric == "accuracy" else 1) * sweep.scores.to_numpy()
         assert list(line.get_ydata())[:-1] == pytest.approx(list(best.accumulate(shown)))
@@ -196,20 +196,20 @@ def test_failed_trials_are_marked_and_never_win() -> None:
     status = sweep.trials["status"].where(sweep.trials["trial"] != sweep.manifest["best_trial"], "failed")
     failed = replace(sweep, trials=sweep.trials.assign(status=status))
     assert sweep.manifest["best_trial"] not in failed.scores
-    assert "failed (2)" in texts(figures.svg(sweep_section.drawings(sweep)["history"][2]))
-    assert "failed (3)" in texts(figures.svg(sweep_figures.optimisation_history(failed)))
+    assert "failed (2)" in texts(figures.to_svg(sweep_section.sweep_figures(sweep)["history"][2]))
+    assert "failed (3)" in texts(figures.to_svg(sweep_figures.optimisation_history(failed)))
 
 
 def test_parallel_coordinates_name_the_most_important_keys_their_ends_and_choices() -> None:
     sweep = make_sweep()
-    shown = texts(figures.svg(sweep_section.drawings(sweep)["parallel"][2]))
+    shown = texts(figures.to_svg(sweep_section.sweep_figures(sweep)["parallel"][2]))
     least = sweep.keys[-1]
     assert len(sweep.keys) == 9
     for key in sweep.keys[:-1]:
         assert key.split(".")[1] in shown
     assert least.split(".")[1] not in shown
     assert {"1e-06", "1e-05", "0.0001", "adam", "adamw", "balanced", "null", "not tried"} <= set(shown)
-    assert "the 8 most important of 9 keys" in sweep_section.drawings(sweep)["parallel"][0]
+    assert "the 8 most important of 9 keys" in sweep_section.sweep_figures(sweep)["parallel"][0]
 
 
 def test_own_values_outside_of_the_space_are_drawn_inside_of_the_figure() -> None:
@@ -218,7 +218,7 @@ def test_own_values_outside_of_the_space_are_drawn_inside_of_the_figure() -> Non
         "optim.weight_decay": {"uniform": [0.1, 0.3]},
         "optim.name": {"choice": ["adamw", "sgd"]},
     }
-    axes = sweep_section.drawings(make_sweep(space=space))["parallel"][2].axes[0]
+    axes = sweep_section.sweep_figures(make_sweep(space=space))["parallel"][2].axes[0]
     own = next(line for line in axes.lines if str(line.get_label()).startswith("the recipe's own"))
     assert np.min(own.get_xdata()) >= 0
     assert "adam" in {text.get_text() for text in axes.texts}
@@ -227,8 +227,8 @@ def test_own_values_outside_of_the_space_are_drawn_inside_of_the_figure() -> Non
 def test_choices_that_differ_at_their_end_are_told_apart() -> None:
     options = [None, {"operations": 2, "magnitude": 5.0}, {"operations": 2, "magnitude": 9.0}]
     shown = texts(
-        figures.svg(
-            sweep_section.drawings(make_sweep(space={"augment.rand_augment": {"choice": options}}))["parallel"][2]
+        figures.to_svg(
+            sweep_section.sweep_figures(make_sweep(space={"augment.rand_augment": {"choice": options}}))["parallel"][2]
         )
     )
     assert {"5.0}", "9.0}"} <= {line for text in shown for line in text.splitlines()}
@@ -251,7 +251,7 @@ def test_where_the_best_trials_lie_is_told() -> None:
 def test_importance_is_drawn_or_its_absence_is_told(without: ReportContent, page: str) -> None:
     sweep = make_sweep()
     assert f"{100 * sweep.manifest['importance']['optim.lr']:.1f}" in texts(
-        figures.svg(sweep_section.drawings(sweep)["importance"][2])
+        figures.to_svg(sweep_section.sweep_figures(sweep)["importance"][2])
     )
     assert "optim.lr says most" in sweep_sentences.importance(sweep)
     assert Text(part(page)).text.count("the trials are too few") == 1
@@ -303,7 +303,7 @@ def test_failures_and_what_early_stopping_saved_are_told() -> None:
 
 def test_equal_sweeps_give_equal_pages_in_the_pages_colours(both: ReportContent, page: str) -> None:
     assert render(both) == page
-    drawn = illustrations(both)["sweep-parallel-convnext-b-1"].drawn
+    drawn = illustrations(both)["sweep-parallel-convnext-b-1"].document
     assert figures.PAGE in drawn
-    assert figures.PAGE not in inline(drawn, "f")
-    assert "var(--page)" in inline(drawn, "f")
+    assert figures.PAGE not in inline_svg(drawn, "f")
+    assert "var(--page)" in inline_svg(drawn, "f")

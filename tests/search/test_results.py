@@ -1,19 +1,25 @@
-"""What a sweep tells of itself: worked by hand."""
+"""Results of a sweep, computed by hand."""
 
 from __future__ import annotations
 
 import pytest
 
 from hep2flow.recipe import load_recipe
-from hep2flow.search.results import curves, importance, progress, saved, trial_table
-from hep2flow.search.trials import Point, Trial
+from hep2flow.search.results import (
+    early_stopping_savings,
+    learning_curves,
+    parameter_importance,
+    sweep_progress,
+    trial_table,
+)
+from hep2flow.search.trials import CurvePoint, Trial
 
 SPACE = "search.space={optim.lr: {loguniform: [1.0e-4, 1.0e-1]}, batch.label_smoothing: {uniform: [0, 0.2]}}"
 RECIPE = load_recipe("convnext-b", "laptop", [SPACE])
 
 
-def point(epoch: int, accuracy: float, seconds: float) -> Point:
-    return Point(epoch=epoch, updates=epoch, train_loss=1, val_loss=1, val_accuracy=accuracy, seconds=seconds)
+def point(epoch: int, accuracy: float, seconds: float) -> CurvePoint:
+    return CurvePoint(epoch=epoch, updates=epoch, train_loss=1, val_loss=1, val_accuracy=accuracy, seconds=seconds)
 
 
 FINISHED = Trial(number=0, changes={}, status="finished", points=[point(5, 0.5, 10), point(10, 0.6, 20)])
@@ -24,20 +30,20 @@ FAILED = Trial(number=4, changes={}, status="failed", reason="diverged")
 
 
 def test_early_stopping_saves_what_a_stopped_trial_had_left() -> None:
-    told = saved([FINISHED, STOPPED, FAILED], 10)
-    assert told == {"epochs_run": 12, "epochs_saved": 8, "seconds_run": 25.0, "seconds_saved": 20.0}
+    result = early_stopping_savings([FINISHED, STOPPED, FAILED], 10)
+    assert result == {"epochs_run": 12, "epochs_saved": 8, "seconds_run": 25.0, "seconds_saved": 20.0}
 
 
 def test_epochs_of_a_parent_are_not_counted_twice() -> None:
-    told = saved([STOPPED.model_copy(update={"status": "finished"}), CHILD], 6)
-    assert (told["epochs_run"], told["seconds_run"]) == (2 + 4, 5 + 8)
+    result = early_stopping_savings([STOPPED.model_copy(update={"status": "finished"}), CHILD], 6)
+    assert (result["epochs_run"], result["seconds_run"]) == (2 + 4, 5 + 8)
 
 
 def test_curves_are_one_row_for_each_epoch() -> None:
-    table = curves([FINISHED, STOPPED, FAILED])
+    table = learning_curves([FINISHED, STOPPED, FAILED])
     assert list(table["trial"]) == [0, 0, 1]
     assert list(table["val_accuracy"]) == [0.5, 0.6, 0.3]
-    assert list(curves([FAILED]).columns) == list(table.columns)
+    assert list(learning_curves([FAILED]).columns) == list(table.columns)
 
 
 def test_the_key_that_matters_is_the_more_important_one() -> None:
@@ -53,11 +59,11 @@ def test_the_key_that_matters_is_the_more_important_one() -> None:
         )
         for number in range(40)
     ]
-    found = importance(RECIPE, trials)
+    found = parameter_importance(RECIPE, trials)
     assert found is not None
     assert sum(found.values()) == pytest.approx(1, abs=1e-3)
     assert found["optim.lr"] > 0.8
-    assert importance(RECIPE, trials[:7]) is None, "too few"
+    assert parameter_importance(RECIPE, trials[:7]) is None, "too few"
 
 
 def test_a_table_writes_a_value_one_way() -> None:
@@ -72,10 +78,10 @@ def test_a_table_writes_a_value_one_way() -> None:
     assert table["optim.lr"].tolist() == [recipe.optim.lr, 0.01, 0.02]
 
 
-def test_progress_tells_the_best_and_the_time_left() -> None:
-    told = progress(RECIPE, [FINISHED, STOPPED, RUNNING, FAILED], count=7, seconds=20.0, ended_before=1)
-    assert (told["ended"], told["stopped"], told["failed"], told["trials"]) == (3, 1, 1, 7)
-    assert told["best"]["trial"] == 0
-    assert told["running"] == [{"trial": 3, "epoch": 1, "val_accuracy": 0.2, "changes": {"optim.lr": "0.01"}}]
-    assert told["seconds_left"] == 40.0  # 10 s for each of the two that ended in this sitting, four to go
-    assert progress(RECIPE, [RUNNING], count=2, seconds=9.0, ended_before=0)["seconds_left"] is None
+def test_progress_has_the_best_trial_and_the_time_left() -> None:
+    result = sweep_progress(RECIPE, [FINISHED, STOPPED, RUNNING, FAILED], count=7, seconds=20.0, ended_before=1)
+    assert (result["ended"], result["stopped"], result["failed"], result["trials"]) == (3, 1, 1, 7)
+    assert result["best"]["trial"] == 0
+    assert result["running"] == [{"trial": 3, "epoch": 1, "val_accuracy": 0.2, "changes": {"optim.lr": "0.01"}}]
+    assert result["seconds_left"] == 40.0  # 10 s for each of the two that ended in this process, four to go
+    assert sweep_progress(RECIPE, [RUNNING], count=2, seconds=9.0, ended_before=0)["seconds_left"] is None

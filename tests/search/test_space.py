@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe, load_recipe, read_recipe, searchable_keys, shipped_names
-from hep2flow.search.distributions import parameters, suggest
-from hep2flow.search.space import changed, check_space, value_of
+from hep2flow.search.distributions import suggest_changes, to_parameters
+from hep2flow.search.space import apply_changes, check_space, recipe_value
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -34,14 +34,14 @@ def searching(*overrides: str) -> Recipe:
 
 def sampled(recipe: Recipe, count: int, seed: int) -> list[dict[str, str]]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    return [suggest(study.ask(), recipe) for _ in range(count)]
+    return [suggest_changes(study.ask(), recipe) for _ in range(count)]
 
 
 @given(st.integers(0, 2**31))
 def test_every_trial_is_a_recipe_with_values_of_the_space(seed: int) -> None:
     recipe = searching()
     for changes in sampled(recipe, 5, seed):
-        made = changed(recipe, changes)
+        made = apply_changes(recipe, changes)
         assert 1e-6 <= made.optim.lr <= 1e-3
         assert 0 <= made.optim.weight_decay <= 0.3
         assert made.batch.mixup in (0, 0.2, 0.8)
@@ -53,10 +53,10 @@ def test_every_trial_is_a_recipe_with_values_of_the_space(seed: int) -> None:
 
 
 @given(st.integers(0, 2**31))
-def test_what_was_tried_is_what_optuna_is_told_of_it_later(seed: int) -> None:
+def test_the_values_of_a_trial_are_optunas_parameters_later(seed: int) -> None:
     recipe = searching()
     for changes in sampled(recipe, 3, seed):
-        found = parameters(recipe, changes)
+        found = to_parameters(recipe, changes)
         assert found is not None
         values, distributions = found
         assert values.keys() == changes.keys() == distributions.keys()
@@ -66,18 +66,18 @@ def test_what_was_tried_is_what_optuna_is_told_of_it_later(seed: int) -> None:
 
 
 def test_the_recipes_own_values_are_known_to_lie_in_its_space_or_outside() -> None:
-    inside = parameters(searching(), {})
+    inside = to_parameters(searching(), {})
     assert inside is not None
     values, _ = inside
     assert values["optim.lr"] == 4e-6
     assert values["augment.cutout"] == "{side: 0.5}"
     assert values["batch.switch_probability"] == 0.5
-    assert parameters(searching("optim.lr=1e-2"), {}) is None
-    assert parameters(searching("augment.cutout.side=0.4"), {}) is None
+    assert to_parameters(searching("optim.lr=1e-2"), {}) is None
+    assert to_parameters(searching("augment.cutout.side=0.4"), {}) is None
 
 
 @pytest.mark.parametrize(
-    ("space", "told"),
+    ("space", "message"),
     [
         ("{}", "search.space is empty"),
         (
@@ -88,14 +88,14 @@ def test_the_recipes_own_values_are_known_to_lie_in_its_space_or_outside() -> No
         ("{model.image_size: {integer: [10, 64]}}", "model.image_size: 10 is impossible"),
     ],
 )
-def test_what_the_recipe_could_never_take_is_refused_before_the_first_trial(space: str, told: str) -> None:
+def test_what_the_recipe_could_never_take_is_refused_before_the_first_trial(space: str, message: str) -> None:
     with pytest.raises(UserError) as refusal:
         check_space(load_recipe("convnext-b", "paper", [f"search.space={space}"]))
-    assert told in str(refusal.value)
+    assert message in str(refusal.value)
 
 
 @pytest.mark.parametrize(
-    ("space", "told"),
+    ("space", "message"),
     [
         (
             "{optim.lrr: {uniform: [0, 1]}}",
@@ -112,10 +112,10 @@ def test_what_the_recipe_could_never_take_is_refused_before_the_first_trial(spac
         ("{optim.lr: {normal: [0, 1]}}", "normal"),
     ],
 )
-def test_a_space_that_is_none_is_refused_when_the_recipe_is_read(space: str, told: str) -> None:
+def test_a_space_that_is_none_is_refused_when_the_recipe_is_read(space: str, message: str) -> None:
     with pytest.raises(UserError) as refusal:
         load_recipe("convnext-b", "paper", [f"search.space={space}"])
-    assert told in str(refusal.value)
+    assert message in str(refusal.value)
 
 
 def test_losses_of_different_kinds_are_not_compared() -> None:
@@ -130,9 +130,9 @@ def test_the_shipped_spaces_hold_the_recipes_own_values_and_are_possible(profile
     for name in shipped_names(profile):
         recipe = load_recipe(name, profile)
         check_space(recipe)
-        assert parameters(recipe, {}) is not None, f"{name}: its own values are the first trial"
+        assert to_parameters(recipe, {}) is not None, f"{name}: its own values are the first trial"
         for changes in sampled(recipe, 50, 0):
-            changed(recipe, changes)
+            apply_changes(recipe, changes)
 
 
 def test_every_choice_of_a_recipe_can_be_searched() -> None:
@@ -144,4 +144,4 @@ def test_every_choice_of_a_recipe_can_be_searched() -> None:
 
 
 def test_a_value_below_a_section_that_is_null_is_null() -> None:
-    assert value_of(load_recipe("convnext-b"), "augment.color_jitter.hue") is None
+    assert recipe_value(load_recipe("convnext-b"), "augment.color_jitter.hue") is None

@@ -8,9 +8,9 @@ import pytest
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe, load_recipe
-from hep2flow.search.space import changed
+from hep2flow.search.space import apply_changes
 from hep2flow.search.suggestions import Suggestions
-from hep2flow.search.trials import Point, Trial, best_trial, read_trials, write_trial
+from hep2flow.search.trials import CurvePoint, Trial, best_trial, read_trials, write_trial
 from hep2flow.store import layout
 from hep2flow.store.s3 import Store
 
@@ -21,8 +21,8 @@ def searching(space: str, *overrides: str) -> Recipe:
     return load_recipe("convnext-b", "laptop", [f"search.space={space}", *overrides])
 
 
-def point(epoch: int, accuracy: float, loss: float = 1.0) -> Point:
-    return Point(epoch=epoch, updates=epoch, train_loss=1, val_loss=loss, val_accuracy=accuracy, seconds=epoch)
+def point(epoch: int, accuracy: float, loss: float = 1.0) -> CurvePoint:
+    return CurvePoint(epoch=epoch, updates=epoch, train_loss=1, val_loss=loss, val_accuracy=accuracy, seconds=epoch)
 
 
 def proposed(suggestions: Suggestions) -> dict[str, str] | None:
@@ -36,9 +36,9 @@ def run(recipe: Recipe, suggestions: Suggestions, count: int, best_rate: float, 
     for number in range(first, first + count):
         changes = proposed(suggestions)
         assert changes is not None
-        away = abs(math.log10(changed(recipe, changes).optim.lr / best_rate))
+        away = abs(math.log10(apply_changes(recipe, changes).optim.lr / best_rate))
         trial = Trial(number=number, changes=changes, status="finished", points=[point(1, 1 - away / 4)])
-        suggestions.learn(trial)
+        suggestions.observe(trial)
         trials.append(trial)
     return trials
 
@@ -47,12 +47,12 @@ def test_the_recipes_own_values_are_tried_first_and_nothing_twice() -> None:
     recipe = searching("{optim.lr: {choice: [1.0e-3, 2.0e-3]}, batch.mixup: {choice: [0, 0.2, 0.8]}}")
     suggestions, tried = Suggestions(recipe), []
     while (changes := proposed(suggestions)) is not None:
-        tried.append(changed(recipe, changes))
+        tried.append(apply_changes(recipe, changes))
     assert tried[0] == recipe
     assert len({one.to_yaml() for one in tried[1:]}) == len(tried) - 1 == 6
 
 
-def test_values_that_cannot_be_had_together_are_not_suggested() -> None:
+def test_values_that_are_impossible_together_are_not_suggested() -> None:
     recipe = searching("{train.accumulation: {choice: [1, 2, 5]}, train.clipping: {choice: [null, 1.0]}}")
     suggestions = Suggestions(recipe)
     while (changes := proposed(suggestions)) is not None:
@@ -67,7 +67,7 @@ def test_a_grid_tries_every_combination_once_and_ends() -> None:
     suggestions, tried = Suggestions(recipe), []
     while (changes := proposed(suggestions)) is not None:
         tried.append(changes)
-    rates = {changed(recipe, changes).optim.lr for changes in tried[1:]}
+    rates = {apply_changes(recipe, changes).optim.lr for changes in tried[1:]}
     assert rates == {1e-4, 1e-3, 1e-2}
     assert len(tried) == len({str(sorted(changes.items())) for changes in tried}) == 1 + 3 * 2 * 2
     assert tried[1:] != sorted(tried[1:], key=str), "not in order: a part of a grid is to be spread over it"
@@ -83,17 +83,17 @@ def test_a_grid_that_nobody_could_walk_is_refused() -> None:
 def test_tpe_learns_and_random_does_not(algorithm: str) -> None:
     recipe = searching("{optim.lr: {loguniform: [1.0e-5, 1.0e-1]}}", f"search.algorithm={algorithm}")
     trials = run(recipe, Suggestions(recipe), 60, 1e-4)
-    rates = [changed(recipe, trial.changes).optim.lr for trial in trials[30:]]
+    rates = [apply_changes(recipe, trial.changes).optim.lr for trial in trials[30:]]
     near = sum(3e-5 < rate < 3e-4 for rate in rates) / len(rates)
     assert near > 0.5 if algorithm == "tpe" else near < 0.5
 
 
-def test_a_sweep_goes_on_from_its_records_as_well_as_from_memory() -> None:
+def test_a_sweep_continues_from_its_records_as_well_as_from_memory() -> None:
     recipe = searching("{optim.lr: {loguniform: [1.0e-5, 1.0e-1]}}")
     before = run(recipe, Suggestions(recipe), 30, 1e-4)
     after = run(recipe, Suggestions(recipe, before), 40, 1e-4, first=30)
     assert not {str(trial.changes) for trial in before} & {str(trial.changes) for trial in after}
-    rates = [changed(recipe, trial.changes).optim.lr for trial in after]
+    rates = [apply_changes(recipe, trial.changes).optim.lr for trial in after]
     # A quarter of the space, and what a draw by chance would hit so often.
     assert sum(3e-5 < rate < 3e-4 for rate in rates) / len(rates) > 0.5
 
@@ -105,7 +105,7 @@ def test_failed_and_stopped_trials_teach_what_they_can() -> None:
         changes = proposed(suggestions)
         assert changes is not None
         points = [] if status == "failed" else [point(1, 0.5), point(2, 0.6)]
-        suggestions.learn(Trial(number=number, changes=changes, status=status, points=points))  # type: ignore[arg-type]
+        suggestions.observe(Trial(number=number, changes=changes, status=status, points=points))  # type: ignore[arg-type]
     assert proposed(suggestions) is not None
 
 
@@ -125,7 +125,7 @@ def test_the_best_trial_is_the_highest_then_the_surest_then_the_first() -> None:
     assert best_trial(trials[3:], "accuracy") is None
 
 
-def test_records_come_back_from_the_store_and_a_damaged_one_is_told(store: Store) -> None:
+def test_records_come_back_from_the_store_and_a_damaged_one_is_named(store: Store) -> None:
     trials = [Trial(number=n, changes={"optim.lr": "0.1"}, points=[point(1, 0.5)]) for n in (2, 0, 1)]
     for trial in trials:
         write_trial(store, SWEEP, trial)

@@ -14,22 +14,22 @@ from tests.sources import builders
 
 
 @pytest.fixture(scope="module")
-def whole_twin(tmp_path_factory: pytest.TempPathFactory) -> Report:
+def full_twin(tmp_path_factory: pytest.TempPathFactory) -> Report:
     folder = tmp_path_factory.mktemp("twin") / "cells"
     write_twin(folder)
     with open_source(str(folder)) as source:
         return check(source)
 
 
-def test_the_whole_twin_equals_the_published_counts(whole_twin: Report) -> None:
-    assert (whole_twin.faults, whole_twin.differences) == ([], [])
-    assert (whole_twin.cells, whole_twin.masks) == (1455, 1455)
-    assert "counts are equal to the published ones" in whole_twin.render()
-    assert "synthetic, not real cells" in whole_twin.render()
+def test_the_full_twin_equals_the_published_counts(full_twin: Report) -> None:
+    assert (full_twin.faults, full_twin.published_differences) == ([], [])
+    assert (full_twin.cells, full_twin.masks) == (1455, 1455)
+    assert "counts are equal to the published ones" in full_twin.render()
+    assert "synthetic, not real cells" in full_twin.render()
 
 
-def test_the_table_of_patterns_is_readable(whole_twin: Report) -> None:
-    lines = whole_twin.render().splitlines()
+def test_the_table_of_patterns_is_readable(full_twin: Report) -> None:
+    lines = full_twin.render().splitlines()
     assert "pattern          train  test  total" in lines
     assert "cytoplasmatic       58    51    109" in lines
     assert "total              721   734   1455" in lines
@@ -38,9 +38,9 @@ def test_the_table_of_patterns_is_readable(whole_twin: Report) -> None:
 def test_differences_from_the_published_counts_are_named(tmp_path: Path) -> None:
     with builders.opened(tmp_path, builders.contest()) as source:
         report = check(source)
-    assert report.differences is not None
-    assert "train homogeneous: 1 cells, published 150" in report.differences
-    assert "specimen 23: 1 cells, published 51" in report.differences
+    assert report.published_differences is not None
+    assert "train homogeneous: 1 cells, published 150" in report.published_differences
+    assert "specimen 23: 1 cells, published 51" in report.published_differences
 
 
 def test_a_specimen_with_other_labels_than_published_is_named(tmp_path: Path) -> None:
@@ -48,15 +48,15 @@ def test_a_specimen_with_other_labels_than_published_is_named(tmp_path: Path) ->
     cells = str(files["cells.csv"]).replace("1;training;1;positive", "1;training;2;positive")
     with builders.opened(tmp_path, files | {"cells.csv": cells}) as source:
         report = check(source)
-    assert report.differences is not None
+    assert report.published_differences is not None
     wrong = "specimen 02: train homogeneous positive, published train fine_speckled intermediate"
-    assert wrong in report.differences
+    assert wrong in report.published_differences
 
 
 def test_other_data_sets_are_not_compared(tmp_path: Path) -> None:
     with builders.opened(tmp_path, builders.i3a()) as source:
         report = check(source)
-    assert report.differences is None
+    assert report.published_differences is None
     assert "published" not in report.render()
 
 
@@ -80,7 +80,7 @@ def test_faults_and_notes_are_in_the_text(tmp_path: Path) -> None:
 
 
 def test_progress_counts_every_cell(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     with builders.opened(tmp_path, builders.i3a()) as source:
-        check(source, lambda done, total: seen.append((done, total)))
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+        check(source, lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 3), (2, 3), (3, 3)]

@@ -48,7 +48,7 @@ def test_an_absent_optional_column_is_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "where", "what", "mend"),
+    ("data", "where", "what", "remedy"),
     [
         ("ID,pattern\n1,golgi\n", "row 1", "is comma-separated", "ID;pattern"),
         ("ID\tpattern\n1\tgolgi\n", "row 1", "is tab-separated", "semicolons"),
@@ -66,13 +66,13 @@ def test_an_absent_optional_column_is_empty() -> None:
         ("ID;pattern\n1;golgi\n".encode("utf-16"), "row 1", "not UTF-8", "UTF-8"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_row_and_how_to_mend_it(
-    data: bytes | str, where: str, what: str, mend: str
+def test_what_is_wrong_is_reported_with_its_row_and_its_fix(
+    data: bytes | str, where: str, what: str, remedy: str
 ) -> None:
     _, (fault,) = parse(data)
     assert where in fault.where
     assert what in fault.what
-    assert mend in fault.mend
+    assert remedy in fault.remedy
 
 
 def test_good_rows_survive_bad_ones() -> None:
@@ -90,13 +90,13 @@ def test_a_duplicate_names_both_rows() -> None:
     assert "row 2" in fault.what
 
 
-def test_spellings_are_read_told_and_never_guessed() -> None:
+def test_spellings_are_read_noted_and_never_guessed() -> None:
     names = Vocabulary("pattern", ["centromere", "fine_speckled"], {"centromeric": "centromere"}, usual=["Centromere"])
     faults: list[Fault] = []
     spelled = ["centromere", "Centromere", "Centromeric", "fine-speckled", "FINE SPECKLED", "centro"]
     read = [names.read(Row("gt.csv", 9, {"pattern": text}), "pattern", faults) for text in spelled]
     assert read == ["centromere"] * 3 + ["fine_speckled"] * 2 + [None]
-    assert [fault.mend for fault in faults] == ["use one of: centromere, fine_speckled"]
+    assert [fault.remedy for fault in faults] == ["use one of: centromere, fine_speckled"]
     assert len(names.notes()) == 3
     assert "pattern spelled 'Centromeric' read as 'centromere' (1 rows)" in names.notes()
 

@@ -115,7 +115,7 @@ def test_links_of_the_users_own_folder_are_followed_once(tmp_path: Path) -> None
         assert open_tree(folder, stack).names == ["b/c.png", "linked/a.png"]
 
 
-def test_a_file_name_that_is_not_text_is_told(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_text_is_reported(tmp_path: Path) -> None:
     with open(bytes(tmp_path) + b"/\xff.png", "wb") as file:
         file.write(b"x")
     with ExitStack() as stack, pytest.raises(UserError, match="not UTF-8"):

@@ -57,7 +57,7 @@ def test_masks_lie_beside_their_images(tmp_path: Path, suffix: str) -> None:
         ("???/1.png", "???/1.png", "no letter or digit"),
     ],
 )
-def test_a_mistake_is_told_once(tmp_path: Path, added: str, where: str, what: str) -> None:
+def test_a_mistake_is_reported_once(tmp_path: Path, added: str, where: str, what: str) -> None:
     (fault,) = builders.opened(tmp_path, builders.classes() | {added: CELL}).faults
     assert fault.where == where
     assert what in fault.what
@@ -66,7 +66,7 @@ def test_a_mistake_is_told_once(tmp_path: Path, added: str, where: str, what: st
 @pytest.mark.parametrize(
     ("added", "what"), [("val/a/1.png", "unknown split 'val'"), ("train/1.png", "does not lie in a class folder")]
 )
-def test_a_mistake_in_the_split_folders_is_told_once(tmp_path: Path, added: str, what: str) -> None:
+def test_a_mistake_in_the_split_folders_is_reported_once(tmp_path: Path, added: str, what: str) -> None:
     files: dict[str, bytes | str] = {f"{split}/{name}/2.png": CELL for split in ("train", "test") for name in "ab"}
     (fault,) = builders.opened(tmp_path, files | {added: CELL}).faults
     assert fault.where == added
@@ -84,6 +84,6 @@ def test_a_single_class_is_no_data_set(tmp_path: Path) -> None:
         builders.opened(tmp_path, {"a/1.png": CELL, "a/2.png": CELL})
 
 
-def test_photographs_only_are_told_to_be_lossy(tmp_path: Path) -> None:
+def test_photographs_only_are_reported_as_lossy(tmp_path: Path) -> None:
     faults = builders.opened(tmp_path, {"a/1.jpg": b"x", "b/1.jpeg": b"x"}).faults
     assert [fault.where for fault in faults] == ["a/1.jpg", "b/1.jpeg"]

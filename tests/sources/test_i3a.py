@@ -67,13 +67,13 @@ def test_images_may_lie_below_the_labels(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_mistake_is_told_once(tmp_path: Path, changed: dict[str, bytes | str], where: str, what: str) -> None:
+def test_a_mistake_is_reported_once(tmp_path: Path, changed: dict[str, bytes | str], where: str, what: str) -> None:
     fault = only_fault(tmp_path, builders.i3a() | changed)
     assert fault.where == where
     assert what in fault.what
 
 
-def test_rows_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+def test_rows_that_cannot_be_used_are_reported(tmp_path: Path) -> None:
     table = "Image ID,Image class\nA1,Golgi\n1,Homogeneous\n00001,Golgi\n2,Speckly\n13596,Golgi\n3,Golgi\n"
     faults = builders.opened(tmp_path, builders.i3a() | {"gt_training.csv": table}).faults
     assert [(fault.where.removeprefix("gt_training.csv, "), fault.what.split(",")[0]) for fault in faults] == [

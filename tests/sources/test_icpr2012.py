@@ -13,7 +13,7 @@ Files = dict[str, bytes | str]
 
 
 def one_fault(folder: Path, files: Files) -> Fault:
-    """The only fault of the data set: one mistake is told once."""
+    """The only fault of the data set: one mistake is reported once."""
     (fault,) = builders.all_faults(builders.opened(folder, files))
     return fault
 
@@ -94,12 +94,14 @@ def test_cr_only_line_ends_are_read(tmp_path: Path) -> None:
         ("cells.csv", "1;test", "3;test;1;positive;5;homogeneous;9;7\n1;test", "cells.csv, row 4", "no label"),
     ],
 )
-def test_a_mistake_in_the_labels_is_told(tmp_path: Path, name: str, old: str, new: str, where: str, what: str) -> None:
+def test_a_mistake_in_the_labels_is_reported(
+    tmp_path: Path, name: str, old: str, new: str, where: str, what: str
+) -> None:
     faults = builders.opened(tmp_path, replaced(builders.contest(), name, old, new)).faults
-    assert any(where in fault.where and what in fault.what and fault.mend for fault in faults), faults
+    assert any(where in fault.where and what in fault.what and fault.remedy for fault in faults), faults
 
 
-def test_ten_faults_are_told_together(tmp_path: Path) -> None:
+def test_ten_faults_are_reported_together(tmp_path: Path) -> None:
     files = builders.contest()
     files["training/gt_training.csv"] = "ID;pattern\n" + "".join(f"{number};wrong\n" for number in range(1, 11))
     files["training/training.csv"] = "ID;intensity;width;height\n" + "".join(
@@ -109,26 +111,26 @@ def test_ten_faults_are_told_together(tmp_path: Path) -> None:
     assert sum("unknown pattern" in fault.what for fault in faults) == 10
 
 
-def test_an_unknown_pattern_is_told_once_with_the_allowed_ones(tmp_path: Path) -> None:
+def test_an_unknown_pattern_is_reported_once_with_the_allowed_ones(tmp_path: Path) -> None:
     files = replaced(builders.contest(), "training/gt_training.csv", "2;cytoplasmatic", "2;golgi")
     fault = one_fault(tmp_path, files)
     assert fault.where == "training/gt_training.csv, row 3"
-    assert "coarse_speckled, centromere" in fault.mend
+    assert "coarse_speckled, centromere" in fault.remedy
 
 
-def test_a_label_without_its_image_is_told_once(tmp_path: Path) -> None:
+def test_a_label_without_its_image_is_reported_once(tmp_path: Path) -> None:
     files = builders.contest()
     del files["training/002.png"]
     fault = one_fault(tmp_path, files)
     assert (fault.where, fault.what) == ("training/gt_training.csv, row 3", "no image training/002.png")
 
 
-def test_an_image_without_its_label_is_told_once(tmp_path: Path) -> None:
+def test_an_image_without_its_label_is_reported_once(tmp_path: Path) -> None:
     fault = one_fault(tmp_path, builders.contest() | {"test/009.png": builders.png(builders.grey(9))})
     assert (fault.where, fault.what) == ("test/009.png", "image without a label")
 
 
-def test_a_missing_label_file_is_told_once(tmp_path: Path) -> None:
+def test_a_missing_label_file_is_reported_once(tmp_path: Path) -> None:
     files = builders.contest()
     del files["training/gt_training.csv"]
     fault = one_fault(tmp_path, files)
@@ -145,13 +147,13 @@ def test_an_image_of_another_size_than_its_labels_say(tmp_path: Path) -> None:
     assert "is 10 x 7, but training/training.csv, row 2 says 9 x 7" in fault.what
 
 
-def test_an_empty_mask_is_told(tmp_path: Path) -> None:
+def test_an_empty_mask_is_reported(tmp_path: Path) -> None:
     files = builders.contest() | {"test/001_mask.png": builders.png(builders.disc() & False)}
     fault = one_fault(tmp_path, files)
     assert (fault.where, fault.what) == ("test/001_mask.png", "mask is empty")
 
 
-def test_two_images_of_one_number_are_told(tmp_path: Path) -> None:
+def test_two_images_of_one_number_are_reported(tmp_path: Path) -> None:
     fault = one_fault(tmp_path, builders.contest() | {"test/1.png": builders.png(builders.grey(9))})
     assert fault.where == "test/1.png"
     assert "test/001.png" in fault.what
@@ -191,7 +193,7 @@ def test_cells_that_cells_csv_does_not_list_are_left_out_with_a_note(tmp_path: P
         ("Images/01/01.csv", "positive;5", "positive;6", "no image Cells/Cell_Images/01/006.png"),
     ],
 )
-def test_a_mistake_in_the_main_form_is_told(tmp_path: Path, name: str, old: str, new: str, what: str) -> None:
+def test_a_mistake_in_the_main_form_is_reported(tmp_path: Path, name: str, old: str, new: str, what: str) -> None:
     faults = builders.opened(tmp_path, replaced(builders.main_dataset(), name, old, new)).faults
     assert any(fault.where == f"{name}, row 2" and what in fault.what for fault in faults)
 
@@ -199,4 +201,4 @@ def test_a_mistake_in_the_main_form_is_told(tmp_path: Path, name: str, old: str,
 def test_a_specimen_that_is_not_published_needs_cells_csv(tmp_path: Path) -> None:
     files = {name.replace("23", "29"): data for name, data in builders.main_dataset().items()}
     fault = one_fault(tmp_path, files)
-    assert (fault.where, fault.mend) == ("Images/29/29.csv, row 2", "add cells.csv")
+    assert (fault.where, fault.remedy) == ("Images/29/29.csv, row 2", "add cells.csv")

@@ -116,7 +116,7 @@ def test_what_would_lose_something_is_refused(data: bytes, what: str) -> None:
     with pytest.raises(BadImageError) as raised:
         decode_image(data)
     assert what in raised.value.what
-    assert raised.value.mend
+    assert raised.value.remedy
 
 
 @given(st.integers(0, len(PLAIN) - 1), st.binary(min_size=1, max_size=8))

@@ -1,4 +1,4 @@
-"""Opening: folder, archives and object storage give equal results; what cannot be opened is told in one line."""
+"""Opening: folder, archives and object storage give equal results; what cannot be opened is reported in one line."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def test_a_folder_and_its_archives_give_equal_cells(tmp_path: Path, form: str, a
 def test_object_storage_is_read_through_the_download_given(tmp_path: Path) -> None:
     archive = builders.zipped(tmp_path / "cells.zip", builders.i3a())
     folder = builders.write(tmp_path / "cells", builders.i3a())
-    taken: list[Path] = []
+    downloaded: list[Path] = []
 
     def download_archive(uri: str, to: Path) -> None:
-        taken.append(to)
+        downloaded.append(to)
         shutil.copy(archive, to)
 
     def download_folder(uri: str, to: Path) -> None:
@@ -61,7 +61,7 @@ def test_object_storage_is_read_through_the_download_given(tmp_path: Path) -> No
     cells = content(open_source("s3://bucket/cells.zip", download=download_archive))
     assert len(cells) == 3
     assert cells == content(open_source("s3://bucket/cells", download=download_folder))
-    assert not taken[0].exists(), "downloads are removed when the source is closed"
+    assert not downloaded[0].exists(), "downloads are removed when the source is closed"
 
 
 def test_nothing_temporary_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,13 +84,13 @@ def damaged_zip(folder: Path) -> Path:
 
 
 def damaged_tgz(folder: Path) -> Path:
-    whole = builders.tarred(folder / "a.tgz", builders.i3a()).read_bytes()
-    return builders.write(folder, {"b.tgz": whole[: len(whole) // 2]}) / "b.tgz"
+    complete = builders.tarred(folder / "a.tgz", builders.i3a()).read_bytes()
+    return builders.write(folder, {"b.tgz": complete[: len(complete) // 2]}) / "b.tgz"
 
 
 def tar_cut_between_members(folder: Path) -> Path:
-    whole = builders.tarred(folder / "a.tar", {"A/1.png": b"x" * 512, "B/1.png": b"y" * 512}).read_bytes()
-    return builders.write(folder, {"b.tar": whole[:1024]}) / "b.tar"
+    complete = builders.tarred(folder / "a.tar", {"A/1.png": b"x" * 512, "B/1.png": b"y" * 512}).read_bytes()
+    return builders.write(folder, {"b.tar": complete[:1024]}) / "b.tar"
 
 
 def empty_folder(folder: Path) -> Path:
@@ -107,14 +107,16 @@ def unrelated_folder(folder: Path) -> Path:
     [
         (lambda folder: folder / "missing", "no such file or folder"),
         (not_an_archive, "not a folder or an archive"),
-        (damaged_zip, "not a whole .zip archive"),
-        (damaged_tgz, "not a whole .tgz archive"),
-        (tar_cut_between_members, "not a whole .tar archive"),
+        (damaged_zip, "not a complete .zip archive"),
+        (damaged_tgz, "not a complete .tgz archive"),
+        (tar_cut_between_members, "not a complete .tar archive"),
         (empty_folder, "holds no files"),
         (unrelated_folder, "looked for icpr2012: .*; i3a: .*; folder: "),
     ],
 )
-def test_what_cannot_be_opened_is_told_in_one_line(tmp_path: Path, make: Callable[[Path], Path], message: str) -> None:
+def test_what_cannot_be_opened_is_reported_in_one_line(
+    tmp_path: Path, make: Callable[[Path], Path], message: str
+) -> None:
     with pytest.raises(UserError, match=message) as raised:
         open_source(str(make(tmp_path)))
     assert "\n" not in str(raised.value)
@@ -150,11 +152,11 @@ def test_hidden_and_system_files_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_cells_come_in_order_train_then_test(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     with builders.opened(tmp_path, builders.contest()) as source:
-        ids = [read.cell.cell_id for read in source.cells([], lambda done, total: seen.append((done, total)))]
+        ids = [read.cell.cell_id for read in source.cells([], lambda done, total: calls.append((done, total)))]
     assert ids == ["train-001", "train-002", "test-001"]
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_masks_of_some_cells_only_are_a_fault(tmp_path: Path) -> None:

@@ -127,11 +127,11 @@ def test_an_interrupted_writing_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot be written"):
         write_twin(tmp_path / "file" / "new", specimens=12)
 
 
-def test_the_published_specimens_are_the_whole(tmp_path: Path) -> None:
+def test_all_28_are_the_published_specimens(tmp_path: Path) -> None:
     assert choose_specimens(28) == sorted(SPECIMENS, key=lambda specimen: specimen.number)

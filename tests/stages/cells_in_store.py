@@ -17,7 +17,7 @@ PIXELS = np.zeros((2, 2), np.uint8)
 
 def listing(store: Store) -> dict[str, int]:
     """Every key of a store with its size in bytes."""
-    return {item.key: item.size for item in store.list("")}
+    return {item.key: item.size for item in store.list_objects("")}
 
 
 def another(store: Store) -> Store:

@@ -19,8 +19,11 @@ from hep2flow.stages.mask import mask
 from hep2flow.stages.split import split
 from hep2flow.stages.train import train
 from hep2flow.store import embedded_server
-from hep2flow.store.runs import RunRecord, finish_run, running_stage, start_run
-from hep2flow.store.s3 import Store, StoreAddress, open_store
+from hep2flow.store.address import StoreAddress
+from hep2flow.store.open_store import open_store
+from hep2flow.store.runs import RunRecord, finish_run, start_run
+from hep2flow.store.s3 import Store
+from hep2flow.store.stage_recorder import running_stage
 from tests.stages.test_train import tiny
 
 RUN = "first"
@@ -48,7 +51,7 @@ class Finished:
 def ray_cluster(store_home: Path) -> Iterator[None]:
     """A local Ray cluster for one module. Its workers inherit where the store is; later modules do not."""
     before = dict(os.environ)
-    os.environ.update(embedded_server.ensure().environment())
+    os.environ.update(embedded_server.ensure_running().environment())
     with connected():
         yield
     os.environ.clear()
@@ -58,7 +61,7 @@ def ray_cluster(store_home: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def _finished(store_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     before = dict(os.environ)
-    environment = {**embedded_server.ensure().environment(), "HEP2FLOW_PREFIX": f"test-{secrets.token_hex(6)}"}
+    environment = {**embedded_server.ensure_running().environment(), "HEP2FLOW_PREFIX": f"test-{secrets.token_hex(6)}"}
     os.environ.update(environment)
     cells = tmp_path_factory.mktemp("finished") / "twin"
     write_twin(cells, seed=0, specimens=12)
@@ -74,7 +77,7 @@ def _finished(store_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Fin
             ("evaluate", recipe.name, lambda: evaluate(store, recipe, uris[3], uris[1], uris[2])),
         ):
             with running_stage(store, RUN, stage, model) as record:
-                record.take(work())
+                record.set_result(work())
             uris.append(record.result["uri"])
     finish_run(store, RUN, "succeeded")
     os.environ.clear()

@@ -14,8 +14,9 @@ from hep2flow.evaluation.metrics import evaluate_predictions
 from hep2flow.recipe import Recipe, load_recipe
 from hep2flow.stages.mask import mask
 from hep2flow.stages.split import split
-from hep2flow.store.runs import RunRecord, running_stage, start_run
+from hep2flow.store.runs import RunRecord, start_run
 from hep2flow.store.s3 import Store
+from hep2flow.store.stage_recorder import running_stage
 from tests.stages.cells_in_store import publish
 from tests.stages.test_report import published
 from tests.test_cli import hep2flow

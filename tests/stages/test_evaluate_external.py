@@ -17,6 +17,7 @@ from hep2flow.stages.evaluate_external import evaluate_external, map_classes
 from hep2flow.stages.ingest import ingest
 from hep2flow.stages.mask import mask
 from hep2flow.stages.predict import predict
+from hep2flow.stages.unlabelled_images import open_images
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.delete import plan_deletion
 from hep2flow.store.pull import pull
@@ -69,7 +70,8 @@ def test_the_figures_are_those_worked_by_hand(finished: Finished, finished_store
     metrics = metrics_of(finished_store, result["uri"])
 
     names = {"Diffuse": "homogeneous", "Speckled": "coarse_speckled", "nucleolar": "nucleolar"}
-    guessed = predict(finished_store, RUN, [str(folder)], format="folder", tell=lambda text: None)
+    with open_images([str(folder)], "folder") as source:
+        guessed = predict(finished_store, RUN, source, log=lambda text: None)
     guessed["truth"] = [names.get(Path(file).parent.name) for file in guessed["file"]]
     left_out = guessed["truth"].isna()
     kept = guessed[~left_out]
@@ -199,7 +201,7 @@ FORMS = "give --recipe, --training, --dataset and --split, or --run and --datase
         (["--model", "x"], "evaluate: --recipe, --training, --split missing"),
         (["--run", "nobody"], "there is no such run"),
         (["--run", RUN, "--model", "nobody"], "--model nobody: run first has no finished training of that name"),
-        (["--run", RUN], "there is no whole data set"),
+        (["--run", RUN], "there is no complete data set"),
     ],
 )
 def test_bad_input(finished: Finished, finished_store: Store, arguments: list[str], words: str) -> None:
@@ -231,4 +233,4 @@ def test_a_data_set_of_one_pattern_has_figures_too(finished: Finished, finished_
     maps = ["diffuse=", "speckled="]
     result = evaluate_external(finished_store, RUN, None, dataset, maps, lambda text: None)
     assert result.summary["n"] == sum(cell.pattern == "nucleolar" for cell in cells.values())
-    assert open_dataset(finished_store, dataset).ref.labels == ["diffuse", "nucleolar", "speckled"]
+    assert open_dataset(finished_store, dataset).labels == ["diffuse", "nucleolar", "speckled"]

@@ -67,11 +67,11 @@ def test_unchanged_bytes_are_not_read_again(store: Store, tmp_path: Path, where:
     store.put_folder(folder, "raw")
     source = str(folder) if where == "folder" else store.uri("raw")
     first = ingest(store, source)
-    before = list(store.list(""))
+    before = list(store.list_objects(""))
     second = ingest(store, source)
     assert (first.cached, second.cached) == (False, True)
     assert second.model_dump(exclude={"cached"}) == first.model_dump(exclude={"cached"})
-    assert list(store.list("")) == before
+    assert list(store.list_objects("")) == before
 
 
 def test_one_changed_pixel_is_another_data_set(store: Store, tmp_path: Path) -> None:
@@ -181,18 +181,18 @@ def test_a_given_split_that_was_deleted_is_made_again(store: Store, tmp_path: Pa
 def test_new_cells_start_the_runs_cluster_and_known_or_faulty_ones_do_not(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = tmp_path / "wanted"
+    requested = tmp_path / "requested"
     monkeypatch.setenv(ADDRESS_FILE, str(tmp_path / "address"))
     files = builders.i3a()
     with pytest.raises(DataFaults):
         ingest(store, str(builders.write(tmp_path / "faulty", files | {"gt_training.csv": "Image ID\n"})))
-    assert not wanted.exists()
+    assert not requested.exists()
     good = str(builders.write(tmp_path / "good", files))
     ingest(store, good)
-    assert wanted.exists()
-    wanted.unlink()
+    assert requested.exists()
+    requested.unlink()
     assert ingest(store, good).cached
-    assert not wanted.exists()
+    assert not requested.exists()
 
 
 def test_all_cores_make_the_same_data_set_and_tell_the_same_faults(
@@ -206,7 +206,7 @@ def test_all_cores_make_the_same_data_set_and_tell_the_same_faults(
     uris = []
     for few in (parallel.FEW, 0):
         monkeypatch.setattr(parallel, "FEW", few)
-        monkeypatch.setattr(parallel, "cores", lambda: 2)
+        monkeypatch.setattr(parallel, "cpu_count", lambda: 2)
         own = another(store)
         uris.append(own.key(ingest(own, str(good)).uri))
         with pytest.raises(DataFaults) as found:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Model, load_recipe
-from hep2flow.stages.initial_weights import mirror, resolve_weights, shippable
+from hep2flow.stages.initial_weights import mirror_weights, resolve_weights, with_stored_weights
 from hep2flow.store.s3 import Store
 from hep2flow.store.weights_mirror import find_mirrored, list_mirrored
 from tests.stages.cells_in_store import listing
@@ -138,32 +138,32 @@ def test_a_name_that_cannot_be_is_refused_without_timm(store: Store) -> None:
 
 
 def test_a_file_fetched_elsewhere_becomes_the_mirror(store: Store, published: Path) -> None:
-    entry = mirror(store, "test_convnext", published)
+    entry = mirror_weights(store, "test_convnext", published)
     assert (entry.network, entry.origin) == (NETWORK, "model.safetensors")
     assert find_mirrored(store, NETWORK) == entry
 
 
 def test_a_file_of_another_network_is_no_mirror(store: Store, published: Path) -> None:
     with pytest.raises(UserError, match="does not fit the network"):
-        mirror(store, "test_convnext2", published)
+        mirror_weights(store, "test_convnext2", published)
     with pytest.raises(UserError, match="there is no such file"):
-        mirror(store, "test_convnext", published.with_name("nothing"))
+        mirror_weights(store, "test_convnext", published.with_name("nothing"))
     with pytest.raises(UserError, match="no pre-trained weights for convnext_giant"):
-        mirror(store, "convnext_giant", published)
+        mirror_weights(store, "convnext_giant", published)
     assert list_mirrored(store) == []
 
 
 def test_an_entry_whose_file_is_gone_is_no_mirror(store: Store, published: Path) -> None:
-    entry = mirror(store, "test_convnext", published)
+    entry = mirror_weights(store, "test_convnext", published)
     store.delete([entry.key])
     assert find_mirrored(store, NETWORK) is None
 
 
 def test_given_weights_lie_in_the_store_once_and_travel_by_uri(store: Store, published: Path) -> None:
     recipe = load_recipe("convnext-b", "laptop", [f"model.weights={published}"])
-    shipped = shippable(store, recipe)
+    shipped = with_stored_weights(store, recipe)
     assert shipped.model.weights.startswith("s3://")
-    assert shippable(store, shipped) == shipped
+    assert with_stored_weights(store, shipped) == shipped
     local, remote = resolve_weights(store, recipe.model), resolve_weights(store, shipped.model)
     assert local is not None
     assert remote is not None

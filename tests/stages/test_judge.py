@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from hep2flow.errors import UserError
+from hep2flow.search.settings import SweepSettings
 from hep2flow.search.trial_budget import fresh_seeds
 from hep2flow.stages import judge as module
-from hep2flow.stages.finalists import finalist_names, finalists, tuned
-from hep2flow.stages.judge import judge
-from hep2flow.stages.sweep_split import halve
+from hep2flow.stages.finalists import finalist_names, finalists, tuned_recipe
+from hep2flow.stages.judge import judge_sweep
+from hep2flow.stages.sweep_split import split_validation
 from hep2flow.stages.tune import tune
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
@@ -34,12 +35,12 @@ def test_the_winner_is_judged_on_cells_that_chose_nothing_with_equal_updates(
         if part["official_split"] == "test":
             key = f"{store.key(dataset)}/{part['file']}"
             store.put_bytes(key, b"\0" * store.size(key))  # whoever reads it is told
-    swept = tune(store, recipe, dataset, division, 4)
+    swept = tune(store, recipe, dataset, division, SweepSettings(trials=4))
     assert swept.summary["best"]["optim.lr"] == "0.01"
 
     told: list[str] = []
-    first = judge(store, swept.uri, seeds=2, tell=told.append)
-    halves = read_split(store, halve(store, dataset, division).uri)
+    first = judge_sweep(store, swept.uri, seeds=2, log=told.append)
+    halves = read_split(store, split_validation(store, dataset, division).uri)
     found = store.get_json(store.key(first.uri))
     assert found["cells"] == len(halves.ids("test"))
     assert found["seeds"] == [2, 2]
@@ -49,24 +50,24 @@ def test_the_winner_is_judged_on_cells_that_chose_nothing_with_equal_updates(
     assert found["ci95"][0] <= found["difference"] <= found["ci95"][1]
     assert found["updates"] == 3 * -(-len(halves.ids("train")) // recipe.train.batch_size)
     assert len(told) == 4
-    assert not list(store.list(f"{store.key(first.uri).removesuffix('.json')}/"))
+    assert not list(store.list_objects(f"{store.key(first.uri).removesuffix('.json')}/"))
 
     monkeypatch.setattr(module, "_compare", None)  # nothing is trained again
-    again = judge(store, swept.uri, seeds=2)
+    again = judge_sweep(store, swept.uri, seeds=2)
     assert (again.cached, again.uri, again.summary) == (True, first.uri, first.summary)
 
 
 def test_where_the_recipes_own_values_won_there_is_nothing_to_judge(store: Store, tmp_path: Path) -> None:
     recipe = searching("search.space={optim.lr: {choice: [1.0e-12, 1.0e-13]}}", "optim.lr=1e-2")
     dataset, division = prepared(store, tmp_path, recipe)
-    swept = tune(store, recipe, dataset, division, 2)
+    swept = tune(store, recipe, dataset, division, SweepSettings(trials=2))
     assert swept.summary["best"] == {}
-    assert judge(store, swept.uri).summary["same"] is True
+    assert judge_sweep(store, swept.uri).summary["same"] is True
 
 
 def test_what_is_no_sweep_cannot_be_judged(store: Store) -> None:
     with pytest.raises(UserError, match="there is no finished sweep"):
-        judge(store, store.uri("sweeps/" + "0" * 32))
+        judge_sweep(store, store.uri("sweeps/" + "0" * 32))
 
 
 def test_seeds_of_trials_judges_and_finalists_are_different() -> None:
@@ -77,6 +78,6 @@ def test_seeds_of_trials_judges_and_finalists_are_different() -> None:
 
 def test_the_names_of_finalists_are_known_before_the_sweep() -> None:
     recipe = searching("train.seed=7")
-    best = tuned(recipe, {"optim.lr": "0.5"})
+    best = tuned_recipe(recipe, {"optim.lr": "0.5"})
     for count in (1, 3):
         assert finalist_names(recipe, count) == [one.name for one in finalists(best, count)]

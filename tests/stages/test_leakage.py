@@ -18,7 +18,7 @@ from hep2flow.errors import UserError
 from hep2flow.recipe import Split as SplitChoice
 from hep2flow.sources.synthetic import write_twin
 from hep2flow.stages.ingest import ingest
-from hep2flow.stages.leakage import BLOCK, SHOWN, THRESHOLD, describe, leakage, near_duplicates
+from hep2flow.stages.leakage import BLOCK, SHOWN, THRESHOLD, find_leakage, near_duplicates, texture_descriptor
 from hep2flow.stages.split import split
 from hep2flow.store.datasets import publish_dataset
 from hep2flow.store.s3 import Store
@@ -47,7 +47,7 @@ def searched(images: dict[str, list[Image8]]) -> dict[str, object]:
             for name, subset, image in named
         ]
     )
-    return near_duplicates(cells, np.stack([describe(image) for *_, image in named]))
+    return near_duplicates(cells, np.stack([texture_descriptor(image) for *_, image in named]))
 
 
 VIEWS: dict[str, Callable[[Image8], Image8]] = {
@@ -108,7 +108,7 @@ def test_no_pair_is_overlooked(seed: int) -> None:
         ((1 - share) * VIEWS[str(rng.choice(list(VIEWS)))](one) + share * other).astype(np.uint8)
         for one, other, share in zip(train, others, shares, strict=True)
     ]
-    ours, theirs = (np.stack([describe(image) for image in images]) for images in (train, blended))
+    ours, theirs = (np.stack([texture_descriptor(image) for image in images]) for images in (train, blended))
     expected = sum(
         max(float((one * view(other)).sum()) for view in VIEWS.values()) >= THRESHOLD
         for one, other in itertools.product(ours, theirs)
@@ -155,16 +155,16 @@ def test_the_store_keeps_what_was_found_by_data_set_and_split(store: Store, tmp_
         return write_split(store, Split(subsets, "given", None, None, writer.digest))
 
     apart = divided(a="train", b="train", c="val", d="val")
-    found = leakage(store, dataset, apart)
+    found = find_leakage(store, dataset, apart)
     assert found["id_blocks"] is None
     assert found["test_specimens"] is None
     assert [pair["cells"] for pair in found["duplicates"]["pairs"]] == [["a", "c"]]
     for key, size in listing(store).items():
         if key.startswith("datasets/") and key.endswith(".parquet"):
             store.put_bytes(key, bytes(size))
-    assert leakage(store, dataset, apart) == found  # without a look at the cells, which are damaged now
+    assert find_leakage(store, dataset, apart) == found  # without a look at the cells, which are damaged now
     with pytest.raises(UserError, match="damaged"):
-        leakage(store, dataset, divided(a="train", b="train", c="val", d="test"))
+        find_leakage(store, dataset, divided(a="train", b="train", c="val", d="test"))
 
 
 def test_blocks_of_ids_are_told_where_they_stand_for_specimens(store: Store, tmp_path: Path) -> None:
@@ -178,9 +178,9 @@ def test_blocks_of_ids_are_told_where_they_stand_for_specimens(store: Store, tmp
     )
     dataset = publish(store, tmp_path / "cells", table, id_order_is_proxy=True)
     whole = split(store, dataset, SplitChoice(protocol="id-block")).uri
-    assert leakage(store, dataset, whole)["id_blocks"] == {"shared": 0, "of": 28}
+    assert find_leakage(store, dataset, whole)["id_blocks"] == {"shared": 0, "of": 28}
     mixed = split(store, dataset, SplitChoice(protocol="stratified")).uri
-    found = leakage(store, dataset, mixed)
+    found = find_leakage(store, dataset, mixed)
     assert found["id_blocks"] == {"shared": 28, "of": 28}
     # All cells of this data set are one and the same black square.
     assert found["duplicates"]["count"] == found["duplicates"]["equal"] == 140 * 140
@@ -191,12 +191,12 @@ def test_specimens_of_the_test_set_are_looked_for_elsewhere(store: Store, tmp_pa
     rows = [(f"{number:02d}", "test" if number > 7 else "train", "golgi", str(number // 3)) for number in range(12)]
     table = pd.DataFrame(rows, columns=["cell_id", "official_split", "pattern", "specimen_id"])
     dataset = publish(store, tmp_path / "cells", table)
-    assert leakage(store, dataset, split(store, dataset, SplitChoice()).uri)["test_specimens"] == 1
+    assert find_leakage(store, dataset, split(store, dataset, SplitChoice()).uri)["test_specimens"] == 1
 
 
 def test_no_two_cells_of_the_twin_are_near_duplicates(store: Store, tmp_path: Path) -> None:
     write_twin(tmp_path / "twin", seed=3, specimens=14)
     dataset = ingest(store, str(tmp_path / "twin")).uri
-    found = leakage(store, dataset, split(store, dataset, SplitChoice()).uri)
+    found = find_leakage(store, dataset, split(store, dataset, SplitChoice()).uri)
     assert found["duplicates"]["count"] == 0
     assert found["test_specimens"] == 0

@@ -115,11 +115,11 @@ def test_the_parent_is_named_and_the_second_call_finds_the_first(store: Store, t
     parent = ingested(store, tmp_path, builders.contest())
     first = mask(store, parent)
     assert open_dataset(store, first.uri).manifest["facts"]["parent"] == parent
-    before = list(store.list(""))
+    before = list(store.list_objects(""))
     second = mask(store, parent)
     assert (first.cached, second.cached) == (False, True)
     assert (second.uri, second.summary) == (first.uri, first.summary)
-    assert list(store.list("")) == before
+    assert list(store.list_objects("")) == before
 
 
 def test_a_dark_cell_keeps_the_depth_of_its_camera(store: Store, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_dark_cell_keeps_the_depth_of_its_camera(store: Store, tmp_path: Path)
 
 
 def test_a_missing_data_set_is_told(store: Store) -> None:
-    with pytest.raises(UserError, match="no whole data set; ingest it again, or check the URI"):
+    with pytest.raises(UserError, match="no complete data set; ingest it again, or check the URI"):
         mask(store, store.uri("datasets/none/0"))
 
 
@@ -173,7 +173,7 @@ def test_all_cores_make_the_same_data_set(
     made = []
     for few in (parallel.FEW, 0):
         monkeypatch.setattr(parallel, "FEW", few)
-        monkeypatch.setattr(parallel, "cores", lambda: 2)
+        monkeypatch.setattr(parallel, "cpu_count", lambda: 2)
         own = another(store)
         result = mask(own, ingested(own, tmp_path, form), "apply")
         made.append((own.key(result.uri), result.summary, list(cells_of(own, result.uri).values())))

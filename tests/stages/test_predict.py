@@ -12,7 +12,8 @@ import pytest
 
 from hep2flow.recipe import parse_recipe
 from hep2flow.stages.evaluate import evaluate
-from hep2flow.stages.predict import predict, vote
+from hep2flow.stages.predict import predict, specimen_votes
+from hep2flow.stages.unlabelled_images import open_images
 from hep2flow.store import layout
 from hep2flow.store.runs import StageRecord, show_run
 from hep2flow.store.s3 import Store
@@ -140,7 +141,7 @@ def test_a_vote_is_counted_by_hand() -> None:
         ],
         columns=["file", "specimen", "predicted", "confidence", "p_x", "p_y"],
     )
-    first, second = vote(cells).to_dict("records")
+    first, second = specimen_votes(cells).to_dict("records")
     assert first == pytest.approx(
         {
             "specimen": "1",
@@ -299,5 +300,6 @@ def test_files_that_are_no_images_are_counted(finished: Finished, finished_store
     folder = copied(finished, tmp_path / "cells", 2)
     (folder / "notes.txt").write_text("x")
     told: list[str] = []
-    assert len(predict(finished_store, RUN, [str(folder)], tell=told.append)) == 2
+    with open_images([str(folder)]) as source:
+        assert len(predict(finished_store, RUN, source, log=told.append)) == 2
     assert told == [f"{folder}: 1 files that are no PNG, BMP or TIFF were ignored: notes.txt"]

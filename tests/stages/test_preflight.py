@@ -17,9 +17,9 @@ from hep2flow.store.weights_mirror import mirror_file
 AGAIN = """
 import sys
 from hep2flow.recipe import load_recipe
-from hep2flow.stages.begin import asked, begin
-from hep2flow.store.s3 import open_store
-begin(open_store(), "again", asked("cells", "auto"), [load_recipe("convnext-b", "laptop", sys.argv[1:])])
+from hep2flow.stages.begin import begin, run_parameters
+from hep2flow.store.open_store import open_store
+begin(open_store(), "again", run_parameters("cells", "auto"), [load_recipe("convnext-b", "laptop", sys.argv[1:])])
 print(sorted({"torch", "timm", "ray", "kfp"} & set(sys.modules)))
 """
 
@@ -29,11 +29,11 @@ def test_what_timm_can_build_is_found_out_once(store: Store, monkeypatch: pytest
     preflight(store, recipes)
 
     def never(_: Model) -> None:
-        raise AssertionError("asked again")
+        raise AssertionError("checked again")
 
     monkeypatch.setattr("hep2flow.network.model.check_network", never)
     preflight(store, recipes)
-    with pytest.raises(AssertionError, match="asked again"):
+    with pytest.raises(AssertionError, match="checked again"):
         preflight(store, [load_recipe("convnext-b", "laptop", ["model.drop_path_rate=0.1"])])
 
 

@@ -16,6 +16,7 @@ from hep2flow.stages.ingest import ingest
 from hep2flow.stages.report import report
 from hep2flow.stages.split import split
 from hep2flow.store.datasets import open_dataset
+from hep2flow.store.publish import publish
 from hep2flow.store.runs import RunRecord, start_run
 from hep2flow.store.s3 import Store
 from tests.reporting.content import make_model
@@ -28,7 +29,7 @@ def published(store: Store, folder: Path, prefix: str, files: dict[str, bytes], 
     for name, data in files.items():
         (folder / prefix / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / prefix / name).write_bytes(data)
-    store.publish(folder / prefix, prefix, facts)
+    publish(store, folder / prefix, prefix, facts)
     return store.uri(prefix)
 
 
@@ -124,7 +125,7 @@ def test_a_report_of_the_same_evaluations_is_taken_and_tells_of_its_own_run(stor
         return result.summary, {name: store.get_bytes(f"{prefix}/{name}") for name in names}
 
     former, taken = made("former"), made("later")
-    (entry,) = [item.key for item in store.list("cache/report")]
+    (entry,) = [item.key for item in store.list_objects("cache/report")]
     assert store.get_json(entry)["output"]["uri"].endswith("runs/former/report")
     store.delete([entry])
     assert taken == made("later"), "as one that is made anew"

@@ -60,7 +60,7 @@ def test_training_never_reads_a_test_cell_and_is_remembered(store: Store, tmp_pa
         "recipe.yaml",
         "tensorboard/events.out.tfevents.hep2flow",
     }
-    assert not [item.key for item in store.list(store.key(trained.uri)) if "/live/" in item.key]
+    assert not [item.key for item in store.list_objects(store.key(trained.uri)) if "/live/" in item.key]
 
     again = train(store, recipe, dataset, division, announced.append)
     assert again.cached
@@ -82,7 +82,7 @@ def test_what_ray_cannot_give_is_refused_with_the_recipes_key(store: Store, tmp_
     dataset, division = prepared(store, tmp_path, recipe)
     with pytest.raises(UserError, match=r"resources\.gpus_per_worker: the recipe asks for 64 GPUs"):
         train(store, recipe, dataset, division)
-    assert not [item.key for item in store.list("trainings")]
+    assert not [item.key for item in store.list_objects("trainings")]
 
 
 def test_weights_that_cannot_be_had_are_refused_before_any_data(

@@ -12,7 +12,7 @@ import pytest
 from safetensors import safe_open
 
 from hep2flow.recipe import load_recipe
-from hep2flow.selected_on_test import OPTIMISTIC
+from hep2flow.selected_on_test import OPTIMISTIC_WARNING
 from hep2flow.sources.synthetic import write_twin
 from hep2flow.stages.evaluate import evaluate
 from hep2flow.stages.ingest import ingest
@@ -66,14 +66,14 @@ def test_every_artifact_says_whether_it_was_selected_on_the_test_set(
         told["checkpoint"] = json.loads(file.metadata()["hep2flow"])
     for name, facts in told.items():
         assert facts["selected_on_test"] is on_test, name
-        assert facts.get("warning") == (OPTIMISTIC if on_test else None), name
+        assert facts.get("warning") == (OPTIMISTIC_WARNING if on_test else None), name
     for result in (evaluated, reported):
         assert result.summary["selected_on_test"] is on_test
 
     read = [
         item.key
         for uri in (evaluated.uri, reported.uri)
-        for item in store.list(store.key(uri))
+        for item in store.list_objects(store.key(uri))
         if item.key.endswith((".svg", ".md", ".html"))
     ]
     assert {key.rsplit("/", 1)[1] for key in read} >= {
@@ -81,7 +81,7 @@ def test_every_artifact_says_whether_it_was_selected_on_the_test_set(
         "model-card-convnext-b.md",
     }  # fmt: skip
     for key in read:
-        assert (OPTIMISTIC in text(store.get_bytes(key))) is on_test, key
+        assert (OPTIMISTIC_WARNING in text(store.get_bytes(key))) is on_test, key
     # In the heading, above everything that could be scrolled to.
     page = store.get_bytes(f"{store.key(reported.uri)}/index.html").decode()
-    assert (OPTIMISTIC in text(page[page.index("<h1>") : page.index("</h1>")].encode())) is on_test
+    assert (OPTIMISTIC_WARNING in text(page[page.index("<h1>") : page.index("</h1>")].encode())) is on_test

@@ -43,9 +43,9 @@ def test_a_data_set_comes_back_with_its_facts(store: Store, tmp_path: Path) -> N
     dataset = open_dataset(store, uri)
     manifest = dataset.manifest
     assert (manifest["schema_version"], manifest["name"], manifest["count"]) == (1, "mine", 7)
-    assert manifest["digest"] == dataset.ref.digest == writer.digest
+    assert manifest["digest"] == dataset.digest == writer.digest
     assert manifest["bits"] == 12
-    assert manifest["labels"] == dataset.ref.labels == ["centromere", "homogeneous"]
+    assert manifest["labels"] == dataset.labels == ["centromere", "homogeneous"]
     assert manifest["counts"] == {
         "train": {"homogeneous": 3, "centromere": 2},
         "test": {"homogeneous": 1, "centromere": 1},
@@ -67,7 +67,7 @@ def test_rows_can_be_chosen_by_id_and_column(store: Store, tmp_path: Path) -> No
 def test_test_cells_are_never_fetched_when_training(store: Store, tmp_path: Path) -> None:
     dataset = open_dataset(store, publish_dataset(store, "mine", write_cells(tmp_path, {"train": 3, "test": 2}), {}))
     test_part = next(part["file"] for part in dataset.manifest["parts"] if part["official_split"] == "test")
-    store.delete([f"{store.key(dataset.ref.uri)}/{test_part}"])
+    store.delete([f"{store.key(dataset.uri)}/{test_part}"])
     assert [row["cell_id"] for row in dataset.rows(official_splits={"train"})] == [
         "train-000",
         "train-001",
@@ -75,7 +75,7 @@ def test_test_cells_are_never_fetched_when_training(store: Store, tmp_path: Path
     ]
 
 
-def test_the_table_holds_no_images_unless_asked(store: Store, tmp_path: Path) -> None:
+def test_the_table_holds_no_images_unless_requested(store: Store, tmp_path: Path) -> None:
     dataset = open_dataset(store, publish_dataset(store, "mine", write_cells(tmp_path, {"train": 3}), {}))
     table = dataset.table()
     assert len(table) == 3
@@ -84,33 +84,21 @@ def test_the_table_holds_no_images_unless_asked(store: Store, tmp_path: Path) ->
     assert list(dataset.table(["cell_id", "image"]).columns) == ["cell_id", "image"]
 
 
-def test_a_cache_serves_the_second_reading_and_mends_a_torn_part(store: Store, tmp_path: Path) -> None:
-    uri = publish_dataset(store, "mine", write_cells(tmp_path / "cells", {"train": 3}), {})
-    dataset = open_dataset(store, uri, cache=tmp_path / "cache")
-    first = list(dataset.rows())
-    (part,) = (tmp_path / "cache").rglob("*.parquet")
-    written = part.stat().st_mtime_ns
-    assert list(dataset.rows()) == first
-    assert part.stat().st_mtime_ns == written
-    part.write_bytes(part.read_bytes()[:100])
-    assert list(dataset.rows()) == first
-
-
-def test_a_whole_data_set_is_not_uploaded_again(store: Store, tmp_path: Path) -> None:
+def test_a_complete_data_set_is_not_uploaded_again(store: Store, tmp_path: Path) -> None:
     writer = write_cells(tmp_path, {"train": 3})
     uri = publish_dataset(store, "mine", writer, {"notes": ["first"]})
-    before = list(store.list("datasets"))
+    before = list(store.list_objects("datasets"))
     assert publish_dataset(store, "mine", writer, {"notes": ["second"]}) == uri
-    assert list(store.list("datasets")) == before
+    assert list(store.list_objects("datasets")) == before
     store.delete([f"{store.key(uri)}/{writer.parts[0]['file']}"])
-    with pytest.raises(UserError, match="no whole data set"):
+    with pytest.raises(UserError, match="no complete data set"):
         open_dataset(store, uri)
     publish_dataset(store, "mine", writer, {})
     assert len(list(open_dataset(store, uri).rows())) == 3
 
 
-def test_a_wrong_uri_or_name_is_told(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no whole data set"):
+def test_a_wrong_uri_or_name_is_reported(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no complete data set"):
         open_dataset(store, store.uri("datasets/none"))
     with pytest.raises(UserError, match="outside this store"):
         open_dataset(store, "s3://elsewhere/datasets/x")

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from hep2flow.errors import StoreError, UserError
 from hep2flow.store import layout
-from hep2flow.store.delete import BEGUN, delete_run, plan_deletion
+from hep2flow.store.delete import DELETION_PLAN, delete_run, plan_deletion
+from hep2flow.store.publish import find_published
 from hep2flow.store.runs import RunRecord, StageRecord, finish_run, now, start_run
 from hep2flow.store.s3 import Store
 from hep2flow.store.stage_cache import commit
@@ -100,7 +101,7 @@ def deleted(store: Store, run_id: str) -> set[str]:
     return parts
 
 
-def test_the_only_run_goes_with_everything_of_its_own(store: Store) -> None:
+def test_the_only_run_is_deleted_with_everything_of_its_own(store: Store) -> None:
     store.put_bytes("weights/hub/x.json", b"{}")
     commit(store, "network", digest("n"), {"output": None})
     before = listing(store)
@@ -140,7 +141,7 @@ def test_a_sweep_that_no_run_refers_to_keeps_its_cells(store: Store) -> None:
     assert plan_deletion(store, "first").stays == sorted(made[name] for name in ("parent", "masked", "split"))
 
 
-def test_a_sweep_of_the_run_goes_with_the_split_that_only_it_names(store: Store) -> None:
+def test_a_sweep_of_the_run_is_deleted_with_the_split_that_only_it_references(store: Store) -> None:
     halves = make(store, "split", "halves")
     sweep = make(store, "tune", "sweep", split=store.uri(halves))
     begin(store, "first")
@@ -148,7 +149,7 @@ def test_a_sweep_of_the_run_goes_with_the_split_that_only_it_names(store: Store)
     assert deleted(store, "first") == {"runs/first", sweep, halves}
 
 
-def test_the_state_of_a_training_that_failed_goes_too(store: Store) -> None:
+def test_the_state_of_a_failed_training_is_deleted_too(store: Store) -> None:
     key = f"trainings/{digest('t')}"
     store.put_bytes(f"{key}/resume/00000001-state", b"state")
     begin(store, "first", "failed")
@@ -168,7 +169,7 @@ def graphs(draw: st.DrawFn) -> tuple[dict[str, set[int]], dict[int, set[int]]]:
 
 @given(graphs())
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_exactly_what_nobody_else_reaches_goes(
+def test_exactly_what_nothing_else_references_is_deleted(
     store: Store, graph: tuple[dict[str, set[int]], dict[int, set[int]]]
 ) -> None:
     runs, edges = graph
@@ -203,19 +204,19 @@ class Failing(Store):
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 4, 6, 9, 13])
-def test_an_interrupted_deletion_leaves_nothing_whole_and_is_gone_on_with(store: Store, after: int) -> None:
+def test_an_interrupted_deletion_leaves_nothing_complete_and_is_resumed(store: Store, after: int) -> None:
     before = listing(store)
     made = whole_run(store, "first", "cells", "one")
     failing = Failing(store.address)
     failing.remaining = after
     with pytest.raises(StoreError, match="away"):
         delete_run(failing, plan_deletion(store, "first"))
-    assert f"runs/first/{BEGUN}" in listing(store)
+    assert f"runs/first/{DELETION_PLAN}" in listing(store)
     if after:
         assert not store.exists(layout.run_record("first"))
     for name, refers_to in (("evaluation", "training"), ("training", "masked"), ("masked", "parent")):
-        if store.published(made[name]) is not None:
-            assert store.published(made[refers_to]) is not None, f"{name} looks whole without {refers_to}"
+        if find_published(store, made[name]) is not None:
+            assert find_published(store, made[refers_to]) is not None, f"{name} looks whole without {refers_to}"
     delete_run(store, plan_deletion(store, "first"))
     assert listing(store) == before
     with pytest.raises(UserError, match="no such run"):

@@ -1,4 +1,4 @@
-"""A store that is away for a while, or answers 5xx: a patient process waits, and says so once."""
+"""A store that is unreachable for a while, or answers 5xx: a process with retries waits, and logs it once."""
 
 from __future__ import annotations
 
@@ -10,29 +10,31 @@ import pytest
 
 from hep2flow.errors import StoreError
 from hep2flow.store import embedded_server, outage
-from hep2flow.store.s3 import Store, StoreAddress, open_store
+from hep2flow.store.address import StoreAddress
+from hep2flow.store.open_store import open_store
+from hep2flow.store.s3 import Store
 
 
-def test_a_patient_store_outlives_a_server_that_is_away(own_server: None) -> None:
-    told: list[str] = []
-    away = threading.Event()
-    hasty = open_store()
+def test_a_store_with_retries_outlives_an_unreachable_server(own_server: None) -> None:
+    messages: list[str] = []
+    unreachable = threading.Event()
+    plain = open_store()
 
-    def tell(text: str) -> None:
-        told.append(text)
-        away.set()
+    def log(text: str) -> None:
+        messages.append(text)
+        unreachable.set()
 
-    patient = Store(hasty.address, tell)
-    hasty.put_bytes("a", b"before")
+    retrying = Store(plain.address, log)
+    plain.put_bytes("a", b"before")
     embedded_server.down()
-    back = threading.Thread(target=lambda: (away.wait(60), embedded_server.ensure()))
+    back = threading.Thread(target=lambda: (unreachable.wait(60), embedded_server.ensure_running()))
     back.start()
-    assert patient.get_bytes("a") == b"before"
-    patient.put_bytes("b", b"after")
+    assert retrying.get_bytes("a") == b"before"
+    retrying.put_bytes("b", b"after")
     back.join()
-    assert hasty.get_bytes("b") == b"after"
-    assert ["away" in text for text in told] == [True, False]
-    assert "is back" in told[1]
+    assert plain.get_bytes("b") == b"after"
+    assert ["unreachable" in text for text in messages] == [True, False]
+    assert "is back" in messages[1]
 
 
 class Failing(BaseHTTPRequestHandler):
@@ -52,22 +54,22 @@ class Failing(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_patient_store_outlives_answers_of_5xx_from_a_mock_server(store: Store) -> None:
+def test_a_store_with_retries_outlives_answers_of_5xx_from_a_mock_server(store: Store) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Failing)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    told: list[str] = []
+    messages: list[str] = []
     try:
         address = StoreAddress(endpoint=f"http://127.0.0.1:{server.server_port}", bucket="bucket")
-        assert Store(address, told.append).get_bytes("a") == b"whole"
+        assert Store(address, messages.append).get_bytes("a") == b"whole"
     finally:
         server.shutdown()
-    assert "away (answers 503)" in told[0]
-    assert "is back" in told[1]
-    assert len(told) == 2
+    assert "unreachable (answers 503)" in messages[0]
+    assert "is back" in messages[1]
+    assert len(messages) == 2
 
 
 class Closing(BaseHTTPRequestHandler):
-    """Stands for a store that is away behind a proxy which is not: connections are closed without an answer."""
+    """Stands for an unreachable store behind a reachable proxy: connections are closed without an answer."""
 
     times = 60
     seen = 0
@@ -86,36 +88,38 @@ class Closing(BaseHTTPRequestHandler):
         pass
 
 
-def test_every_thread_is_patient_however_often_the_others_have_tried(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_thread_retries_however_often_the_others_did(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """botocore alone gives up after 35 repetitions of all threads together."""
-    monkeypatch.setattr(outage, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(outage, "MAX_DELAY_SECONDS", 0.01)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Closing)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    told: list[str] = []
+    messages: list[str] = []
     try:
-        patient = Store(StoreAddress(endpoint=f"http://127.0.0.1:{server.server_port}", bucket="bucket"), told.append)
+        retrying = Store(
+            StoreAddress(endpoint=f"http://127.0.0.1:{server.server_port}", bucket="bucket"), messages.append
+        )
         with ThreadPoolExecutor(3) as threads:
-            assert list(threads.map(patient.get_bytes, "abc")) == [b"whole"] * 3
+            assert list(threads.map(retrying.get_bytes, "abc")) == [b"whole"] * 3
     finally:
         server.shutdown()
     assert Closing.seen >= Closing.times + 3
-    assert ["is away" in text for text in told] == [True, False]
+    assert ["is unreachable" in text for text in messages] == [True, False]
 
 
-def test_patience_ends(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outage, "PATIENCE_SECONDS", 0.0)
+def test_retries_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage, "RETRY_SECONDS", 0.0)
     nobody = Store(StoreAddress(endpoint="http://127.0.0.1:1", bucket="bucket"), lambda _: None)
     with pytest.raises(StoreError, match=r"cannot reach http://127\.0\.0\.1:1"):
         nobody.get_bytes("a")
 
 
-def test_what_is_not_there_and_what_is_refused_is_told_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+def test_missing_objects_and_refused_credentials_are_reported_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages: list[str] = []
     with pytest.raises(StoreError, match="not there"):
-        Store(store.address, told.append).get_bytes("nothing")
+        Store(store.address, messages.append).get_bytes("nothing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(StoreError, match="does not accept these credentials"):
-        Store(store.address, told.append).get_bytes("a")
-    assert told == []
+        Store(store.address, messages.append).get_bytes("a")
+    assert messages == []

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from hep2flow.errors import UserError
+from hep2flow.store.publish import publish
 from hep2flow.store.pull import pull
-from hep2flow.store.runs import RunRecord, finish_run, running_stage, start_run
+from hep2flow.store.runs import RunRecord, finish_run, start_run
 from hep2flow.store.s3 import Store
+from hep2flow.store.stage_recorder import running_stage
 from tests.test_cli import hep2flow
 
 TRAINING, EVALUATION = "1" * 32, "2" * 32
@@ -37,7 +39,7 @@ def published(store: Store, tmp_path: Path) -> Store:
         for name, data in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
-        store.publish(folder, prefix, {"kind": "made"})
+        publish(store, folder, prefix, {"kind": "made"})
     start_run(store, RunRecord(run_id="first"))
     for stage, key in (("train", TRAINING), ("evaluate", EVALUATION)):
         with running_stage(store, "first", stage, "atto") as record:
@@ -54,18 +56,18 @@ EXPECTED = {f"{NAMES[prefix]}/{name}": data for prefix, files in FILES.items() f
 
 
 def test_everything_comes_and_is_named_by_its_model(published: Store, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    pulled = pull(published, "first", tmp_path / "out", progress=lambda *seen: told.append(seen))
+    messages: list[tuple[str, int, int]] = []
+    pulled = pull(published, "first", tmp_path / "out", progress=lambda *seen: messages.append(seen))
     found = contents(tmp_path / "out")
     assert {name: found[name] for name in EXPECTED} == EXPECTED
     assert found.keys() - EXPECTED.keys() == {"run.json", *(f"{name}/manifest.json" for name in NAMES.values())}
     assert (len(pulled.files), pulled.fetched) == (len(found), len(EXPECTED))
     total = sum(map(len, EXPECTED.values()))
-    assert told[-1][1:] == (total, total)
-    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    assert messages[-1][1:] == (total, total)
+    assert [done for _, done, _ in messages] == sorted(done for _, done, _ in messages)
 
 
-def test_what_is_there_already_is_not_fetched_again(published: Store, tmp_path: Path) -> None:
+def test_existing_files_are_not_fetched_again(published: Store, tmp_path: Path) -> None:
     pull(published, "first", tmp_path)
     kept = tmp_path / "trainings" / "atto" / "best.safetensors"
     before = kept.stat()
@@ -75,9 +77,7 @@ def test_what_is_there_already_is_not_fetched_again(published: Store, tmp_path: 
     assert (tmp_path / "evaluations" / "atto" / "metrics.json").read_bytes() == b"{}"
 
 
-def test_an_interrupted_file_is_gone_on_with_and_has_no_name_before_it_is_whole(
-    published: Store, tmp_path: Path
-) -> None:
+def test_an_interrupted_file_is_resumed_and_has_no_name_before_it_is_complete(published: Store, tmp_path: Path) -> None:
     class InterruptError(Exception):
         pass
 
@@ -101,19 +101,21 @@ def test_an_interrupted_file_is_gone_on_with_and_has_no_name_before_it_is_whole(
 
 
 @pytest.mark.parametrize("bytes_instead", [b"[]", b"{", b"{ }"])
-def test_a_damaged_object_is_told_and_leaves_no_file(published: Store, tmp_path: Path, bytes_instead: bytes) -> None:
+def test_a_damaged_object_is_reported_and_leaves_no_file(
+    published: Store, tmp_path: Path, bytes_instead: bytes
+) -> None:
     key = f"evaluations/{EVALUATION}/metrics.json"
     published.put_bytes(key, bytes_instead)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as messages:
         pull(published, "first", tmp_path / "out", "metrics")
-    assert published.uri(key) in str(told.value)
-    assert "not those that its manifest names" in str(told.value)
-    assert "give the command of run first again" in str(told.value)
+    assert published.uri(key) in str(messages.value)
+    assert "not those that its manifest names" in str(messages.value)
+    assert "give the command of run first again" in str(messages.value)
     assert "evaluations/atto/metrics.json" not in contents(tmp_path / "out")
     assert not list((tmp_path / "out").rglob(".*"))
 
 
-def test_an_object_that_is_gone_is_told(published: Store, tmp_path: Path) -> None:
+def test_a_missing_object_is_reported(published: Store, tmp_path: Path) -> None:
     published.delete([f"trainings/{TRAINING}/best.safetensors"])
     with pytest.raises(UserError, match=r"best\.safetensors: not there; delete that object in the store"):
         pull(published, "first", tmp_path)
@@ -142,7 +144,7 @@ def test_progress_is_json_for_programs(published: Store, tmp_path: Path) -> None
     assert last["bytes"] == last["total"] == sum(map(len, EXPECTED.values()))
 
 
-def test_a_folder_that_cannot_be_written_is_told_in_one_line(published: Store, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_in_one_line(published: Store, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     answer = hep2flow("pull", "first", "--to", tmp_path / "out")
     assert (answer.code, answer.out) == (2, "")

@@ -11,22 +11,14 @@ from datetime import timedelta
 import pytest
 
 from hep2flow.errors import UserError
-from hep2flow.process import TerminatedError, ended_by_sigterm
-from hep2flow.store import runs
-from hep2flow.store.runs import (
-    RunRecord,
-    finish_run,
-    list_runs,
-    running_stage,
-    show_run,
-    start_run,
-    take_over,
-    update_run,
-)
+from hep2flow.process import TerminatedError, raise_on_sigterm
+from hep2flow.store import stage_recorder
+from hep2flow.store.runs import RunRecord, claim_run, finish_run, list_runs, now, show_run, start_run, update_run
 from hep2flow.store.s3 import Store
+from hep2flow.store.stage_recorder import running_stage
 
 
-def test_a_run_is_told_from_start_to_end(store: Store) -> None:
+def test_a_run_is_recorded_from_start_to_end(store: Store) -> None:
     start_run(store, RunRecord(run_id="r1", parameters={"source": "x"}, recipes={"atto": {"seed": 1}}))
     assert show_run(store, "r1").status == "running"
     with running_stage(store, "r1", "train", "atto") as stage:
@@ -65,9 +57,9 @@ def test_a_failing_stage_leaves_one_line_and_raises(store: Store) -> None:
     }
 
 
-def test_the_heart_beats_while_the_body_works(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeats_are_sent_while_the_body_works(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     start_run(store, RunRecord(run_id="r1"))
-    monkeypatch.setattr(runs, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(stage_recorder, "HEARTBEAT_SECONDS", 0.01)
     key, beaten = "runs/r1/stages/train.json", threading.Event()
     with running_stage(store, "r1", "train"):
         store.delete([key])
@@ -79,17 +71,17 @@ def test_the_heart_beats_while_the_body_works(store: Store, monkeypatch: pytest.
     assert show_run(store, "r1").stage_status == {"train": "succeeded"}
 
 
-def test_a_beat_that_fails_does_not_end_the_stage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_heartbeat_does_not_end_the_stage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     start_run(store, RunRecord(run_id="r1"))
-    monkeypatch.setattr(runs, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(stage_recorder, "HEARTBEAT_SECONDS", 0.01)
     failed = threading.Event()
     with running_stage(store, "r1", "train") as stage:
         # What JSON cannot hold makes the beat fail, as an unreachable store would, but at once.
         stage.result = {"x": object()}
         handler = _Setting(failed)
-        runs.log.addHandler(handler)
+        stage_recorder.log.addHandler(handler)
         assert failed.wait(10)
-        runs.log.removeHandler(handler)
+        stage_recorder.log.removeHandler(handler)
         stage.result = {}
     assert show_run(store, "r1").stage_status == {"train": "succeeded"}
 
@@ -105,8 +97,8 @@ class _Setting(logging.Handler):
 
 KILLED = """
 import os, signal
-from hep2flow.store.runs import running_stage
-from hep2flow.store.s3 import open_store
+from hep2flow.store.stage_recorder import running_stage
+from hep2flow.store.open_store import open_store
 with running_stage(open_store(), "r1", "train"):
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -118,7 +110,7 @@ def test_a_killed_stage_is_lost_after_three_minutes(store: Store) -> None:
     assert show_run(store, "r1").status == "running"
     key = "runs/r1/stages/train.json"
     record = store.get_json(key)
-    store.put_json(key, {**record, "heartbeat": (runs.now() - timedelta(minutes=4)).isoformat()})
+    store.put_json(key, {**record, "heartbeat": (now() - timedelta(minutes=4)).isoformat()})
     view = show_run(store, "r1")
     assert (view.status, view.stage_status) == ("lost", {"train": "lost"})
     assert [run.status for run in list_runs(store)] == ["lost"]
@@ -137,7 +129,7 @@ def test_a_run_id_serves_one_run_and_its_retries(store: Store) -> None:
 def test_runs_are_listed_latest_first_despite_a_damaged_one(store: Store) -> None:
     assert list_runs(store) == []
     for i, run_id in enumerate(("a", "b")):
-        start_run(store, RunRecord(run_id=run_id, started=runs.now() + timedelta(minutes=i)))
+        start_run(store, RunRecord(run_id=run_id, started=now() + timedelta(minutes=i)))
     store.put_bytes("runs/c/run.json", b"{")
     store.put_json("runs/d/run.json", {"run_id": "d", "status": "sleeping"})
     assert [view.run.run_id for view in list_runs(store)] == ["b", "a"]
@@ -145,7 +137,7 @@ def test_runs_are_listed_latest_first_despite_a_damaged_one(store: Store) -> Non
         show_run(store, "d")
 
 
-def test_an_unknown_run_is_told(store: Store) -> None:
+def test_an_unknown_run_is_reported(store: Store) -> None:
     with pytest.raises(UserError, match="no such run"):
         show_run(store, "nobody")
     with pytest.raises(UserError, match="not allowed"):
@@ -154,7 +146,7 @@ def test_an_unknown_run_is_told(store: Store) -> None:
 
 def heartbeat_of_long_ago(store: Store, key: str, **changes: object) -> None:
     record = store.get_json(key)
-    old = (runs.now() - timedelta(minutes=4)).isoformat()
+    old = (now() - timedelta(minutes=4)).isoformat()
     times = {name: old for name in ("heartbeat", "attempt_started") if name in record}
     store.put_json(key, {**record, **times, **changes})
 
@@ -177,7 +169,7 @@ def test_a_run_that_nothing_was_heard_of_for_three_minutes_is_lost_before_its_fi
 
 def test_only_what_this_attempt_s_own_steps_recorded_counts(store: Store) -> None:
     start_run(store, RunRecord(run_id="r1"))
-    take_over(store, "r1", "job-1")
+    claim_run(store, "r1", "job-1")
     for stage in ("ingest", "report"):
         with running_stage(store, "r1", stage, attempt="job-1"):
             pass
@@ -187,7 +179,7 @@ def test_only_what_this_attempt_s_own_steps_recorded_counts(store: Store) -> Non
     again = start_run(store, RunRecord(run_id="r1", status="submitted"))
     view = show_run(store, "r1")
     assert (again.attempts, view.status, view.stage_status) == (2, "submitted", {"external-a-on-b": "succeeded"})
-    take_over(store, "r1", "job-2")
+    claim_run(store, "r1", "job-2")
     assert finish_run(store, "r1", "failed", "job-1").status == "running", "the earlier attempt closes nothing any more"
     with running_stage(store, "r1", "ingest", attempt="job-2"):
         assert show_run(store, "r1").stage_status["ingest"] == "running"
@@ -208,17 +200,21 @@ def test_a_clone_of_a_run_in_kubeflow_s_page_is_another_attempt_and_the_first_st
 ) -> None:
     start_run(store, RunRecord(run_id="r1", status="submitted"))
     update_run(store, "r1", attempt="job-1", kubeflow_run="job-1")
-    assert (take_over(store, "r1", "job-1").attempts, show_run(store, "r1").status) == (1, "running")
-    assert take_over(store, "r1", "clone").attempts == 2
+    assert (claim_run(store, "r1", "job-1").attempts, show_run(store, "r1").status) == (1, "running")
+    assert claim_run(store, "r1", "clone").attempts == 2
     assert start_run(store, RunRecord(run_id="r1", attempt="clone")).attempts == 2, "its own first task begins it"
 
 
 def test_a_step_whose_run_was_started_again_ends_and_leaves_the_record_alone(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(stage_recorder, "HEARTBEAT_SECONDS", 0.01)
     start_run(store, RunRecord(run_id="r1", attempt="job-1"))
-    with pytest.raises(runs.SupersededError), ended_by_sigterm(), running_stage(store, "r1", "train", attempt="job-1"):
+    with (
+        pytest.raises(stage_recorder.SupersededError),
+        raise_on_sigterm(),
+        running_stage(store, "r1", "train", attempt="job-1"),
+    ):
         start_again_and_wait(store)
     record = store.get_json("runs/r1/stages/train.json")
     assert (record["status"], record["error"]) == ("running", None), "it is the next attempt's to change"
@@ -234,7 +230,7 @@ def start_again_and_wait(store: Store) -> None:
 def test_the_last_word_of_a_terminated_step_is_there_before_it_has_cleaned_up(store: Store) -> None:
     start_run(store, RunRecord(run_id="r1"))
 
-    with pytest.raises(TerminatedError), ended_by_sigterm(), running_stage(store, "r1", "train"):
+    with pytest.raises(TerminatedError), raise_on_sigterm(), running_stage(store, "r1", "train"):
         end_and_wait_for_the_word(store)
     assert show_run(store, "r1").status == "interrupted"
 
@@ -247,9 +243,9 @@ def end_and_wait_for_the_word(store: Store) -> None:
         assert {"train": "interrupted"} in seen, "the record still says that it runs"
 
 
-def test_what_goes_on_elsewhere_while_its_step_is_moved_is_running(store: Store) -> None:
+def test_a_job_that_continues_while_its_step_is_moved_is_running(store: Store) -> None:
     start_run(store, RunRecord(run_id="r1"))
     with pytest.raises(TerminatedError), running_stage(store, "r1", "train"):
-        raise runs.LeftRunningError
+        raise stage_recorder.DetachedError
     view = show_run(store, "r1")
     assert (view.status, view.stages[0].error) == ("running", None)

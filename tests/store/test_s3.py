@@ -23,7 +23,11 @@ from pydantic import ValidationError
 
 from hep2flow.errors import StoreError, UserError
 from hep2flow.store import embedded_server
-from hep2flow.store.s3 import ATTEMPTS, MULTIPART_BYTES, Store, StoreAddress, inside, open_store, split_uri
+from hep2flow.store.address import StoreAddress, split_uri
+from hep2flow.store.local_files import safe_path
+from hep2flow.store.open_store import open_store
+from hep2flow.store.publish import find_published, publish
+from hep2flow.store.s3 import ATTEMPTS, MULTIPART_BYTES, Store
 from tests.store.breaking import AFTER_BYTES, breaking_off
 
 SEGMENT = st.text(st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1).filter(
@@ -57,11 +61,11 @@ def test_bytes_come_back_as_written(store: Store) -> None:
 def test_names_with_odd_characters_come_back(store: Store) -> None:
     key = "ü ñ/?#%2F+&=/x y"
     store.put_bytes(key, b"1")
-    assert [item.key for item in store.list("ü ñ")] == [key]
+    assert [item.key for item in store.list_objects("ü ñ")] == [key]
     assert store.get_bytes(store.key(store.uri(key))) == b"1"
 
 
-def test_a_missing_object_is_told_with_its_uri(store: Store) -> None:
+def test_a_missing_object_is_reported_with_its_uri(store: Store) -> None:
     with pytest.raises(StoreError) as error:
         store.get_bytes("no/such")
     assert store.uri("no/such") in one_line(error)
@@ -80,7 +84,7 @@ def test_json_is_sorted_readable_and_refuses_nan(store: Store) -> None:
     assert not store.exists("nan.json")
 
 
-def test_damaged_json_is_the_users_to_mend(store: Store) -> None:
+def test_damaged_json_is_a_user_error(store: Store) -> None:
     store.put_bytes("x.json", b'{"a": ')
     with pytest.raises(UserError, match="not JSON"):
         store.get_json("x.json")
@@ -122,7 +126,7 @@ def test_a_file_that_does_not_match_its_sha256_never_appears(store: Store, tmp_p
 
 
 @pytest.mark.parametrize("how", ["get_bytes", "get_file"])
-def test_an_answer_that_breaks_off_is_asked_for_again(store: Store, tmp_path: Path, how: str) -> None:
+def test_an_answer_that_is_cut_off_is_requested_again(store: Store, tmp_path: Path, how: str) -> None:
     data, port = secrets.token_bytes(2 * AFTER_BYTES), urlsplit(store.address.endpoint or "").port
     store.put_bytes("x", data)
     assert port is not None
@@ -141,7 +145,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(store: Store, tmp_path: Pa
     assert read(ATTEMPTS - 1) == data
 
 
-def test_folders_come_back_and_progress_reaches_the_end(store: Store, tmp_path: Path) -> None:
+def test_folders_come_back(store: Store, tmp_path: Path) -> None:
     names = ["a.txt", "b/c.txt", "b/d/e.txt"]
     for name in names:
         path = tmp_path / "from" / name
@@ -149,12 +153,9 @@ def test_folders_come_back_and_progress_reaches_the_end(store: Store, tmp_path: 
         path.write_text(name)
     store.put_folder(tmp_path / "from", "folder")
     store.put_bytes("folder-of-another-name/x", b"")
-    seen: list[tuple[int, int]] = []
-    paths = store.get_folder("folder/", tmp_path / "to", progress=lambda done, total: seen.append((done, total)))
+    paths = store.get_folder("folder/", tmp_path / "to")
     assert paths == sorted(tmp_path / "to" / name for name in names)
     assert all(path.read_text() == path.relative_to(tmp_path / "to").as_posix() for path in paths)
-    total = sum(map(len, names))
-    assert seen[-1] == (total, total)
     assert list(store.folders("folder")) == ["b"]
 
 
@@ -163,26 +164,26 @@ def test_deleting_a_folder_leaves_its_neighbours(store: Store) -> None:
         store.put_bytes(key, b"1")
     store.delete_folder("a")
     store.delete(["never/there"])
-    assert [item.key for item in store.list("")] == ["ab/1"]
+    assert [item.key for item in store.list_objects("")] == ["ab/1"]
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "a//x", "."])
 def test_a_key_never_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(StoreError, match="no safe file name"):
-        inside(tmp_path, name)
+        safe_path(tmp_path, name)
 
 
 def published_folder(store: Store, tmp_path: Path) -> None:
     (tmp_path / "out" / "sub").mkdir(parents=True)
     (tmp_path / "out" / "a").write_text("first")
     (tmp_path / "out" / "sub" / "b").write_text("second")
-    store.publish(tmp_path / "out", "thing", {"name": "x"})
+    publish(store, tmp_path / "out", "thing", {"name": "x"})
 
 
 def test_a_published_folder_names_its_files(store: Store, tmp_path: Path) -> None:
-    assert store.published("thing") is None
+    assert find_published(store, "thing") is None
     published_folder(store, tmp_path)
-    manifest = store.published("thing")
+    manifest = find_published(store, "thing")
     assert manifest == {
         "name": "x",
         "files": {
@@ -195,20 +196,20 @@ def test_a_published_folder_names_its_files(store: Store, tmp_path: Path) -> Non
 def test_a_folder_with_a_missing_or_shortened_file_is_not_published(store: Store, tmp_path: Path) -> None:
     published_folder(store, tmp_path)
     store.put_bytes("thing/sub/b", b"sec")
-    assert store.published("thing") is None
+    assert find_published(store, "thing") is None
     store.delete(["thing/sub/b"])
-    assert store.published("thing") is None
-    store.publish(tmp_path / "out", "thing", {"name": "x"})
-    assert store.published("thing") is not None
+    assert find_published(store, "thing") is None
+    publish(store, tmp_path / "out", "thing", {"name": "x"})
+    assert find_published(store, "thing") is not None
     store.delete(["thing/manifest.json"])
-    assert store.published("thing") is None
+    assert find_published(store, "thing") is None
 
 
 def test_publishing_other_files_replaces_the_older_publication(store: Store, tmp_path: Path) -> None:
     published_folder(store, tmp_path)
     (tmp_path / "out" / "a").write_text("changed")
-    store.publish(tmp_path / "out", "thing", {"name": "y"})
-    manifest = store.published("thing")
+    publish(store, tmp_path / "out", "thing", {"name": "y"})
+    manifest = find_published(store, "thing")
     assert manifest is not None
     assert (manifest["name"], manifest["files"]["a"]["size"]) == ("y", 7)
 
@@ -240,7 +241,7 @@ def test_check_creates_a_missing_bucket(store: Store) -> None:
     assert fresh.put_bytes("x", b"1")
 
 
-def test_an_unreachable_store_is_told_soon(store: Store) -> None:
+def test_an_unreachable_store_is_reported_soon(store: Store) -> None:
     endpoint = f"http://127.0.0.1:{free_port()}"
     away = Store(StoreAddress(endpoint=endpoint, bucket="hep2flow"))
     began = time.monotonic()
@@ -251,7 +252,9 @@ def test_an_unreachable_store_is_told_soon(store: Store) -> None:
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in str(error.value)
 
 
-def test_a_server_that_is_no_store_is_told(store_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_no_store_is_reported(
+    store_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path)) as server:
@@ -262,7 +265,7 @@ def test_a_server_that_is_no_store_is_told(store_home: Path, tmp_path: Path, mon
         server.shutdown()
 
 
-def test_wrong_credentials_are_told_and_never_shown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_credentials_are_reported_and_never_shown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     right = os.environ["AWS_SECRET_ACCESS_KEY"]
     store.put_bytes("x", b"1")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
@@ -279,7 +282,7 @@ def test_wrong_credentials_are_told_and_never_shown(store: Store, monkeypatch: p
     assert store.get_bytes("x") == b"1"
 
 
-def test_a_proxy_is_not_asked_for_loopback(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_not_used_for_loopback(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("NO_PROXY", raising=False)
@@ -291,7 +294,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from hep2flow.errors import StoreError
-from hep2flow.store.s3 import open_store
+from hep2flow.store.open_store import open_store
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
 try:
     open_store().get_file("large", Path(sys.argv[1]))
@@ -300,7 +303,7 @@ except StoreError as error:
 """
 
 
-def test_a_full_disk_here_is_told_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
+def test_a_full_disk_here_is_reported_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
     store.put_bytes("large", bytes(3 * 2**20))
     command = [sys.executable, "-c", LIMITED, str(tmp_path / "large")]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -348,7 +351,7 @@ def test_nothing_given_means_the_embedded_store_also_for_children(store_home: Pa
     store = open_store()
     assert store.address.bucket == "hep2flow"
     key = f"child-{secrets.token_hex(4)}"
-    code = f"from hep2flow.store.s3 import open_store; open_store().put_bytes({key!r}, b'from the child')"
+    code = f"from hep2flow.store.open_store import open_store; open_store().put_bytes({key!r}, b'from the child')"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert store.get_bytes(key) == b"from the child"
 

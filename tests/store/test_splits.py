@@ -60,7 +60,7 @@ def test_an_unknown_subset_is_refused() -> None:
         make({"a": "validation"})
 
 
-def test_a_missing_or_damaged_split_is_told(store: Store) -> None:
+def test_a_missing_or_damaged_split_is_reported(store: Store) -> None:
     uri = write_split(store, make({"a": "train"}))
     assert split_digest(store, uri) == make({"a": "train"}).digest
     for missing in (f"splits/{'0' * 32}.parquet", "splits/none.parquet", f"{store.key(uri)}/more"):

@@ -13,8 +13,8 @@ from hep2flow.data.batch import Batch
 from hep2flow.data.cell_set import CellSet
 from hep2flow.network.model import build_network
 from hep2flow.recipe import Recipe, load_recipe
-from hep2flow.training.checkpoint import BEST, Description, Files
-from hep2flow.training.trainer import Epoch, Progress, fit
+from hep2flow.training.checkpoint import BEST, CheckpointFiles, Description
+from hep2flow.training.trainer import Callbacks, Epoch, Progress, Trainer
 
 CPU = torch.device("cpu")
 PATTERNS = ["a", "b"]
@@ -66,11 +66,11 @@ def trained(
     recipe: Recipe,
     folder: Path,
     watch: Callable[[torch.nn.Module], None] | None = None,
-    keep: Callable[[Files], None] = lambda files: files.write(),
+    save: Callable[[CheckpointFiles], None] = lambda files: files.write(),
 ) -> tuple[list[Epoch], list[Progress], Path]:
-    """Train on twelve cells, validate on seven; what was told, and the checkpoint.
+    """Train on twelve cells, validate on seven; what was reported, and the checkpoint.
 
-    watch: shown the network before the first epoch and after each; keep: handed what the folder shall hold
+    watch: called with the network before the first epoch and after each; save: called with each checkpoint
     """
     torch.manual_seed(0)
     network = build_network(recipe.model, 2)
@@ -85,17 +85,7 @@ def trained(
 
     if watch is not None:
         watch(network)
-    fit(
-        network,
-        recipe,
-        cell_set(recipe),
-        cell_set(recipe, 7, training=False),
-        Description(recipe, PATTERNS, 8),
-        folder,
-        device=CPU,
-        keep=keep,
-        on_epoch=on_epoch,
-        on_batch=batches.append,
-        leave=lambda: False,
-    )
+    training, validation = cell_set(recipe), cell_set(recipe, 7, training=False)
+    callbacks = Callbacks(save, on_epoch, batches.append)
+    Trainer(network, Description(recipe, PATTERNS, 8), training, validation, folder, CPU, callbacks).run()
     return epochs, batches, folder / BEST

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from hep2flow.errors import UserError
 from hep2flow.network.model import build_network
 from hep2flow.recipe import load_recipe
-from hep2flow.training.checkpoint import Copied, Description, load_checkpoint, save_checkpoint
+from hep2flow.training.checkpoint import Description, TensorSnapshot, load_checkpoint, save_checkpoint
 from tests.training.builders import CPU, tiny
 
 
@@ -22,7 +22,9 @@ def test_a_network_that_shares_tensors_survives_saving_and_loading(tmp_path: Pat
     network = build_network(recipe.model, 2).eval()
     path = tmp_path / "weights.safetensors"
     save_checkpoint(
-        path, Copied(network.state_dict(), later=False), Description(recipe, ["a", "b"], 8, selected_on_test=True)
+        path,
+        TensorSnapshot(network.state_dict(), copy=False),
+        Description(recipe, ["a", "b"], 8, selected_on_test=True),
     )
     loaded, description = load_checkpoint(path, CPU)
     images = torch.rand(2, 3, 64, 64)
@@ -45,7 +47,7 @@ def test_a_checkpoint_tells_what_it_was_trained_on_and_whether_the_test_set_chos
     recipe = tiny("train.seed=4", "model.aux_features=[radius,area]")
     path = tmp_path / "best.safetensors"
     description = Description(recipe, ["fine", "coarse"], 12, selected_on_test=optimistic)
-    save_checkpoint(path, Copied(build_network(recipe.model, 2).state_dict(), later=False), description)
+    save_checkpoint(path, TensorSnapshot(build_network(recipe.model, 2).state_dict(), copy=False), description)
     assert load_checkpoint(path, CPU)[1] == description
     assert [file.name for file in tmp_path.iterdir()] == ["best.safetensors"], "nothing half written is left behind"
     with safe_open(path, framework="pt") as file:

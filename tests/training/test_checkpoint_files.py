@@ -12,20 +12,20 @@ from safetensors.torch import load_file
 
 from hep2flow.recipe import Recipe
 from hep2flow.training import trainer
-from hep2flow.training.checkpoint import BEST, METRICS, STATE, Copied, Files
+from hep2flow.training.checkpoint import BEST, METRICS, STATE, CheckpointFiles, TensorSnapshot
 from tests.training.builders import tiny, trained
 
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU."""
-    monkeypatch.setitem(trainer.WRITE_LATER, "cpu", True)
+    monkeypatch.setitem(trainer.DEFER_WRITES, "cpu", True)
 
 
 def written(recipe: Recipe, folder: Path, *, late: bool) -> list[Path]:
     """A copy of the training's folder after each epoch; late: each epoch's files are written after the next has trained."""
     folder.mkdir()
-    waiting: list[Files] = []
+    waiting: list[CheckpointFiles] = []
     moments: list[Path] = []
 
     def write() -> None:
@@ -35,15 +35,15 @@ def written(recipe: Recipe, folder: Path, *, late: bool) -> list[Path]:
         moments.append(folder.with_name(f"{folder.name}-{len(moments)}"))
         shutil.copytree(folder, moments[-1])
 
-    def keep(files: Files) -> None:
+    def save(files: CheckpointFiles) -> None:
         if waiting:
             write()
-        assert files.later or not late
+        assert files.deferred or not late
         waiting.append(files)
         if not late:
             write()
 
-    trained(recipe, folder, keep=keep)
+    trained(recipe, folder, save=save)
     if waiting:
         write()
     return moments
@@ -82,10 +82,10 @@ def test_files_written_late_are_those_written_at_once(
 def test_what_is_written_is_dense_and_shares_nothing(later: bool) -> None:
     tensor = torch.rand(2, 3, 4, 4).to(memory_format=torch.channels_last)
     before = tensor.clone()
-    copied = Copied({"one": tensor, "same": tensor}, later=later)
+    snapshot = TensorSnapshot({"one": tensor, "same": tensor}, copy=later)
     if later:
         tensor += 1
-    copies = copied.on_cpu()
+    copies = snapshot.to_cpu()
     assert all(torch.equal(copy, before) and copy.is_contiguous() for copy in copies.values())
     assert copies["one"].data_ptr() != copies["same"].data_ptr()
 
@@ -94,12 +94,12 @@ def test_what_is_written_is_dense_and_shares_nothing(later: bool) -> None:
 def test_on_a_device_a_copy_is_of_its_moment_however_much_work_is_queued() -> None:
     device = torch.device("cuda")
     weights, factor = torch.ones(2**24, device=device), torch.eye(2048, device=device)
-    copied = Copied({"weights": weights}, later=True)
+    snapshot = TensorSnapshot({"weights": weights}, copy=True)
     for _ in range(200):
         factor = factor @ factor
         weights.mul_(2)
     found: list[torch.Tensor] = []
-    thread = threading.Thread(target=lambda: found.append(copied.on_cpu()["weights"]))
+    thread = threading.Thread(target=lambda: found.append(snapshot.to_cpu()["weights"]))
     thread.start()
     thread.join()
     assert torch.equal(found[0], torch.ones(2**24))

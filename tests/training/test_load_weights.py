@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from hep2flow.errors import UserError
 from hep2flow.network.model import build_network
 from hep2flow.recipe import Recipe, load_recipe
-from hep2flow.training.checkpoint import Copied, Description, save_checkpoint
+from hep2flow.training.checkpoint import Description, TensorSnapshot, save_checkpoint
 from hep2flow.training.load_weights import load_weights
 from tests.training.builders import tiny
 
@@ -21,7 +21,7 @@ SIX = list("abcdef")
 def checkpoint(recipe: Recipe, labels: list[str], folder: Path) -> tuple[torch.nn.Module, Path]:
     network = build_network(recipe.model, len(labels))
     path = folder / "weights.safetensors"
-    save_checkpoint(path, Copied(network.state_dict(), later=False), Description(recipe, labels, 8))
+    save_checkpoint(path, TensorSnapshot(network.state_dict(), copy=False), Description(recipe, labels, 8))
     return network, path
 
 

@@ -16,14 +16,14 @@ from torch import distributed, multiprocessing
 from hep2flow.data.batch import Batch, BatchMixer
 from hep2flow.data.seeding import seeded
 from hep2flow.recipe import load_recipe
-from hep2flow.training.process_group import Ranks
+from hep2flow.training.process_group import ProcessGroup
 from tests.training.builders import tiny, trained
 
 
 @given(st.integers(1, 70), st.integers(1, 9))
 def test_every_cell_of_a_batch_is_in_one_share_and_shares_are_as_large_as_they_can_be(cells: int, size: int) -> None:
     batch = list(range(cells))
-    shares = [Ranks(rank, size).share(batch) for rank in range(size)]
+    shares = [ProcessGroup(rank, size).shard(batch) for rank in range(size)]
     assert sorted(index for share in shares for index in share) == batch
     sizes = [len(share) for share in shares]
     assert max(sizes) - min(sizes) <= 2
@@ -36,7 +36,7 @@ def test_shares_mixed_each_for_itself_are_the_batch_mixed(cells: int, size: int,
     with seeded(seed):
         expected = mixer(whole._replace(images=whole.images.clone()))
     for rank in range(size):
-        share = Ranks(rank, size).share(range(cells))
+        share = ProcessGroup(rank, size).shard(range(cells))
         if share:
             with seeded(seed):
                 mixed = mixer(Batch(*(tensor[share] for tensor in whole)))

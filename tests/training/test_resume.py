@@ -13,7 +13,7 @@ from hep2flow.errors import UserError
 from hep2flow.network.model import build_network
 from hep2flow.recipe import Recipe
 from hep2flow.training.checkpoint import BEST, METRICS, STATE, Description
-from hep2flow.training.trainer import Epoch, Progress, fit
+from hep2flow.training.trainer import Callbacks, Epoch, Progress, Trainer
 from tests.training.builders import CPU, PATTERNS, cell_set, tiny
 
 TIMES = ("images_per_second", "seconds")
@@ -24,9 +24,9 @@ class BrokenOffError(Exception):
 
 
 def attempt(
-    recipe: Recipe, folder: Path, *, after_epoch: int = 0, after_update: int = 0, leave_after: int = 0
+    recipe: Recipe, folder: Path, *, after_epoch: int = 0, after_update: int = 0, stop_after: int = 0
 ) -> Epoch | None:
-    """after_epoch, after_update: broken off there; leave_after: asked to leave after that update."""
+    """after_epoch, after_update: interrupted there; stop_after: a stop is requested after that update."""
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     at: list[int] = []
@@ -35,24 +35,18 @@ def attempt(
         if epoch.epoch == after_epoch:
             raise BrokenOffError
 
-    def on_batch(progress: Progress) -> None:
+    def on_progress(progress: Progress) -> None:
         at.append(progress.update)
         if progress.update == after_update:
             raise BrokenOffError
 
-    return fit(
+    callbacks = Callbacks(on_epoch=on_epoch, on_progress=on_progress, stop_requested=lambda: at[-1] == stop_after)
+    network, training, validation = (
         build_network(recipe.model, 2),
-        recipe,
         cell_set(recipe),
         cell_set(recipe, 7, training=False),
-        Description(recipe, PATTERNS, 8),
-        folder,
-        device=CPU,
-        keep=lambda files: files.write(),
-        on_epoch=on_epoch,
-        on_batch=on_batch,
-        leave=lambda: at[-1] == leave_after,
     )
+    return Trainer(network, Description(recipe, PATTERNS, 8), training, validation, folder, CPU, callbacks).run()
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
@@ -98,7 +92,7 @@ def test_a_training_that_leaves_in_the_middle_of_epochs_ends_as_one_that_never_d
     left = tmp_path / "left"
     # In the middle of an epoch, twice in one epoch, and after an epoch's last batch, before it was validated.
     for update in (updates + 1, updates + 2, 3 * updates):
-        assert attempt(recipe, left, leave_after=update) is None
+        assert attempt(recipe, left, stop_after=update) is None
         assert (left / STATE).exists()
     assert attempt(recipe, left) is not None
     assert (left / BEST).read_bytes() == (tmp_path / "whole" / BEST).read_bytes()

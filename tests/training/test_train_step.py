@@ -13,8 +13,8 @@ from hep2flow.data.batch import Batch, BatchMixer
 from hep2flow.data.seeding import seeded
 from hep2flow.network.model import build_network, timm_network
 from hep2flow.recipe import Recipe, load_recipe
-from hep2flow.training.process_group import Ranks
-from hep2flow.training.train_step import Step
+from hep2flow.training.process_group import ProcessGroup
+from hep2flow.training.train_step import TrainStep
 from tests.training.builders import CPU, batch_of, tiny
 
 
@@ -121,7 +121,7 @@ def test_convnext_step_is_mixup_soft_cross_entropy_and_adam() -> None:
     loss = soft_cross_entropy(network(images), targets)
     gradient = gradients(network, loss)
 
-    step = Step(network, recipe, CPU)
+    step = TrainStep(network, recipe, CPU)
     with seeded(seed):
         told = step(mixed(recipe, batch))
     torch.testing.assert_close(told, loss.detach(), rtol=1e-5, atol=1e-6)
@@ -144,7 +144,7 @@ def test_coat_step_is_binary_cross_entropy_and_adamp(name: str) -> None:
     loss = functional.binary_cross_entropy_with_logits(network(batch.images), targets)
     gradient = gradients(network, loss)
 
-    step = Step(network, recipe, CPU)
+    step = TrainStep(network, recipe, CPU)
     torch.testing.assert_close(step(mixed(recipe, batch)), loss.detach(), rtol=1e-5, atol=1e-6)
     undecayed = timm_network(network).no_weight_decay()  # type: ignore[operator]
     compared = 0
@@ -164,7 +164,7 @@ def test_later_updates_remember_the_earlier_ones(name: str, small: str) -> None:
     )
     torch.manual_seed(3)
     network = build_network(recipe.model, 6).train()
-    step = Step(network, recipe, CPU)
+    step = TrainStep(network, recipe, CPU)
     adams = {parameter_name: Adam() for parameter_name in weights(network)}
     undecayed: set[str] = getattr(network, "no_weight_decay", set)()
     for seed, size in enumerate((6, 5, 1, 6)):
@@ -192,7 +192,7 @@ def test_later_updates_remember_the_earlier_ones(name: str, small: str) -> None:
 def moved(recipe: Recipe, batch: Batch, updates: int = 1) -> torch.nn.Module:
     torch.manual_seed(0)
     network = build_network(recipe.model, 6).train()
-    step = Step(network, recipe, CPU)
+    step = TrainStep(network, recipe, CPU)
     for update in range(updates):
         with seeded(update):
             assert torch.isfinite(step(mixed(recipe, batch)))
@@ -229,14 +229,14 @@ def test_the_average_follows_the_weights_as_timm_says() -> None:
     recipe = tiny("train.ema=0.9", "optim.lr=0.1")
     torch.manual_seed(0)
     network = build_network(recipe.model, 6).train()
-    step = Step(network, recipe, CPU)
+    step = TrainStep(network, recipe, CPU)
     timms = ModelEmaV3(network, decay=0.9, use_warmup=True)
     for update in range(1, 4):
         step(mixed(recipe, batch_of(6, 64)))
         timms.update(network, step=update)
-    assert step.candidate is not network
+    assert step.evaluated_network is not network
     for name, tensor in timms.module.state_dict().items():
-        assert torch.equal(step.candidate.state_dict()[name], tensor)
+        assert torch.equal(step.evaluated_network.state_dict()[name], tensor)
 
 
 def test_the_layout_of_the_pixels_changes_no_result() -> None:
@@ -261,7 +261,7 @@ def test_fp16_scales_its_loss_and_the_others_do_not() -> None:
     """The scaling itself wants a GPU."""
     for precision, scaled in (("fp32", False), ("bf16", False), ("fp16", torch.cuda.is_available())):
         recipe = tiny(f"train.precision={precision}", "resources.gpus_per_worker=1")
-        step = Step(build_network(recipe.model, 6), recipe, torch.device("cuda" if scaled else "cpu"))
+        step = TrainStep(build_network(recipe.model, 6), recipe, torch.device("cuda" if scaled else "cpu"))
         assert step.scaler.is_enabled() is (precision == "fp16")
 
 
@@ -281,7 +281,7 @@ def test_cuda_graphs_are_asked_for_where_gradients_do_not_outlive_them_mocked(
     asked: list[dict[str, object]] = []
     monkeypatch.setattr(torch, "compile", lambda network, **options: asked.append(options) or network)
     recipe = tiny("train.compile=true", f"train.accumulation={accumulation}")
-    Step(build_network(recipe.model, 6), recipe, torch.device(device), Ranks(0, workers))
+    TrainStep(build_network(recipe.model, 6), recipe, torch.device(device), ProcessGroup(0, workers))
     assert asked == [{"dynamic": False, "mode": mode}]
 
 

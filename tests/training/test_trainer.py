@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from hep2flow.errors import UserError
 from hep2flow.training.checkpoint import load_checkpoint
-from hep2flow.training.trainer import plan, validate
+from hep2flow.training.trainer import training_length, validate
 from tests.training.builders import CPU, cell_set, tiny, trained
 
 
@@ -62,7 +62,7 @@ def test_a_training_ends_at_epochs_or_updates_whichever_comes_first(
     cells: int, batch_size: int, epochs: int, updates: int | None, expected: tuple[int, int, int]
 ) -> None:
     recipe = tiny(f"train.batch_size={batch_size}", f"train.epochs={epochs}", f"train.max_updates={updates or 'null'}")
-    length = plan(recipe, torch.zeros(cells, dtype=torch.int64))
+    length = training_length(recipe, torch.zeros(cells, dtype=torch.int64))
     assert (length.updates_per_epoch, length.epochs, length.updates) == expected
 
 
@@ -101,7 +101,7 @@ def test_divergence_is_told_with_its_cells(tmp_path: Path) -> None:
 def test_over_sampling_lengthens_the_epoch() -> None:
     labels = torch.tensor([0] * 90 + [1] * 10)
     for sampler, updates in (("none", 20), ("balanced", 20), ("over", 36), ("under", 4)):
-        assert plan(tiny(f"train.sampler={sampler}"), labels).updates_per_epoch == updates
+        assert training_length(tiny(f"train.sampler={sampler}"), labels).updates_per_epoch == updates
 
 
 def test_the_averaged_network_is_the_one_that_is_kept(tmp_path: Path) -> None:

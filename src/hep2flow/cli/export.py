@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
-from hep2flow.cli.common import connect
-from hep2flow.cli.options import ModelOption, RunOption
-
-app = typer.Typer()
+from hep2flow.cli import options
+from hep2flow.cli.common import connect_to_store
 
 
-@app.command()
 def export(
-    run: RunOption,
-    onnx: Annotated[Path, typer.Option("--onnx", metavar="FILE", help="The ONNX file to write.")],
-    model: ModelOption = None,
+    run: options.RunOption,
+    onnx: Annotated[Path, Option(metavar="FILE", help="The ONNX file to write.")],
+    model: options.ModelOption = None,
 ) -> None:
-    """Write a finished run's network as an ONNX file, held against torch; labels and preprocessing are in its metadata."""
+    """Write a finished run's network as ONNX, compared with torch's output; labels and preprocessing in its metadata."""
     from hep2flow.stages.export import export as stage
+    from hep2flow.store.outage import log_to_stderr
 
-    difference = stage(connect(), run, model, onnx, lambda text: print(text, file=sys.stderr))
+    difference = stage(connect_to_store(), run, model, onnx, log_to_stderr)
     print(f"{onnx}: probabilities are torch's to {difference:.1e}")

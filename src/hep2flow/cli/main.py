@@ -1,7 +1,8 @@
-"""The program: its commands, its options for all of them, and how it ends.
+"""The program: its commands, its global options and its exit codes.
 
 Heavy packages are imported by the command that needs them, so that ``--help`` answers at once.
-Exit codes: 0 done; 2 the user can mend it; 1 a defect of ours; 130 interrupted; 143 asked to end by SIGTERM.
+Exit codes: 0 done; 2 an error that the user can fix; 1 a defect of hep2flow, or a failed run; 130 interrupted; 143 ended
+by SIGTERM.
 """
 
 from __future__ import annotations
@@ -9,32 +10,37 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from hep2flow import __version__
-from hep2flow.cli import (
-    ablate,
-    compile,
-    data,
-    doctor,
-    export,
-    predict,
-    pull,
-    recipes,
-    run,
-    runs,
-    stages,
-    storage,
-    submit,
-    sweep,
-    weights,
-)
+from hep2flow.cli import data_commands, recipe_commands, runs_commands, storage_commands, weights_commands
+from hep2flow.cli.ablate import ablate
+from hep2flow.cli.doctor import doctor
+from hep2flow.cli.export import export
+from hep2flow.cli.kubeflow_commands import compile, submit
+from hep2flow.cli.predict import predict
+from hep2flow.cli.pull import pull
+from hep2flow.cli.run import run
+from hep2flow.cli.stage_commands import evaluate, ingest, mask, report, split, train, tune
+from hep2flow.cli.sweep import sweep
 from hep2flow.errors import RunFailedError, UserError
-from hep2flow.process import ended_by_sigterm, skip_last_collection
+from hep2flow.process import raise_on_sigterm, skip_last_collection
 
 INTERRUPTED = 130
+
+# In the order in which --help lists them.
+STAGES: list[Callable[..., None]] = [ingest, mask, split, train, tune, evaluate, report]
+COMMANDS: list[Callable[..., None]] = [run, sweep, submit, ablate, *STAGES, predict, export, pull, compile, doctor]
+GROUPS = {
+    "data": data_commands.app,
+    "recipe": recipe_commands.app,
+    "weights": weights_commands.app,
+    "runs": runs_commands.app,
+    "storage": storage_commands.app,
+}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,10 +48,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="HEp-2 cell classification as a workflow.",
 )
-for commands in (run, sweep, submit, ablate, stages, predict, export, pull, compile, doctor):
-    app.add_typer(commands.app)
-for name, group in (("data", data), ("recipe", recipes), ("weights", weights), ("runs", runs), ("storage", storage)):
-    app.add_typer(group.app, name=name)
+for command in COMMANDS:
+    app.command()(command)
+for name, group in GROUPS.items():
+    app.add_typer(group, name=name)
 
 
 @app.callback(invoke_without_command=True)
@@ -65,23 +71,16 @@ def _main(
 
 
 def main() -> None:
-    """Entry point: an error a user can mend is one message and exit code 2, never a traceback; a failed run one and 1."""
+    """Run the command line: an expected error is one message on standard error, without a traceback."""
     skip_last_collection()
     try:
-        with ended_by_sigterm():
+        with raise_on_sigterm():
             code = app(standalone_mode=False)
-    except UserError as error:
+    except (UserError, RunFailedError) as error:
         if os.environ.get("HEP2FLOW_DEBUG"):
             traceback.print_exc()
         print(f"hep2flow: {error}", file=sys.stderr)
-        sys.exit(2)
-    except (
-        RunFailedError
-    ) as error:  # its own story is told elsewhere, and a traceback of this process says nothing of it
-        if os.environ.get("HEP2FLOW_DEBUG"):
-            traceback.print_exc()
-        print(f"hep2flow: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, UserError) else 1)
     except typer.TyperException as error:  # an option or argument that is missing or wrong
         if message := error.format_message():  # none where the help was shown instead
             print(f"hep2flow: {message.rstrip('.')}; see --help", file=sys.stderr)

@@ -3,63 +3,38 @@
 from __future__ import annotations
 
 import sys
-from enum import Enum
-from typing import Annotated
+from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
-from hep2flow.cli.common import connect, counter
-from hep2flow.cli.options import Format, ModelOption, RunOption
-
-app = typer.Typer()
+from hep2flow.cli import options
+from hep2flow.cli.common import connect_to_store, progress_counter
 
 
-class Tta(str, Enum):
-    """Test-time augmentations."""
-
-    none = "none"
-    dihedral = "dihedral"
-
-
-@app.command()
 def predict(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE|DIR…", help="Images, folders or archives of them.")],
-    run: RunOption,
-    model: ModelOption = None,
-    format: Annotated[
-        Format, typer.Option("--format", help="folder: any images; recognised when not given.")
-    ] = Format.auto,
+    images: Annotated[list[str], Argument(metavar="IMAGE|DIR…", help="Images, folders or archives of them.")],
+    run: options.RunOption,
+    model: options.ModelOption = None,
+    format: Annotated[options.Format, Option(help="folder: any images; recognised when not given.")] = "auto",
     mask: Annotated[
-        str | None,
-        typer.Option("--mask", help="The image's mask, or a folder of masks; NAME_mask.png beside it if not."),
+        str | None, Option(help="The image's mask, or a folder of masks; NAME_mask.png beside it if not.")
     ] = None,
-    tta: Annotated[Tta | None, typer.Option("--tta", help="As the run evaluates when not given.")] = None,
+    tta: Annotated[Literal["none", "dihedral"] | None, Option(help="As the run evaluates when not given.")] = None,
     specimen: Annotated[
-        bool, typer.Option("--specimen", help="One row per specimen (folder): what most of its cells are.")
+        bool, Option("--specimen", help="One row per specimen (folder): what most of its cells are.")
     ] = False,
-    abstain_below: Annotated[
-        float, typer.Option("--abstain-below", metavar="P", min=0, max=1, help="Say abstain below this confidence.")
-    ] = 0.0,
+    abstain_below: Annotated[float, Option(metavar="P", min=0, max=1, help="Say abstain below this confidence.")] = 0.0,
 ) -> None:
     """Classify images by a finished run's network; CSV with probabilities on standard output."""
-    from hep2flow.reporting.sentences import RESEARCH_ONLY
-    from hep2flow.stages.predict import abstaining, vote
+    from hep2flow.reporting.formatting import RESEARCH_ONLY
+    from hep2flow.stages.predict import mark_abstentions, specimen_votes
     from hep2flow.stages.predict import predict as stage
+    from hep2flow.stages.unlabelled_images import open_images
+    from hep2flow.store.outage import log_to_stderr
 
-    def tell(text: str) -> None:
-        print(text, file=sys.stderr)
-
-    table = stage(
-        connect(),
-        run,
-        images,
-        model=model,
-        format=format.value,
-        mask=mask,
-        tta=tta.value if tta else None,
-        tell=tell,
-        progress=counter("predict"),
-    )
-    shown = vote(table) if specimen else table.drop(columns="specimen")
-    tell(RESEARCH_ONLY)
-    abstaining(shown, abstain_below).to_csv(sys.stdout, index=False, float_format="%.8f", lineterminator="\n")
+    store, progress = connect_to_store(), progress_counter("predict")
+    with open_images(images, format, mask) as source:
+        table = stage(store, run, source, model=model, tta=tta, log=log_to_stderr, progress=progress)
+    rows = specimen_votes(table) if specimen else table.drop(columns="specimen")
+    log_to_stderr(RESEARCH_ONLY)
+    mark_abstentions(rows, abstain_below).to_csv(sys.stdout, index=False, float_format="%.8f", lineterminator="\n")

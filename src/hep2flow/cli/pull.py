@@ -7,62 +7,49 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Option
 
-from hep2flow.cli.common import connect
+from hep2flow.cli.common import connect_to_store
 
 if TYPE_CHECKING:
     from hep2flow.store.pull import Progress
 
-app = typer.Typer()
-
-PLAIN_STEPS = 10  # lines at most, where there is no terminal
+PLAIN_LINES = 10  # at most, where there is no terminal
 
 
-class Only(str, Enum):
-    """Parts of a run."""
-
-    report = "report"
-    metrics = "metrics"
-    checkpoints = "checkpoints"
-
-
-@app.command()
 def pull(
     run_id: str,
-    to: Annotated[Path | None, typer.Option("--to", help="Folder; ./RUN_ID when not given.")] = None,
-    only: Annotated[Only | None, typer.Option("--only")] = None,
+    to: Annotated[Path | None, Option(help="Folder; ./RUN_ID when not given.")] = None,
+    only: Literal["report", "metrics", "checkpoints"] | None = None,
 ) -> None:
     """Copy a run's report, metrics and checkpoints from the store; again: only what is not there yet."""
     from hep2flow.store.pull import pull as pull_run
 
     folder = to or Path(run_id)
     with _progress() as progress:
-        files, fetched = pull_run(connect(), run_id, folder, only.value if only else None, progress)
+        files, fetched = pull_run(connect_to_store(), run_id, folder, only, progress)
     print(f"{len(files)} files in {folder}, {fetched} fetched")
 
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """A bar on a terminal, a line for each tenth elsewhere; on standard error."""
+    """Show a bar on a terminal, a line for each tenth elsewhere; on standard error."""
     as_json = os.environ.get("HEP2FLOW_LOG") == "json"
     if as_json or not sys.stderr.isatty():
-        told = 0
+        tenths = 0
 
-        def tell(name: str, done: int, total: int) -> None:
-            nonlocal told
-            step = PLAIN_STEPS * done // max(total, 1)
-            if step > told:
-                told = step
+        def print_tenths(name: str, done: int, total: int) -> None:
+            nonlocal tenths
+            if (reached := PLAIN_LINES * done // max(total, 1)) > tenths:
+                tenths = reached
                 plain = f"pull: {100 * done // total} % of {total / 1e6:.1f} MB, {name}"
                 fields = {"pull": name, "bytes": done, "total": total}
                 print(json.dumps(fields) if as_json else plain, file=sys.stderr, flush=True)
 
-        yield tell
+        yield print_tenths
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn

@@ -1,0 +1,1 @@
+"""Cells as tensors: decoding, augmentation, sampling, batches."""

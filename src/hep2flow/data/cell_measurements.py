@@ -1,6 +1,7 @@
 """Measurements of a cell that join the network's pooled features before its head (the paper's last suggestion).
 
-They are made once, on the cell as it came, in its own pixels: resizing to the network's square loses a cell's size.
+The recipe calls them ``model.aux_features``. They are made on the source image in its own pixels, once: resizing to the
+network's square would lose a cell's size.
 """
 
 from __future__ import annotations
@@ -16,18 +17,22 @@ from hep2flow.errors import UserError
 from hep2flow.recipe import Feature
 
 
-def measure(image: torch.Tensor, mask: bytes | None, names: Sequence[Feature], cell_id: str) -> torch.Tensor:
-    """float32 (len(names),) of one cell.
+def measure_cell(image: torch.Tensor, mask: bytes | None, names: Sequence[Feature], cell_id: str) -> torch.Tensor:
+    """Measure one cell.
 
-    image: uint8 (3, height, width)
-    mask:  PNG, the cell is where it is not 0
+    Args:
+        image: uint8 (3, height, width).
+        mask: PNG, not 0 inside the cell.
+        names: Of the measurements: ``area`` of the mask, pixels; ``radius`` of the disc of that area, pixels; ``aspect``,
+            minor over major axis of the ellipse with the mask's second moments, (0, 1]; ``intensity``, mean of the brightest
+            channel inside the mask, [0, 1].
+        cell_id: For the error.
 
-    radius:    of the disc of the mask's area, pixels
-    area:      of the mask, pixels
-    aspect:    minor over major axis of the ellipse with the mask's second moments, (0, 1]
-    intensity: mean of the brightest channel inside the mask, [0, 1]
+    Returns:
+        float32 (len(names),).
 
-    Raises UserError for a cell without a mask.
+    Raises:
+        UserError: The cell has no mask.
     """
     if not names:
         return torch.empty(0)
@@ -36,7 +41,7 @@ def measure(image: torch.Tensor, mask: bytes | None, names: Sequence[Feature], c
             f"model.aux_features: cell {cell_id} has no mask to measure; set data.mask=apply or crop, which derive masks "
             "where a source has none, or model.aux_features=[]"
         )
-    # Slow to import, and few trainings measure.
+    # Imported here: it is slow, and few recipes measure.
     from skimage.measure import regionprops
 
     inside = decode_png(mask) > 0
@@ -46,7 +51,7 @@ def measure(image: torch.Tensor, mask: bytes | None, names: Sequence[Feature], c
     values = {
         "radius": math.sqrt(area / math.pi),
         "area": area,
-        # One pixel, or a line of them, has no ellipse.
+        # A single pixel, or a line of them, has no minor axis.
         "aspect": minor / major if minor > 0 else 1.0 / max(area, 1.0),
         "intensity": float(image.amax(0).numpy()[inside].mean()) / 255.0,
     }

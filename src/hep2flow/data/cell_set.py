@@ -1,4 +1,4 @@
-"""Cells ready for a network: decoded once, resized once, augmented per image, loaded in batches."""
+"""Cells ready for a network: decoded and resized once, augmented at each use, loaded in batches."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from torchvision.transforms.v2 import functional as tv
 from hep2flow.cells import decode_png
 from hep2flow.data.augment import Augmentation
 from hep2flow.data.batch import Batch
-from hep2flow.data.cell_measurements import measure
-from hep2flow.data.image_cache import IN_MEMORY, kept
+from hep2flow.data.cell_measurements import measure_cell
+from hep2flow.data.image_cache import MAX_BYTES_IN_MEMORY, cache_images
 from hep2flow.data.sampling import Key
 from hep2flow.data.seeding import seeded
 from hep2flow.recipe import Data, Recipe
-
-INTERPOLATION = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
 
 
 def to_rgb8(png: bytes, bits: int) -> torch.Tensor:
@@ -34,10 +32,9 @@ def to_rgb8(png: bytes, bits: int) -> torch.Tensor:
 
 
 def resize(image: torch.Tensor, size: int, data: Data) -> torch.Tensor:
-    """uint8 (3, height, width) -> uint8 (3, size, size), aspect ratio not kept: the paper goes directly to 224 x 224."""
-    resized: torch.Tensor = tv.resize(
-        image, [size, size], interpolation=INTERPOLATION[data.interpolation], antialias=True
-    )
+    """uint8 (3, height, width) -> uint8 (3, size, size) without keeping the aspect ratio, as the paper does."""
+    interpolation = InterpolationMode(data.interpolation)
+    resized: torch.Tensor = tv.resize(image, [size, size], interpolation=interpolation, antialias=True)
     return resized
 
 
@@ -47,12 +44,19 @@ def normalize(images: torch.Tensor, data: Data) -> torch.Tensor:
 
 
 class CellSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
-    """Cells of one subset with their labels.
+    """Cells of one subset with their labels; keys are those of :data:`hep2flow.data.sampling.Key`.
 
-    ids:      cell_id of every cell
-    images:   uint8 (3, height, width) each; resized already, except where the recipe crops at random from the full cell
-    features: float32 (n, k), see :mod:`hep2flow.data.cell_measurements`
-    labels:   int64 (n,), index into the sorted pattern names
+    Args:
+        rows: Of the Cell table, with the :func:`required_columns`.
+        labels: Sorted pattern names.
+        bits: Significant bits of the images.
+        training: Whether the cells are augmented.
+
+    Attributes:
+        ids: cell_id of every cell.
+        images: uint8 (3, height, width) each, resized unless the recipe crops at random from the full cell.
+        measurements: float32 (n, k), see :mod:`hep2flow.data.cell_measurements`.
+        labels: int64 (n,), index into the pattern names.
     """
 
     def __init__(
@@ -61,7 +65,7 @@ class CellSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         self.recipe = recipe
         self.augmentation = Augmentation(recipe) if training else None
         self.ids: list[str] = []
-        features: list[torch.Tensor] = []
+        measurements: list[torch.Tensor] = []
         targets: list[int] = []
         full_size = training and recipe.augment.random_resized_crop is not None
 
@@ -69,41 +73,40 @@ class CellSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
             for row in rows:
                 image = to_rgb8(row["image"], bits)
                 if names := recipe.model.aux_features:
-                    features.append(measure(image, row["mask"], names, row["cell_id"]))
+                    measurements.append(measure_cell(image, row["mask"], names, row["cell_id"]))
                 self.ids.append(row["cell_id"])
                 targets.append(labels.index(row["pattern"]))
                 yield image if full_size else resize(image, recipe.model.image_size, recipe.data)
 
-        self.images = kept(decoded())
-        self.features = torch.stack(features) if features else torch.empty(len(self.ids), 0)
+        self.images = cache_images(decoded())
+        self.measurements = torch.stack(measurements) if measurements else torch.empty(len(self.ids), 0)
         self.labels = torch.tensor(targets, dtype=torch.int64)
 
     def to(self, device: torch.device) -> None:
-        """Hold the pixels on a GPU, which then augments and normalises them, by the same draws, and is waited for by nobody.
+        """Move the pixels to a GPU, which then augments and normalises them by the same random draws.
 
-        They stay where they are on a CPU; beyond IN_MEMORY bytes; where loader workers augment, which work beside the
-        training already; and where RandAugment is wanted, because its operations are Pillow's.
+        They stay on the CPU where they exceed MAX_BYTES_IN_MEMORY, where loader workers augment them, and where RandAugment
+        does, because its operations are Pillow's.
         """
-        beside = self.recipe.train.loader_workers > 0 or self.recipe.augment.rand_augment is not None
-        large = sum(image.numel() for image in self.images) > IN_MEMORY
-        if device.type != "cpu" and not large and not (beside and self.augmentation is not None):
+        on_cpu = self.recipe.train.loader_workers > 0 or self.recipe.augment.rand_augment is not None
+        large = sum(image.numel() for image in self.images) > MAX_BYTES_IN_MEMORY
+        if device.type != "cpu" and not large and not (on_cpu and self.augmentation is not None):
             self.images = [image.to(device) for image in self.images]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, torch.Tensor, int]:
-        images, features, labels = self.__getitems__([key])
-        return images[0], features[0], int(labels[0])
+        images, measurements, labels = self.__getitems__([key])
+        return images[0], measurements[0], int(labels[0])
 
     def __getitems__(self, keys: list[Key]) -> Batch:
-        """What torch's loader asks for: a batch at once, normalised at once where nothing is drawn."""
+        """A batch at once, which torch's DataLoader prefers to single items."""
         indices = [index for _, index, _ in keys]
+        images = torch.stack([self._augmented(*key) if self.augmentation else self.images[key[1]] for key in keys])
         if self.augmentation is None:
-            images = normalize(torch.stack([self.images[index] for index in indices]), self.recipe.data)
-        else:
-            images = torch.stack([self._augmented(*key) for key in keys])
-        return Batch(images, self.features[indices], self.labels[indices])
+            images = normalize(images, self.recipe.data)
+        return Batch(images, self.measurements[indices], self.labels[indices])
 
     def _augmented(self, epoch: int, index: int, repeat: int) -> torch.Tensor:
         assert self.augmentation is not None
@@ -111,20 +114,20 @@ class CellSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
             return self.augmentation(self.images[index])
 
     def batches(self, keys: Iterable[list[Key]], workers: int = 0) -> Generator[Batch, None, None]:
-        """Batches in the order of ``keys``, which is read as far as batches are made ahead: two for each loader worker."""
+        """Batches in the order of ``keys``, which is read as far as batches are prefetched: two for each loader worker."""
         yield from DataLoader(
             self,
             batch_sampler=keys,
             num_workers=workers,
-            collate_fn=_as_it_is,
+            collate_fn=_identity,  # a lambda could not be pickled for the loader workers
             pin_memory=torch.cuda.is_available() and all(image.device.type == "cpu" for image in self.images[:1]),
         )
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
-def columns(recipe: Recipe) -> list[str]:
+def required_columns(recipe: Recipe) -> list[str]:
     """The Cell table's columns that a CellSet reads."""
     return ["cell_id", "pattern", "image", *(["mask"] if recipe.model.aux_features else [])]

@@ -1,4 +1,4 @@
-"""Which cells an epoch shows, and in which order: a function of (seed, epoch) alone."""
+"""Which cells an epoch contains, and in which order: a function of (seed, epoch) alone."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Sampler = Literal["none", "balanced", "over", "under"]
 Integers = npt.NDArray[np.int64]
 
 Key = tuple[int, int, int]
-"""(epoch, index, repeat): what a loader asks for, so that a draw depends on these and the cell alone.
+"""(epoch, index, repeat): what a CellSet is indexed by, so that augmentation depends on these and the cell alone.
 
-repeat counts a cell's earlier showings in the same epoch: shown again, it is augmented anew.
+repeat counts the earlier occurrences of a cell in the same epoch: each of them is augmented anew.
 """
 
 
 def cells_per_epoch(labels: torch.Tensor, sampler: Sampler) -> int:
-    """How many cells an epoch shows; labels int64 (n,)."""
+    """How many cells an epoch contains; labels int64 (n,)."""
     counts = np.unique(labels.numpy(), return_counts=True)[1]
     if sampler == "over":
         return int(counts.max() * len(counts))
@@ -31,28 +31,34 @@ def cells_per_epoch(labels: torch.Tensor, sampler: Sampler) -> int:
 
 
 def training_keys(labels: torch.Tensor, epoch: int, batch_size: int, seed: int, sampler: Sampler) -> list[list[Key]]:
-    """The epoch's cells in an order drawn from (seed, epoch), cut into batches; the last may be short.
+    """The epoch's cells in an order drawn from (seed, epoch), in batches; the last may be smaller.
 
-    labels:  int64 (n,)
-    sampler: see :class:`hep2flow.recipe.Train`
+    Args:
+        labels: int64 (n,).
+        epoch: From 1.
+        batch_size: Of all workers together.
+        seed: Of the training.
+        sampler: See :class:`hep2flow.recipe.Train`.
     """
     random = np.random.default_rng([seed, epoch])
-    shown = random.permutation(_drawn(labels.numpy(), sampler, random))
-    before: Counter[int] = Counter()
+    occurrences: Counter[int] = Counter()
     keys: list[Key] = []
-    for index in shown.tolist():
-        keys.append((epoch, index, before[index]))
-        before[index] += 1
-    return [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+    for index in random.permutation(_sampled(labels.numpy(), sampler, random)).tolist():
+        keys.append((epoch, index, occurrences[index]))
+        occurrences[index] += 1
+    return _batched(keys, batch_size)
 
 
 def ordered_keys(indices: Iterable[int], batch_size: int) -> list[list[Key]]:
-    """These cells, each once, in order."""
-    keys: list[Key] = [(0, index, 0) for index in indices]
+    """These cells, each once, in order, in batches."""
+    return _batched([(0, index, 0) for index in indices], batch_size)
+
+
+def _batched(keys: list[Key], batch_size: int) -> list[list[Key]]:
     return [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
 
 
-def _drawn(labels: Integers, sampler: Sampler, random: np.random.Generator) -> Integers:
+def _sampled(labels: Integers, sampler: Sampler, random: np.random.Generator) -> Integers:
     if sampler == "none":
         return np.arange(len(labels))
     patterns, counts = np.unique(labels, return_counts=True)
@@ -66,6 +72,6 @@ def _drawn(labels: Integers, sampler: Sampler, random: np.random.Generator) -> I
 
 
 def _repeated(group: Integers, count: int, random: np.random.Generator) -> Integers:
-    """``count`` of the group: all of it as often as it fits, then a sample of it."""
+    """``count`` cells of the group: all of it as often as it fits, then a sample without replacement."""
     rounds, rest = divmod(count, len(group))
     return np.concatenate([np.tile(group, rounds), random.permutation(group)[:rest]])

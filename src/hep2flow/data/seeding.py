@@ -1,4 +1,4 @@
-"""Random draws that depend on what they are for, never on what was drawn before."""
+"""Random draws that depend on their purpose alone, never on what was drawn before."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ def derived_seed(*parts: object) -> int:
 
 @contextmanager
 def seeded(*parts: object, device: torch.device | None = None) -> Iterator[None]:
-    """Run a block with torch's, numpy's and Python's generators seeded from ``parts``; their states come back after it.
+    """Seed torch's, numpy's and Python's global generators for a block, and restore their states after it.
 
-    device: a GPU whose generator is seeded as well; its state does not come back
-    torchvision and timm draw from the global generators, this makes each draw a function of (seed, epoch, cell).
+    torchvision and timm draw from the global generators; this makes each draw a function of (seed, epoch, cell).
+
+    Args:
+        parts: What the seed is derived from.
+        device: A GPU whose generator is seeded as well; its state is not restored.
     """
     seed = derived_seed(*parts)
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()

@@ -1,7 +1,7 @@
-"""Ray around the method.
+"""Ray Train, Tune and Data around the method: workers, restarts, sweeps, the local cluster.
 
-Ray listens on all interfaces and runs the code it is sent, so a local cluster of ours wants a token. Ray reads it once,
-when it is imported: hence here, before any module of this package imports it. Child processes inherit it.
+Ray listens on all interfaces and runs any code it is sent, so a local cluster needs a token. Ray reads the token when it
+is imported, so it is set here, before any module of this package imports Ray. Child processes inherit it.
 """
 
 import os

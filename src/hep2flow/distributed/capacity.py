@@ -1,7 +1,8 @@
-"""How many workers the Ray cluster has room for, now and later."""
+"""How many workers fit on the Ray cluster, now and later."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,79 +13,83 @@ from ray.util.client import ray as client
 from hep2flow.errors import UserError
 from hep2flow.recipe import Resources
 
-
-def per_worker(resources: Resources) -> dict[str, float]:
-    """What each worker asks for, as Ray names it."""
-    asked = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
-    return {kind: float(count) for kind, count in asked.items() if count}
+POLL_SECONDS = 3.0
+STABLE_POLLS = 3  # capacity found in so many polls in a row is taken to be permanent
 
 
-def room(resources: Resources) -> int:
-    """Workers that fit beside what runs already, machine by machine."""
-    # Through ray:// the question has to be asked on the cluster.
-    free = ray.get(ray.remote(num_cpus=0)(_free).remote()) if client.is_connected() else _free()
-    return sum(_fit(have, resources) for have in free.values())
+def worker_resources(resources: Resources) -> dict[str, float]:
+    """Resources of one worker under Ray's names."""
+    requested = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+    return {kind: float(count) for kind, count in requested.items() if count}
 
 
-def _free() -> dict[str, dict[str, float]]:
-    """Node id -> resources that nobody holds."""
+def free_workers(resources: Resources) -> int:
+    """Number of additional workers that fit on the cluster, counted node by node."""
+    # Through Ray's client (ray://) only a task on the cluster can read its state.
+    free = ray.get(ray.remote(num_cpus=0)(_free_resources).remote()) if client.is_connected() else _free_resources()
+    return sum(_fitting(available, resources) for available in free.values())
+
+
+def _free_resources() -> dict[str, dict[str, float]]:
+    """Node id -> available resources."""
     return dict(ray._private.state.available_resources_per_node())
 
 
-def check_room(resources: Resources, *, grows: bool) -> None:
-    """Refuse a worker that no machine of the cluster could hold, and more workers than it ever holds.
+def check_capacity(resources: Resources, workers: int | None = None) -> None:
+    """Refuse workers that the cluster can never hold.
 
-    grows: machines may still come, as on a cluster that is not ours: then too few are waited for
-    Raises UserError naming the key.
+    So many workers have to fit, by default the recipe's minimum; a cluster named by ``RAY_ADDRESS`` may autoscale, so that
+    missing ones are waited for.
+
+    Raises:
+        UserError: No node can hold one worker, or the local machine cannot hold all; it names the recipe's key.
     """
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for kind, want in per_worker(resources).items():
+    autoscales = bool(os.environ.get("RAY_ADDRESS"))
+    minimum = resources.workers.min if workers is None else workers
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for kind, required in worker_resources(resources).items():
         key = f"resources.{kind.lower()}s_per_worker"
-        most = max((machine.get(kind, 0.0) for machine in machines), default=0.0)
-        if want > most and not (grows and not machines):
+        largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
+        if required > largest and not (autoscales and not nodes):
             raise UserError(
-                f"{key}: the recipe asks for {want:g} {kind}s on a worker, the largest machine of the Ray cluster has "
-                f"{most:g}; give it more, or --set {key}={int(most)}"
+                f"{key}: the recipe asks for {required:g} {kind}s on a worker, the largest machine of the Ray cluster "
+                f"has {largest:g}; give it more, or --set {key}={int(largest)}"
             )
-    fit = sum(_fit(machine, resources) for machine in machines)
-    if resources.workers.min > fit and not grows:
+    fitting = sum(_fitting(node, resources) for node in nodes)
+    if minimum > fitting and not autoscales:
         raise UserError(
-            f"resources.workers: the recipe asks for {resources.workers.min} workers, this machine has room for {fit}; "
-            f"--set resources.workers={fit}, or name a larger cluster with --address"
+            f"resources.workers: the recipe asks for {minimum} workers, this machine has capacity for {fitting}; "
+            f"--set resources.workers={fitting}, or name a larger cluster with --address"
         )
 
 
-def machines() -> set[str]:
-    """Ids of the machines that live."""
+def _fitting(available: dict[str, float], resources: Resources) -> int:
+    return min(int(available.get(kind, 0.0) // count) for kind, count in worker_resources(resources).items())
+
+
+def alive_nodes() -> set[str]:
+    """Ids of the cluster's nodes that are alive."""
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
-def _fit(have: dict[str, float], resources: Resources) -> int:
-    return min(int(have.get(kind, 0.0) // want) for kind, want in per_worker(resources).items())
-
-
-SECONDS = 3.0
-LOOKS = 3  # room that is there at so many looks in a row is there to stay
-
-
 @contextmanager
-def watched(room: Callable[[], int], grow: Callable[[int], None]) -> Iterator[None]:
-    """Calls ``grow`` with the workers there is room for, once, as soon as ``room`` keeps saying more than none."""
-    over = threading.Event()
+def watch_capacity(count: Callable[[], int], on_growth: Callable[[int], None]) -> Iterator[None]:
+    """Call ``on_growth(n)`` once, as soon as ``count()`` has been positive in STABLE_POLLS polls in a row; n is the last."""
+    stop = threading.Event()
 
-    def watch() -> None:
-        looks = 0
-        while not over.wait(SECONDS):
-            more = room()
-            looks = looks + 1 if more > 0 else 0
-            if looks == LOOKS:
-                grow(more)
+    def poll() -> None:
+        positive = 0
+        while not stop.wait(POLL_SECONDS):
+            free = count()
+            positive = positive + 1 if free > 0 else 0
+            if positive == STABLE_POLLS:
+                on_growth(free)
                 return
 
-    watcher = threading.Thread(target=watch, name="growth", daemon=True)
+    watcher = threading.Thread(target=poll, name="capacity", daemon=True)
     watcher.start()
     try:
         yield
     finally:
-        over.set()
+        stop.set()
         watcher.join()

@@ -1,4 +1,4 @@
-"""The Ray cluster a stage runs on: one that exists, or a local one, started once for a run and shared by its steps."""
+"""The Ray cluster of a stage: an existing one, or a local one, started once per run and shared by its steps."""
 
 from __future__ import annotations
 
@@ -25,62 +25,59 @@ POLL_SECONDS = 0.1
 CONNECT_SECONDS = 5
 CONNECT_ATTEMPTS = 3
 
-# Ray's own housekeeping that a user did not ask for: usage reports, log noise, and on a machine of one's own a watcher
-# for preempted nodes, a process beside every training.
-QUIET = {
+# Ray's settings for a quiet and quick start.
+RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process beside every training; a machine of one's own stays
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # The controller polls its workers; a short training should not wait for the next look.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a short training should not wait for the controller's next poll
 }
 
+_ray_refused: ContextVar[bool] = ContextVar("ray_refused", default=False)
 
-_elsewhere: ContextVar[bool] = ContextVar("elsewhere", default=False)
 
-
-class RayWantedError(Exception):
-    """A stage came to where it needs Ray, inside :func:`without_ray`."""
+class RayRequiredError(Exception):
+    """A stage needs Ray inside :func:`without_ray`."""
 
 
 @contextmanager
 def without_ray() -> Iterator[None]:
-    """Inside the block a stage that needs Ray, because its result is not there yet, raises RayWantedError instead."""
-    token = _elsewhere.set(True)
+    """In the block, a stage that needs Ray because its result is not cached raises RayRequiredError instead."""
+    token = _ray_refused.set(True)
     try:
         yield
     finally:
-        _elsewhere.reset(token)
+        _ray_refused.reset(token)
 
 
 @contextmanager
 def shared_cluster() -> Iterator[None]:
-    """A local cluster for the processes started inside the block: started when the first of them wants it.
+    """Provide a local cluster to the processes started in the block, started when the first of them needs it.
 
-    Its process ends with this one, however this one ends: it watches a pipe that closes then.
+    Its process ends with this one, however this one ends: it reads from a pipe that closes then.
     """
     if os.environ.get("RAY_ADDRESS"):
         yield
         return
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    os.environ.update({name: value for name, value in RAY_ENVIRONMENT.items() if name not in os.environ})
     with tempfile.TemporaryDirectory(prefix="hep2flow-ray-") as folder:
-        address, over = Path(folder) / "address", threading.Event()
+        address, stop = Path(folder) / "address", threading.Event()
         os.environ[ADDRESS_FILE] = str(address)
-        keeper = threading.Thread(target=_keep_head, args=(address, over), name="ray-head", daemon=True)
-        keeper.start()
+        supervisor = threading.Thread(target=_supervise_head, args=(address, stop), name="ray-head", daemon=True)
+        supervisor.start()
         try:
             yield
         finally:
             del os.environ[ADDRESS_FILE]
-            over.set()
-            keeper.join()
+            stop.set()
+            supervisor.join()
 
 
-def _keep_head(address: Path, over: threading.Event) -> None:
-    """Start the cluster's process once it is wanted, and end it when the run is over."""
-    while not _wanted(address).exists():
-        if over.wait(POLL_SECONDS):
+def _supervise_head(address: Path, stop: threading.Event) -> None:
+    """Start the cluster's process when it is requested, and end it with the run."""
+    while not _request_file(address).exists():
+        if stop.wait(POLL_SECONDS):
             return
     with (address.with_name("head.log")).open("wb") as log:
         head = subprocess.Popen(
@@ -90,7 +87,7 @@ def _keep_head(address: Path, over: threading.Event) -> None:
             stderr=log,
             start_new_session=True,  # Ctrl-C is for the run, which then ends its cluster itself
         )
-    over.wait()
+    stop.wait()
     assert head.stdin is not None
     head.stdin.close()
     try:
@@ -99,27 +96,32 @@ def _keep_head(address: Path, over: threading.Event) -> None:
         head.kill()
 
 
-def _wanted(address: Path) -> Path:
-    return address.with_name("wanted")
+def _request_file(address: Path) -> Path:
+    return address.with_name("requested")
 
 
-def soon_wanted() -> None:
-    """There are new cells, so trainings will follow: the run's shared cluster, where there is one, starts meanwhile."""
+def prestart_cluster() -> None:
+    """Let the run's shared cluster, if there is one, start in the background: trainings will follow."""
     if ADDRESS_FILE in os.environ:
-        _wanted(Path(os.environ[ADDRESS_FILE])).touch()
+        _request_file(Path(os.environ[ADDRESS_FILE])).touch()
 
 
-def on_a_cluster() -> bool:
-    """Whether Ray Data can work on a cluster that exists: not through Ray's client, nor in an image without Ray."""
+def ray_data_available() -> bool:
+    """Whether Ray is installed and an existing cluster is reachable other than through Ray's client (no Ray Data there)."""
     address = os.environ.get("RAY_ADDRESS", "ray://")
     return not address.startswith("ray://") and importlib.util.find_spec("ray") is not None
 
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Connect to ``RAY_ADDRESS``, to the run's shared cluster, or to a local one that ends with the block."""
-    if _elsewhere.get():
-        raise RayWantedError
+    """Connect to ``RAY_ADDRESS``, to the run's shared cluster, or to a local one that ends with the block.
+
+    Raises:
+        RayRequiredError: Inside :func:`without_ray`.
+        UserError: The cluster cannot be reached.
+    """
+    if _ray_refused.get():
+        raise RayRequiredError
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         yield
         return
@@ -127,20 +129,20 @@ def connected() -> Iterator[None]:
         if not os.environ.get("RAY_ADDRESS"):
             if ADDRESS_FILE not in os.environ:
                 stack.enter_context(shared_cluster())
-            soon_wanted()
-        # Seconds in which the cluster starts.
+            prestart_cluster()
+        # These imports take seconds, in which the cluster starts.
         import ray
         import ray.train.torch
 
         address = os.environ.get("RAY_ADDRESS") or _shared_address()
         try:
-            knock(address)
-            for left in reversed(range(CONNECT_ATTEMPTS)):
+            check_reachable(address)
+            for remaining in reversed(range(CONNECT_ATTEMPTS)):
                 try:
                     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
                     break
                 except ConnectionAbortedError:  # Ray's server for clients at times fails to start its own process
-                    if not left:
+                    if not remaining:
                         raise
         except (OSError, RuntimeError, ValueError) as error:
             lines = str(error).strip().splitlines()
@@ -153,8 +155,13 @@ def connected() -> Iterator[None]:
         yield
 
 
-def knock(address: str) -> None:
-    """Ray itself tries for minutes where nobody answers; OSError at once, and ValueError for what is no address."""
+def check_reachable(address: str) -> None:
+    """Connect once to a cluster's port: Ray itself would try for minutes.
+
+    Raises:
+        OSError: Nobody answers there.
+        ValueError: It is no address.
+    """
     if address in ("auto", "local"):
         return
     place = urlsplit(address if "//" in address else f"//{address}")
@@ -171,6 +178,6 @@ def _shared_address() -> str:
         if time.monotonic() > deadline:
             log = path.with_name("head.log")
             last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-            raise UserError(f"the local Ray did not come up within {START_SECONDS} s: {' '.join(last) or 'no message'}")
+            raise UserError(f"the local Ray did not start within {START_SECONDS} s: {' '.join(last) or 'no message'}")
         time.sleep(POLL_SECONDS)
     return path.read_text()

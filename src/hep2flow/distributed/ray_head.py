@@ -14,7 +14,7 @@ OBJECT_STORE_BYTES = 256 * 2**20  # small: cells travel through S3
 
 
 def main(address_file: Path) -> None:
-    """Serve until the parent is gone."""
+    """Serve until the parent process ends."""
     context = ray.init(
         address="local", include_dashboard=False, log_to_driver=False, object_store_memory=OBJECT_STORE_BYTES
     )

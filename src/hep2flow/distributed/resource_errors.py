@@ -1,4 +1,4 @@
-"""Memory and disks that are full, told as what the user can do about it."""
+"""Full memory and full disks as errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from safetensors import SafetensorError
 from hep2flow.errors import UserError
 from hep2flow.store.errors import NO_SPACE
 
-# What torch's allocator, and safetensors, say where they raise nothing of their own.
+# Messages of torch's allocator and of safetensors, which raise no class of their own for these.
 NO_MEMORY = ("can't allocate memory", "not enough memory")
 DISK_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 
 
-def exhausted(error: Exception, folder: str) -> UserError | None:
-    """The named error of a full memory or disk, and a UserError itself; None for any other.
+def as_resource_error(error: Exception, folder: str) -> UserError | None:
+    """Translate out-of-memory and disk-full errors to a UserError; a UserError is returned as it is, None for others.
 
-    folder: where this worker writes
+    ``folder`` is where this worker writes, for the message.
     """
     import torch
 

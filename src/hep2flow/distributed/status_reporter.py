@@ -1,64 +1,64 @@
-"""Between a worker and the store's notes beside its training, never in the training's way."""
+"""Background thread of a worker: uploads progress and notices, polls for a stop request."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from hep2flow.errors import StoreError
-from hep2flow.store.training_status import Live
+from hep2flow.store.training_status import TrainingStatus
 
-SECONDS = 2.0
+SYNC_SECONDS = 2.0
 
 
-class Messenger(threading.Thread):
-    """Carries notices to the store at once and progress every two seconds; hears there whether the training shall leave.
+class StatusReporter(threading.Thread):
+    """Uploads notices at once and progress every two seconds; an unreachable store only delays both.
 
-    progress: where the training is, the latest only
-    leave:    whether it was asked to save its state and end
-    preempted: asked every time: whether the machine is being taken away
-    A store that is away costs the training nothing: what could not be carried is carried later.
+    Attributes:
+        progress: The latest progress that is not yet uploaded.
+        stop_requested: Set when the training shall save its state and stop.
     """
 
-    def __init__(self, live: Live, preempted: Callable[[], bool]) -> None:
-        super().__init__(name="messenger", daemon=True)
+    def __init__(self, status: TrainingStatus, preempted: Callable[[], bool]) -> None:
+        """``preempted`` is called at every sync: whether this machine is about to be taken away."""
+        super().__init__(name="status-reporter", daemon=True)
         self.progress: dict[str, Any] | None = None
-        self.leave = threading.Event()
-        self._live, self._preempted = live, preempted
+        self.stop_requested = threading.Event()
+        self._status, self._preempted = status, preempted
         self._notices: deque[str] = deque()
-        self._wake, self._over = threading.Event(), False
+        self._wake, self._closed = threading.Event(), False
 
     def notice(self, text: str) -> None:
-        """One line for whoever follows the training."""
+        """Queue one line for whoever follows the training."""
         self._notices.append(text)
         self._wake.set()
 
     def run(self) -> None:
-        while not self._over:
-            self._wake.wait(SECONDS)
+        """Sync until closed."""
+        while not self._closed:
+            self._wake.wait(SYNC_SECONDS)
             self._wake.clear()
-            self._carry()
+            self._sync()
 
     def close(self) -> None:
-        """Carry what is left, and end."""
-        self._over = True
+        """Upload what is queued, and end the thread."""
+        self._closed = True
         self._wake.set()
         self.join()
-        self._carry()
+        self._sync()
 
-    def _carry(self) -> None:
+    def _sync(self) -> None:
         if self._preempted():
-            self.leave.set()
-        try:
+            self.stop_requested.set()
+        with suppress(StoreError):
             while self._notices:
-                self._live.notice(self._notices[0])
-                self._notices.popleft()
+                self._status.add_notice(self._notices[0])
+                self._notices.popleft()  # only once it is uploaded
             progress, self.progress = self.progress, None
             if progress is not None:
-                self._live.put_progress(progress)
-            if self._live.asked_to_leave():
-                self.leave.set()
-        except StoreError:
-            return
+                self._status.put_progress(progress)
+            if self._status.stop_requested():
+                self.stop_requested.set()

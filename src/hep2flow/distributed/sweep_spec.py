@@ -1,31 +1,34 @@
-"""What a sweep is asked to do, and the cells its trials share."""
+"""The specification of a sweep, and the cells that its trials share."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import ray
 from pydantic import BaseModel, ConfigDict
 
-from hep2flow.distributed.trial import Cells
 from hep2flow.recipe import Recipe
 from hep2flow.store import layout
+from hep2flow.store.address import StoreAddress
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.s3 import Store, StoreAddress
+from hep2flow.store.s3 import Store
 from hep2flow.store.splits import Subset, read_split
+
+if TYPE_CHECKING:
+    import torch
 
 
 class SweepSpec(BaseModel):
     """One sweep.
 
-    key:         of the sweep in the store
-    recipe:      whose ``search`` says what is tried
-    datasets:    data.mask -> URI of the data set in that form; all that are tried
-    halves:      URI of the cells' division into training, choosing and judging ones
-    trials:      in all, those that are there already included
-    concurrency: trials at once, None for as many as the cluster has room for
-    seconds:     after which no epoch is waited for any more, None for no limit
-    weights:     key of safetensors to start from, None to start from scratch
+    Attributes:
+        key: Of the sweep in the store.
+        recipe: Its ``search`` section says what is tried.
+        datasets: data.mask -> URI of the data set masked so, for every value that is tried.
+        halves: URI of the split into training, choosing (val) and judging (test) cells.
+        trials: Total number, existing ones included.
+        concurrency: Trials at once, None for as many as fit on the cluster.
+        seconds: Time budget, None for no limit.
+        weights: Store key of the initial weights (safetensors), None for none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -45,33 +48,51 @@ class SweepSpec(BaseModel):
         """Of the sweep in the store."""
         return layout.sweep_prefix(self.key)
 
-    def running(self, number: int) -> str:
-        """Where the state of a trial lies while it runs, and while another one may go on from it."""
+    def state_prefix(self, number: int) -> str:
+        """Where a trial's state is while it runs, and while another trial may start from it."""
         return f"{self.prefix}/running/{number:05d}"
 
 
-def read_cells(store: Store, spec: SweepSpec, use: Literal["choose", "judge"]) -> dict[str, Cells]:
-    """data.mask -> the cells of the sweep; those that judge only where they are wanted."""
-    return {mask: _cells(store, spec, uri, judging=use == "judge") for mask, uri in spec.datasets.items()}
+class SweepCells(BaseModel):
+    """Rows of a sweep's cells under one ``data.mask``; without trainings that judge, ``judging`` is empty."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    labels: list[str]
+    bits: int
+    training: list[dict[str, Any]]
+    validation: list[dict[str, Any]]
+    judging: list[dict[str, Any]] = []
 
 
-def held(cells: dict[str, Cells]) -> dict[str, Any]:
-    """The same as references: Ray keeps them once on each machine, however many trials run there."""
-    return {mask: ray.put(those) for mask, those in cells.items()}
+def share_cells(store: Store, spec: SweepSpec, *, judging: bool = False) -> tuple[dict[str, Any], torch.Tensor]:
+    """Put the cells of a sweep into Ray's object store, which keeps them once per node however many trials run there.
+
+    Returns:
+        data.mask -> Ray's reference of its SweepCells, and the training cells' labels, int64 (n,), the same for each mask.
+    """
+    import ray
+    import torch
+
+    cells = {mask: _read_cells(store, spec, uri, judging=judging) for mask, uri in spec.datasets.items()}
+    first = next(iter(cells.values()))
+    labels = torch.tensor([first.labels.index(row["pattern"]) for row in first.training])
+    return {mask: ray.put(each) for mask, each in cells.items()}, labels
 
 
-def _cells(store: Store, spec: SweepSpec, uri: str, *, judging: bool) -> Cells:
-    from hep2flow.data.cell_set import columns
+def _read_cells(store: Store, spec: SweepSpec, uri: str, *, judging: bool) -> SweepCells:
+    from hep2flow.data.cell_set import required_columns
 
-    dataset, division = open_dataset(store, uri), read_split(store, spec.halves)
-    searched = "model.aux_features" in spec.recipe.search.space  # some trials may measure the cells
-    names = [*columns(spec.recipe), *(["mask"] if searched and not spec.recipe.model.aux_features else [])]
+    dataset, split = open_dataset(store, uri), read_split(store, spec.halves)
+    # A trial of a searched model.aux_features may measure cells, which needs their masks.
+    measured = "model.aux_features" in spec.recipe.search.space and not spec.recipe.model.aux_features
+    columns = [*required_columns(spec.recipe), *(["mask"] if measured else [])]
 
     def rows(subset: Subset) -> list[dict[str, Any]]:
-        # The parts of an official test set are not even fetched.
-        return list(dataset.rows(set(division.ids(subset)), names, {"train", None}))
+        # The parts of an official test set are not even downloaded.
+        return list(dataset.rows(set(split.ids(subset)), columns, {"train", None}))
 
-    return Cells(
+    return SweepCells(
         labels=dataset.manifest["labels"],
         bits=dataset.manifest["bits"],
         training=rows("train"),

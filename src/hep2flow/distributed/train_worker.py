@@ -1,6 +1,6 @@
-"""What one worker of a training does: read its cells, train, leave the result in the store.
+"""One worker of a training: read its cells, train, publish the result in the store.
 
-Apart from the rest, because Ray's controller imports this module only to send it on: it needs no torch for that.
+Ray's controller imports this module only to send ``run_worker`` to the workers, so torch is imported in its functions.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,33 +17,39 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from hep2flow.distributed import checkpoint_uploader
-from hep2flow.distributed.checkpoint_uploader import Sender
-from hep2flow.distributed.status_reporter import Messenger
+from hep2flow.distributed.checkpoint_uploader import CheckpointUploader, delete_states, download_state
+from hep2flow.distributed.status_reporter import StatusReporter
 from hep2flow.errors import StoreError, UserError
 from hep2flow.recipe import Recipe
-from hep2flow.selected_on_test import selection
-from hep2flow.store.s3 import Store, StoreAddress, open_store
-from hep2flow.store.training_status import Live
+from hep2flow.selected_on_test import protocol_note
+from hep2flow.store.address import StoreAddress
+from hep2flow.store.open_store import open_store
+from hep2flow.store.publish import publish
+from hep2flow.store.s3 import Store
+from hep2flow.store.training_status import TrainingStatus
 from hep2flow.tracking.tensorboard import write_events
 
 if TYPE_CHECKING:
     import torch
 
     from hep2flow.data.cell_set import CellSet
+    from hep2flow.store.datasets import Dataset
     from hep2flow.store.splits import Split
     from hep2flow.training.running_loss import DivergedError
-    from hep2flow.training.trainer import Epoch, Progress
+    from hep2flow.training.trainer import Callbacks, Epoch, Progress, Trainer
 
-End = Literal["done", "left", "refused"]
+WorkerResult = Literal["completed", "stopped", "rejected"]
 
 
 class TrainingSpec(BaseModel):
-    """Everything a worker needs to train, in plain values; credentials come from the worker's environment.
+    """What a worker needs to train, in plain values; credentials come from the worker's environment.
 
-    prefix:         where the training lies in the store, ``trainings/{key}``
-    weights:        key of safetensors to start from, None to start from scratch
-    weights_origin: what the manifest tells of where they are from
+    Attributes:
+        dataset: URI.
+        split: URI.
+        prefix: The training's in the store, ``trainings/{key}``.
+        weights: Store key of the initial weights (safetensors), None to start from scratch.
+        weights_origin: Their origin, for the manifest.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -57,226 +63,212 @@ class TrainingSpec(BaseModel):
     weights_origin: dict[str, Any] | None = None
 
 
-def work(config: dict[str, Any]) -> End:
+def run_worker(config: dict[str, Any]) -> WorkerResult:
     """Ray Train's loop per worker: a TrainingSpec as plain values in, a published training out.
 
-    Returns ``done``; ``left`` where it was asked to leave and has saved its state; ``refused`` where the user has to mend
-    something, which then stands in the training's notes (:class:`Live`), because Ray would start the worker again for it.
-    Any other end, a killed process or machine among them, may be tried again: the training goes on from its last state.
+    Returns:
+        ``completed``; ``stopped`` on request, the state saved; ``rejected`` if the user has to fix something, which is
+        then in the training's status files.
+
+    Raises:
+        Exception: Anything else, and on several workers what was rejected too. The training can be restarted from its last
+            state, as after a killed process or machine.
     """
     from torch import distributed
 
-    from hep2flow.distributed.resource_errors import exhausted
+    from hep2flow.distributed.resource_errors import as_resource_error
     from hep2flow.training.running_loss import DivergedError
 
     spec = TrainingSpec.model_validate(config)
-    # The messenger has a store of its own, which gives up soon: it comes again.
-    messenger = Messenger(Live(open_store(spec.store), spec.prefix), _preempted)
-    store = open_store(spec.store, messenger.notice)
-    messenger.start()
-    worker = _Worker(spec, store, messenger)
+    # The reporter's own store client gives up soon on an outage, because it comes again; the training's waits.
+    reporter = StatusReporter(TrainingStatus(open_store(spec.store), spec.prefix), _preempted)
+    store = open_store(spec.store, reporter.notice)
+    reporter.start()
+    worker = _TrainWorker(spec, store, reporter)
     try:
         return worker.train()
     except Exception as error:
-        told = worker.diverged(error) if isinstance(error, DivergedError) else exhausted(error, tempfile.gettempdir())
-        if told is None:
+        if isinstance(error, DivergedError):
+            named: UserError | None = worker.with_best_network(error)
+        else:
+            named = as_resource_error(error, tempfile.gettempdir())
+        if named is None:
             raise
-        if worker.ranks.first or not isinstance(error, DivergedError):
-            Live(store, spec.prefix).refuse(str(told))
+        if worker.group.is_first or not isinstance(error, DivergedError):  # all ranks diverge at once
+            TrainingStatus(store, spec.prefix).reject(str(named))
         if distributed.is_initialized() and distributed.get_world_size() > 1:
-            raise  # the other workers wait for this one's gradients
-        return "refused"
+            raise  # only a failure ends the other workers, which wait for this one's gradients
+        return "rejected"
     finally:
-        messenger.close()
+        reporter.close()
 
 
 def _preempted() -> bool:
-    """Whether Ray announced that a machine of this training is being taken away.
-
-    ``ray.train.get_preemption_info`` says so too, but waits for every worker at every call.
-    """
+    """Whether Ray announced that a machine of this training is about to be taken away."""
+    # Not ray.train.get_preemption_info, which waits for every worker at every call.
     from ray.train.v2._internal.execution.context import get_train_context
 
     return get_train_context().preemption_context.preemption_info is not None
 
 
-class _Worker:
-    """One worker's part of one training."""
+def initial_network(
+    store: Store, recipe: Recipe, labels: list[str], weights: str | None, folder: Path
+) -> tuple[torch.nn.Module, list[str]]:
+    """Set this process's threads, and build the network a training starts with, the same on every rank.
 
-    def __init__(self, spec: TrainingSpec, store: Store, messenger: Messenger) -> None:
+    Returns:
+        The network, and the names of the head's tensors that the weights (a store key) did not replace.
+    """
+    import torch
+
+    from hep2flow.data.seeding import derived_seed
+    from hep2flow.network.freezing import check_freezing
+    from hep2flow.network.model import build_network, check_network
+    from hep2flow.training.load_weights import load_weights
+
+    check_network(recipe.model)
+    check_freezing(recipe)
+    torch.set_num_threads(recipe.resources.cpus_per_worker)
+    torch.manual_seed(derived_seed(recipe.train.seed, "weights"))
+    network = build_network(recipe.model, len(labels))
+    if weights is None:
+        return network, []
+    path = folder / "weights.safetensors"
+    store.get_file(weights, path)
+    return network, load_weights(network, path, recipe.model.weights, labels)
+
+
+class _TrainWorker:
+    def __init__(self, spec: TrainingSpec, store: Store, reporter: StatusReporter) -> None:
         import ray.train.torch
 
-        from hep2flow.training.process_group import Ranks
+        from hep2flow.training.process_group import ProcessGroup
 
-        self.spec, self.store, self.messenger = spec, store, messenger
-        self.ranks = Ranks.current()
+        self.spec, self.store, self.reporter = spec, store, reporter
+        self.group = ProcessGroup.current()
         self.device: torch.device = ray.train.torch.get_device()
-        self.sender: Sender
-        self.at: Progress
+        self.uploader: CheckpointUploader
+        self.progress: Progress
         self.first_update = ""
 
-    def train(self) -> End:
-        """From the store to the store."""
-        import torch
-
-        from hep2flow.data.seeding import derived_seed
-        from hep2flow.network.freezing import check_freezing
-        from hep2flow.network.model import build_network, check_network
+    def train(self) -> WorkerResult:
         from hep2flow.store.datasets import open_dataset
         from hep2flow.store.splits import read_split
-        from hep2flow.training.load_weights import load_weights
+        from hep2flow.training.checkpoint import Description
+        from hep2flow.training.trainer import Trainer
 
         spec, recipe, started = self.spec, self.spec.recipe, time.monotonic()
-        check_network(recipe.model)
-        check_freezing(recipe)
-        torch.set_num_threads(recipe.resources.cpus_per_worker)
         dataset, split = open_dataset(self.store, spec.dataset), read_split(self.store, spec.split)
-        labels, bits = dataset.manifest["labels"], dataset.manifest["bits"]
-        training, validation = self._cells(dataset, split, "train"), self._cells(dataset, split, "val")
-
-        torch.manual_seed(derived_seed(recipe.train.seed, "weights"))
-        network = build_network(recipe.model, len(labels))
+        labels, selected = dataset.manifest["labels"], protocol_note(split.protocol)
         with tempfile.TemporaryDirectory(prefix="hep2flow-training-") as scratch:
             folder = Path(scratch) / "training"
             folder.mkdir()
-            replaced: list[str] = []
-            if spec.weights is not None:
-                weights = Path(scratch) / "weights.safetensors"
-                self.store.get_file(spec.weights, weights)
-                replaced = load_weights(network, weights, recipe.model.weights, labels)
-            best = self._fit(network, training, validation, folder, labels, bits, selection(split.protocol))
+            network, replaced = initial_network(self.store, recipe, labels, spec.weights, Path(scratch))
+            training, validation = self._cells(dataset, split, "train"), self._cells(dataset, split, "val")
+            trainer = Trainer(
+                network,
+                Description(recipe, labels, dataset.manifest["bits"], selected["selected_on_test"]),
+                training,
+                validation,
+                folder,
+                self.device,
+                self._resume(folder),
+            )
+            best = trainer.run()
+            self.uploader.wait()
             if best is None:
-                return "left"
-            if self.ranks.first:
-                facts = {
-                    "labels": labels,
-                    "weights_replaced": replaced,
-                    "parameters": sum(parameter.numel() for parameter in network.parameters()),
-                    **selection(split.protocol),
-                }
-                self._publish(folder, best, training, validation, facts, time.monotonic() - started)
-        return "done"
+                if self.group.is_first:
+                    update, epoch = self.progress.update, self.progress.epoch
+                    self.reporter.notice(f"stopped at update {update} in epoch {epoch}, its state saved")
+                return "stopped"
+            if self.group.is_first:
+                parameters = sum(parameter.numel() for parameter in network.parameters())
+                facts = {"labels": labels, "weights_replaced": replaced, "parameters": parameters, **selected}
+                self._publish(trainer, best, facts, time.monotonic() - started)
+        return "completed"
 
-    def _cells(self, dataset: Any, split: Split, subset: Literal["train", "val"]) -> CellSet:
-        from hep2flow.data.cell_set import CellSet, columns
+    def _cells(self, dataset: Dataset, split: Split, subset: Literal["train", "val"]) -> CellSet:
+        from hep2flow.data.cell_set import CellSet, required_columns
 
         recipe = self.spec.recipe
-        # Where there is a test subset, its parts are not even fetched.
+        # The parts of an official test set are not even downloaded.
         official_splits = {"train", None} if split.ids("test") else None
-        rows = dataset.rows(set(split.ids(subset)), columns(recipe), official_splits)
+        rows = dataset.rows(set(split.ids(subset)), required_columns(recipe), official_splits)
         return CellSet(rows, dataset.manifest["labels"], dataset.manifest["bits"], recipe, training=subset == "train")
 
-    def _fit(
-        self,
-        network: torch.nn.Module,
-        training: CellSet,
-        validation: CellSet,
-        folder: Path,
-        labels: list[str],
-        bits: int,
-        chosen_on: dict[str, Any],
-    ) -> Epoch | None:
-        from hep2flow.training.checkpoint import Description
-        from hep2flow.training.trainer import fit
+    def _resume(self, folder: Path) -> Callbacks:
+        """Download the state to resume from, if there is one, and connect the trainer with store and status."""
+        from hep2flow.training.trainer import Callbacks
 
-        saved = checkpoint_uploader.load(self.store, self.spec.prefix, folder, self.messenger.notice)
-        if not self.ranks.agree(saved.updates if saved else 0, self.device):
-            raise RuntimeError("the workers found different states to go on from")
-        if saved and self.ranks.first:
-            self.messenger.notice(f"goes on after epoch {saved.epoch}, update {saved.updates}")
-        self.sender = Sender(self.store, self.spec.prefix, self.spec.recipe.resources.keep_states, saved)
+        spec, reporter = self.spec, self.reporter
+        saved = download_state(self.store, spec.prefix, folder, reporter.notice)
+        if not self.group.all_equal(saved.updates if saved else 0, self.device):
+            raise RuntimeError("the workers found different states to resume from")
+        if saved and self.group.is_first:
+            reporter.notice(f"resuming after epoch {saved.epoch}, update {saved.updates}")
+        self.uploader = CheckpointUploader(self.store, spec.prefix, spec.recipe.resources.keep_states, saved)
 
-        def on_batch(progress: Progress) -> None:
+        def on_progress(progress: Progress) -> None:
             self.first_update = self.first_update or datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-            if self.ranks.first:
-                self.at, self.messenger.progress = progress, asdict(progress)
+            if self.group.is_first:
+                self.progress, reporter.progress = progress, asdict(progress)
 
-        best = fit(
-            network,
-            self.spec.recipe,
-            training,
-            validation,
-            Description(self.spec.recipe, labels, bits, chosen_on["selected_on_test"]),
-            folder,
-            device=self.device,
-            keep=self.sender.send,
-            on_epoch=lambda epoch: None,
-            on_batch=on_batch,
-            leave=self.messenger.leave.is_set,
+        return Callbacks(
+            save=self.uploader.upload, on_progress=on_progress, stop_requested=reporter.stop_requested.is_set
         )
-        self.sender.wait()
-        if best is None and self.ranks.first:
-            self.messenger.notice(f"left at update {self.at.update}, in epoch {self.at.epoch}, its state saved")
-        return best
 
-    def diverged(self, error: DivergedError) -> UserError:
-        """The error, and where the best network before it is kept."""
+    def with_best_network(self, error: DivergedError) -> UserError:
+        """The error, and where the best network before it is saved."""
         from hep2flow.training.checkpoint import BEST
 
-        _tolerate(self.sender.wait)
-        saved = self.sender.saved
+        with suppress(StoreError):
+            self.uploader.wait()
+        saved = self.uploader.saved
         if saved is None or BEST not in saved.files:
             return error
-        kept = self.store.uri(saved.files[BEST])
-        return UserError(f"{error}; the best network of epoch 1 to {saved.epoch} is kept at {kept}")
+        uri = self.store.uri(saved.files[BEST])
+        return UserError(f"{error}; the best network of epoch 1 to {saved.epoch} is saved at {uri}")
 
-    def _publish(
-        self,
-        folder: Path,
-        best: Epoch,
-        training: CellSet,
-        validation: CellSet,
-        facts: dict[str, Any],
-        seconds: float,
-    ) -> None:
+    def _publish(self, trainer: Trainer, best: Epoch, facts: dict[str, Any], seconds: float) -> None:
+        import torch
+
         from hep2flow.training.checkpoint import METRICS
-        from hep2flow.training.trainer import plan
 
-        spec, recipe, live = self.spec, self.spec.recipe, Live(self.store, self.spec.prefix)
-        self.messenger.close()  # its last notices are part of the manifest, and it writes none after they are deleted
+        spec, recipe, folder = self.spec, self.spec.recipe, trainer.folder
+        status = TrainingStatus(self.store, spec.prefix)
+        self.reporter.close()  # its last notices belong in the manifest; later ones would be left behind in the store
         events = folder / "tensorboard"
         events.mkdir()
         write_events([json.loads(line) for line in (folder / METRICS).read_text().splitlines()], events)
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-        length = plan(recipe, training.labels)
+        on_gpu = self.device.type == "cuda"
         manifest = {
             "kind": "training",
             "network": recipe.model.network,
             "weights": spec.weights_origin,
             "dataset": spec.dataset,
             "split": spec.split,
-            "train_cells": len(training),
-            "val_cells": len(validation),
-            "updates": length.updates,
-            "epochs": length.epochs,
-            "best": best.to_dict(),
+            "train_cells": len(trainer.training),
+            "val_cells": len(trainer.validation),
+            "updates": trainer.length.updates,
+            "epochs": trainer.length.epochs,
+            "best": asdict(best),
             "seed": recipe.train.seed,
             **facts,
             "timing": {
                 "train_seconds": seconds,
                 "first_update": self.first_update,
                 "images_per_second": best.images_per_second,
-                "workers": self.ranks.size,
-                "notices": [f"{note['at']} {note['text']}" for note in live.notices()],
+                "workers": self.group.world_size,
+                "notices": [f"{note['at']} {note['text']}" for note in status.notices()],
             },
-            "hardware": _hardware(self.device),
+            "hardware": torch.cuda.get_device_name(self.device)
+            if on_gpu
+            else f"{torch.get_num_threads()} thread(s) of {platform.machine()}",
         }
-        self.store.publish(folder, spec.prefix, manifest)
-        for forget in (live.end, lambda: checkpoint_uploader.drop(self.store, spec.prefix)):
-            _tolerate(forget)
-
-
-def _hardware(device: torch.device) -> str:
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} thread(s) of {platform.machine()}"
-
-
-def _tolerate(action: Callable[[], None]) -> None:
-    """Where the store is away now, that must not hide how the training ended."""
-    try:
-        action()
-    except StoreError:
-        return
+        publish(self.store, folder, spec.prefix, manifest)
+        # The training is complete: an outage now must not fail it.
+        with suppress(StoreError):
+            status.clear()
+        with suppress(StoreError):
+            delete_states(self.store, spec.prefix)

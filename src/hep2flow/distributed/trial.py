@@ -1,46 +1,50 @@
-"""What one trial of a sweep does: train on cells that its machine holds already, tell each epoch, publish nothing.
+"""One trial of a sweep: train on cells that Ray shares on its node, report each epoch, publish nothing.
 
-The trainings that judge a sweep's winner do the same, and predict. Apart from the rest, because the driver imports this
-module only to send it on: it needs no torch for that.
+The trainings that judge a sweep's winner do the same, and predict. The driver imports this module only to send its
+functions to workers, so torch is imported in them.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from hep2flow.distributed import checkpoint_uploader
+from hep2flow.distributed.checkpoint_uploader import CheckpointUploader, download_state
+from hep2flow.distributed.sweep_spec import SweepCells
+from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
-from hep2flow.search.trials import Point, Trial
-from hep2flow.store.s3 import StoreAddress, open_store
-from hep2flow.store.training_status import Live
+from hep2flow.search.trials import CurvePoint, Trial
+from hep2flow.store.address import StoreAddress
+from hep2flow.store.open_store import open_store
+from hep2flow.store.training_status import TrainingStatus
 
 if TYPE_CHECKING:
     import torch
 
-    from hep2flow.data.cell_set import CellSet
+    from hep2flow.training.checkpoint import CheckpointFiles
     from hep2flow.training.trainer import Epoch
 
-SCORE, EPOCH, REFUSED = "score", "epoch", "refused"
+EPOCH, SCORE, REJECTED = "epoch", "score", "rejected"  # keys of what a trial reports to Tune
 
-Held = Mapping[str, Any]  # data.mask -> reference of Cells that Ray keeps once on each machine
+SharedCells = Mapping[str, Any]  # data.mask -> Ray's reference of SweepCells, stored once on each node
 Report = Callable[[dict[str, Any]], None]
 
 
 class TrialSpec(BaseModel):
-    """Everything a trial needs beside its cells, in plain values; credentials come from the worker's environment.
+    """What a trial needs beside its cells, in plain values; credentials come from the worker's environment.
 
-    prefix:  where its state lies while it runs
-    parent:  where the state lies that it begins with, where it has none of its own yet; None for one from the start
-    recipe:  with the trial's values, and as long as a trial is
-    until:   epoch after which it ends before the recipe does, None for the recipe's end
-    weights: key of safetensors to start from, None to start from scratch
+    Attributes:
+        prefix: Of its state in the store while it runs.
+        parent: Prefix of the state that it starts from, until it has one of its own; None to start from scratch.
+        recipe: With the trial's values and length.
+        end_epoch: Epoch after which it ends before its recipe does; None for the recipe's end.
+        weights: Store key of the initial weights (safetensors), None for none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -49,214 +53,153 @@ class TrialSpec(BaseModel):
     prefix: str
     parent: str | None = None
     recipe: Recipe
-    until: int | None = None
+    end_epoch: int | None = None
     weights: str | None = None
 
 
-class Cells(BaseModel):
-    """The cells of a sweep, under one ``data.mask``.
+def run_trial(config: Mapping[str, Any], shared: SharedCells) -> None:
+    """Tune's trainable: report ``epoch``, ``score``, all ``points`` so far, and whether it is the ``last`` epoch.
 
-    rows: of the training cells, of the validation cells that choose, and, where trainings judge, of those that judge
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    labels: list[str]
-    bits: int
-    training: list[dict[str, Any]]
-    validation: list[dict[str, Any]]
-    judging: list[dict[str, Any]] = []
-
-
-def run_trial(config: Mapping[str, Any], held: Held) -> None:
-    """Tune's trainable: reports ``epoch``, ``score``, all ``points`` so far and whether it is the ``last`` one.
-
-    Where the user has to mend something, a diverged training or a full memory among it, it reports ``refused`` and ends.
+    A UserError, of a diverged training or a full memory for example, is reported as ``rejected``.
     """
     from ray import tune
 
-    from hep2flow.errors import UserError
-
-    spec = TrialSpec.model_validate(config["spec"])
     try:
-        if spec.recipe.resources.workers.max > 1:
-            from ray.tune.integration.ray_train import TuneReportCallback
-
-            _on_several(spec, held, "trial", [TuneReportCallback()])
-        else:
-            _alone(spec, held, tune.report)
+        _run(TrialSpec.model_validate(config["spec"]), shared, "trial", tune.report)
     except UserError as error:
-        tune.report({REFUSED: str(error), EPOCH: 0, SCORE: float("-inf")})
+        tune.report({REJECTED: str(error), EPOCH: 0, SCORE: float("-inf")})
 
 
-def judged(spec: TrialSpec, held: Held) -> dict[str, str]:
-    """Train, and return what the network of the best epoch predicts: cell_id -> pattern, of the cells that judge.
+def train_and_predict(spec: TrialSpec, shared: SharedCells) -> dict[str, str]:
+    """Train, and predict the judging cells with the best epoch's network: cell_id -> pattern.
 
-    Raises UserError where the user has to mend something.
+    Raises:
+        UserError: The user has to fix something.
     """
-    found = (
-        _on_several(spec, held, "judging", [])
-        if spec.recipe.resources.workers.max > 1
-        else _alone(spec, held, lambda told: None)
-    )
-    return dict(found)
+    return dict(_run(spec, shared, "judging", None))
 
 
-def _alone(spec: TrialSpec, held: Held, report: Report) -> Any:
+def _run(spec: TrialSpec, shared: SharedCells, name: str, report: Report | None) -> Any:
+    """Train in this process, or as a Ray Train job where the recipe has several workers."""
     import ray
     import torch
 
+    if spec.recipe.resources.workers.max > 1:
+        return _run_on_workers(spec, shared, name, reports=report is not None)
     device = torch.device("cuda" if spec.recipe.resources.gpus_per_worker else "cpu")
-    with _named_errors():
-        return _train(spec, ray.get(held[spec.recipe.data.mask]), device, report)
+    return _train(spec, ray.get(shared[spec.recipe.data.mask]), device, report)
 
 
-def _on_several(spec: TrialSpec, held: Held, name: str, callbacks: list[Any]) -> Any:
+def _run_on_workers(spec: TrialSpec, shared: SharedCells, name: str, *, reports: bool) -> Any:
     from ray.train.v2.api.exceptions import TrainingFailedError
+    from ray.tune.integration.ray_train import TuneReportCallback
 
-    from hep2flow.distributed.torch_trainer import together
-    from hep2flow.errors import UserError
+    from hep2flow.distributed.torch_trainer import fit_on_workers
 
-    live, resources = Live(open_store(spec.store), spec.prefix), spec.recipe.resources
-    live.begin()
-    config = {"spec": spec.model_dump(mode="json"), "held": dict(held), "reports": bool(callbacks)}
+    status, resources = TrainingStatus(open_store(spec.store), spec.prefix), spec.recipe.resources
+    status.start_attempt()
+    config = {"spec": spec.model_dump(mode="json"), "shared": dict(shared), "reports": reports}
+    callbacks = [TuneReportCallback()] if reports else []  # hands each worker group's report on to Tune
     try:
-        return together(_one_of_several, config, name, resources.workers.max, resources, callbacks)
+        return fit_on_workers(_worker_loop, config, name, resources.workers.max, resources, callbacks)
     except TrainingFailedError as error:
-        refused = live.refusal()
-        if refused is None:
+        rejection = status.rejection()
+        if rejection is None:
             raise
-        raise UserError(refused) from error
+        raise UserError(rejection) from error
 
 
-def _one_of_several(config: dict[str, Any]) -> Any:
-    """Ray Train's loop per worker."""
+def _worker_loop(config: dict[str, Any]) -> Any:
     import ray.train.torch
 
-    from hep2flow.errors import UserError
-
     spec = TrialSpec.model_validate(config["spec"])
-    cells = ray.get(config["held"][spec.recipe.data.mask])
-    report = ray.train.report if config["reports"] else lambda told: None
+    cells = ray.get(config["shared"][spec.recipe.data.mask])
     try:
-        with _named_errors():
-            return _train(spec, cells, ray.train.torch.get_device(), report)
+        return _train(spec, cells, ray.train.torch.get_device(), ray.train.report if config["reports"] else None)
     except UserError as error:
-        # The other workers wait for this one: only its failure ends them, and Ray does not hand on what it said.
-        Live(open_store(spec.store), spec.prefix).refuse(str(error))
+        # Only this worker's failure ends the others, which wait for it; Ray does not pass its message on, the store does.
+        TrainingStatus(open_store(spec.store), spec.prefix).reject(str(error))
         raise
 
 
 @contextmanager
-def _named_errors() -> Iterator[None]:
-    """A full memory or disk becomes the UserError that names it."""
-    from hep2flow.distributed.resource_errors import exhausted
-    from hep2flow.errors import UserError
+def _resource_errors_named() -> Iterator[None]:
+    from hep2flow.distributed.resource_errors import as_resource_error
 
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:
-        told = exhausted(error, tempfile.gettempdir())
-        if told is None:
+        named = as_resource_error(error, tempfile.gettempdir())
+        if named is None or named is error:
             raise
-        raise told from error
+        raise named from error
 
 
-class _Until(Exception):
-    """The epoch after which the trial ends has been saved and told."""
+class _EndEpochReached(Exception):
+    """The epoch after which the trial ends has been saved and reported."""
 
 
-def _train(spec: TrialSpec, cells: Cells, device: torch.device, report: Report) -> dict[str, str] | None:
-    """Train on this worker; returns predictions of the cells that judge, on the first worker and where there are any."""
-    import torch
-
+@_resource_errors_named()
+def _train(spec: TrialSpec, cells: SweepCells, device: torch.device, report: Report | None) -> dict[str, str] | None:
+    """Train on this worker; rank 0 returns the predictions of the judging cells, if there are any."""
     from hep2flow.data.cell_set import CellSet
-    from hep2flow.data.seeding import derived_seed
-    from hep2flow.network.freezing import check_freezing
-    from hep2flow.network.model import build_network, check_network
-    from hep2flow.training.checkpoint import BEST, METRICS, Description, Files
-    from hep2flow.training.load_weights import load_weights
-    from hep2flow.training.process_group import Ranks
-    from hep2flow.training.trainer import fit, plan
+    from hep2flow.distributed.train_worker import initial_network
+    from hep2flow.training.checkpoint import BEST, Description
+    from hep2flow.training.process_group import ProcessGroup
+    from hep2flow.training.trainer import Callbacks, Trainer
 
-    recipe, store, ranks = spec.recipe, open_store(spec.store, print), Ranks.current()
-    check_network(recipe.model)
-    check_freezing(recipe)
-    torch.set_num_threads(recipe.resources.cpus_per_worker)
-    training = CellSet(cells.training, cells.labels, cells.bits, recipe, training=True)
-    validation = CellSet(cells.validation, cells.labels, cells.bits, recipe, training=False)
-    torch.manual_seed(derived_seed(recipe.train.seed, "weights"))
-    network = build_network(recipe.model, len(cells.labels))
-    last, points = plan(recipe, training.labels).epochs, list[Point]()
+    recipe, store = spec.recipe, open_store(spec.store, print)
     with tempfile.TemporaryDirectory(prefix="hep2flow-trial-") as scratch:
         folder = Path(scratch) / "training"
         folder.mkdir()
-        if spec.weights is not None:
-            store.get_file(spec.weights, Path(scratch) / "weights.safetensors")
-            load_weights(network, Path(scratch) / "weights.safetensors", recipe.model.weights, cells.labels)
-        saved = checkpoint_uploader.load(store, spec.prefix, folder, print)
-        if saved is None and spec.parent is not None:
-            checkpoint_uploader.load(store, spec.parent, folder, print)
-        if (folder / METRICS).exists():
-            lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
-            points = [point for line in lines if (point := _point(json.loads(line)))]
+        network, _ = initial_network(store, recipe, cells.labels, spec.weights, Path(scratch))
+        state = download_state(store, spec.prefix, folder, print)
+        if state is None and spec.parent is not None:
+            download_state(store, spec.parent, folder, print)
+        uploader = CheckpointUploader(store, spec.prefix, 1, state)
 
-        def keep(files: Files) -> None:
-            nonlocal saved
-            files.write()
-            if files.goes_on:
-                # The best network of a trial is of no use: its recipe is trained again.
-                fresh = [name for name in files.fresh if name != BEST or cells.judging]
-                saved = checkpoint_uploader.save(
-                    store, spec.prefix, folder, (files.epoch, files.updates), fresh, saved, keep=1
-                )
+        def save(files: CheckpointFiles) -> None:
+            # The best network is only needed to predict: a sweep's winner is trained again.
+            names = [name for name in files.changed if name != BEST or cells.judging]
+            uploader.upload(replace(files, changed=names))
+            uploader.wait()  # before Tune may stop the trial, or start another one from this state
 
         def on_epoch(epoch: Epoch) -> None:
-            if (validated := _point(epoch.to_dict())) is not None:
-                points.append(validated)
-                report(_told(points, recipe, last=epoch.epoch in (last, spec.until)))
-            if epoch.epoch == spec.until:
-                raise _Until
+            if epoch.val_loss is not None and report is not None:
+                last = epoch.epoch in (trainer.length.epochs, spec.end_epoch)
+                report(_tune_result(trainer.history, recipe, last=last))
+            if epoch.epoch == spec.end_epoch:
+                raise _EndEpochReached
 
+        trainer = Trainer(
+            network,
+            Description(recipe, cells.labels, cells.bits),
+            CellSet(cells.training, cells.labels, cells.bits, recipe, training=True),
+            CellSet(cells.validation, cells.labels, cells.bits, recipe, training=False),
+            folder,
+            device,
+            Callbacks(save=save, on_epoch=on_epoch),
+        )
         try:
-            fit(
-                network,
-                recipe,
-                training,
-                validation,
-                Description(recipe, cells.labels, cells.bits),
-                folder,
-                device=device,
-                keep=keep,
-                on_epoch=on_epoch,
-                on_batch=lambda progress: None,
-                leave=lambda: False,
-            )
-        except _Until:
+            trainer.run()
+        except _EndEpochReached:
             return None
-        return _predicted(folder / BEST, cells, device) if cells.judging and ranks.first else None
+        return _predict(folder / BEST, cells, device) if cells.judging and ProcessGroup.current().is_first else None
 
 
-def _predicted(best: Path, cells: Cells, device: torch.device) -> dict[str, str]:
+def _tune_result(history: list[Epoch], recipe: Recipe, *, last: bool) -> dict[str, Any]:
+    points = [CurvePoint.model_validate(epoch, from_attributes=True) for epoch in history if epoch.val_loss is not None]
+    score = Trial(number=0, changes={}, points=points).score(recipe.search.metric)
+    return {EPOCH: points[-1].epoch, SCORE: score, "points": [point.model_dump() for point in points], "last": last}
+
+
+def _predict(checkpoint: Path, cells: SweepCells, device: torch.device) -> dict[str, str]:
     from hep2flow.data.cell_set import CellSet
-    from hep2flow.evaluation.predict import predict
+    from hep2flow.evaluation.predict import predict_probabilities
     from hep2flow.training.checkpoint import load_checkpoint
 
-    network, description = load_checkpoint(best, device)
-    shown: CellSet = CellSet(cells.judging, cells.labels, cells.bits, description.recipe, training=False)
-    _, probabilities = predict(network, shown, description.recipe, device)
+    network, description = load_checkpoint(checkpoint, device)
+    judging: CellSet = CellSet(cells.judging, cells.labels, cells.bits, description.recipe, training=False)
+    _, probabilities = predict_probabilities(network, judging, description.recipe, device)
     patterns = [cells.labels[index] for index in probabilities.argmax(1).tolist()]
-    return dict(zip(shown.ids, patterns, strict=True))
-
-
-def _point(epoch: dict[str, Any]) -> Point | None:
-    """Of a line of ``metrics.jsonl``; None where the epoch was not validated."""
-    return None if epoch["val_loss"] is None else Point(**{name: epoch[name] for name in Point.model_fields})
-
-
-def _told(points: list[Point], recipe: Recipe, *, last: bool) -> dict[str, Any]:
-    so_far = Trial(number=0, changes={}, points=points)
-    plain = [point.model_dump() for point in points]
-    return {EPOCH: points[-1].epoch, SCORE: so_far.score(recipe.search.metric), "points": plain, "last": last}
+    return dict(zip(judging.ids, patterns, strict=True))

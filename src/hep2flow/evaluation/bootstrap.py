@@ -1,4 +1,4 @@
-"""The specimen-clustered bootstrap: intervals that tell of other specimens, not of other cells of the same ones."""
+"""The specimen-clustered bootstrap: its intervals generalise to other specimens, not only to other cells of the same."""
 
 from __future__ import annotations
 
@@ -14,8 +14,50 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
-def clusters(specimens: pd.Series[str]) -> tuple[Integers | None, str]:
-    """Specimen number of every cell, None where cells have to be drawn one by one, and the method's name."""
+def score_intervals(
+    truth: Integers, predicted: Integers, specimens: pd.Series[str], classes: int, bootstrap: int, seed: int
+) -> tuple[dict[str, tuple[float, float]], str]:
+    """95 % percentile intervals of ACA, MCA and macro F1, each the mean over seeds.
+
+    A class whose specimens were not drawn is left out of that resample's means. A skewed bootstrap distribution may
+    leave the point estimate outside its percentiles: the interval is widened to include it.
+
+    Args:
+        truth: Class of every cell, (cells,).
+        predicted: Predicted class of every cell by every training, (seeds, cells).
+        specimens: Specimen of every cell, in the same order.
+        classes: Number of classes.
+        bootstrap: Number of resamples.
+        seed: Seed of the resamples.
+
+    Returns:
+        Low and high by metric, in [0, 1], and the method's name.
+    """
+    groups, method = specimen_clusters(specimens)
+    seeds = len(predicted)
+    # ACA, MCA and F1 follow from the confusion matrix alone, so a resample is a sum of the units' confusion matrices.
+    entries = (truth * classes + predicted).T
+    if groups is None:
+        entries, counts = np.unique(entries, axis=0, return_counts=True)
+        groups = np.arange(len(entries))
+    else:
+        counts = np.ones(int(groups.max()) + 1, dtype=np.int64)
+    confusions = np.zeros((len(counts), seeds, classes**2))
+    np.add.at(confusions, (groups[:, None], np.arange(seeds), entries), 1)
+    units = confusions.reshape(len(counts), -1)
+    drawn = resample(units, counts, bootstrap, seed)
+    observed = counts.astype(np.float64) @ units
+    samples, points = (_scores(sums.reshape(-1, seeds, classes, classes)) for sums in (drawn, observed))
+    intervals = {}
+    for name, values in samples.items():
+        low, high = np.percentile(values, [2.5, 97.5])
+        point = points[name].item()
+        intervals[name] = (min(float(low), point), max(float(high), point))
+    return intervals, method
+
+
+def specimen_clusters(specimens: pd.Series[str]) -> tuple[Integers | None, str]:
+    """Specimen number of every cell (None where cells have to be drawn one by one), and the method's name."""
     if specimens.isna().any():
         return None, CELL_BOOTSTRAP
     groups = pd.factorize(specimens, sort=True)[0].astype(np.int64)
@@ -24,48 +66,20 @@ def clusters(specimens: pd.Series[str]) -> tuple[Integers | None, str]:
 
 
 def resample(units: Floats, counts: Integers, bootstrap: int, seed: int) -> Floats:
-    """Sums over units drawn with replacement: (bootstrap, statistics).
+    """Sums over units drawn with replacement, as many as there are in all.
 
-    units:  (distinct units, statistics)
-    counts: how many units are of each kind; as many as there are in all are drawn
+    Args:
+        units: Statistics of each distinct unit, (distinct units, statistics).
+        counts: How many units are of each kind.
+        bootstrap: Number of resamples.
+        seed: Seed of the draws.
+
+    Returns:
+        Summed statistics, (bootstrap, statistics).
     """
     total = int(counts.sum())
     drawn = np.random.default_rng(seed).multinomial(total, counts / total, size=bootstrap)
     return np.asarray(drawn.astype(np.float64) @ units)
-
-
-def score_intervals(
-    truth: Integers, predicted: Integers, specimens: pd.Series[str], classes: int, bootstrap: int, seed: int
-) -> tuple[dict[str, tuple[float, float]], str]:
-    """95 % percentile intervals of ACA, MCA and macro F1, each the mean over seeds, and the method's name.
-
-    truth:     class of every cell, (cells,)
-    predicted: (seeds, cells)
-
-    ACA, MCA and F1 follow from the confusion matrix alone, so a resample is a sum of the specimens' confusion matrices.
-    A class whose specimens were not drawn is left out of that resample's means. A skewed bootstrap distribution may
-    leave the point estimate outside its percentiles: the interval is widened to hold it.
-    """
-    groups, method = clusters(specimens)
-    entries = (truth * classes + predicted).T
-    if groups is None:
-        entries, counts = np.unique(entries, axis=0, return_counts=True)
-        groups = np.arange(len(entries))
-    else:
-        counts = np.ones(int(groups.max()) + 1, dtype=np.int64)
-    seeds = len(predicted)
-    confusions = np.zeros((len(counts), seeds, classes**2))
-    np.add.at(confusions, (groups[:, None], np.arange(seeds), entries), 1)
-    units = confusions.reshape(len(counts), -1)
-    drawn = resample(units, counts, bootstrap, seed)
-    whole = counts.astype(np.float64) @ units
-    samples, points = (_scores(sums.reshape(-1, seeds, classes, classes)) for sums in (drawn, whole))
-    intervals = {}
-    for name, values in samples.items():
-        low, high = np.percentile(values, [2.5, 97.5])
-        point = points[name].item()
-        intervals[name] = (min(float(low), point), max(float(high), point))
-    return intervals, method
 
 
 def _scores(confusions: Floats) -> dict[str, Floats]:

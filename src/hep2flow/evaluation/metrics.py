@@ -16,94 +16,62 @@ import pandas as pd
 
 from hep2flow.evaluation.bootstrap import SPECIMEN_BOOTSTRAP, Floats, Integers, score_intervals
 from hep2flow.evaluation.error_analysis import reject_curve
-from hep2flow.evaluation.paired_tests import OtherCellsError
+from hep2flow.evaluation.paired_tests import DifferentCellsError
 
 RELIABILITY_BINS = 15
 
 
 def evaluate_predictions(
-    predictions: pd.DataFrame,
-    cells: pd.DataFrame,
-    labels: list[str],
-    *,
-    bootstrap: int = 1000,
-    seed: int = 0,
+    predictions: pd.DataFrame, cells: pd.DataFrame, labels: list[str], *, bootstrap: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
-    """Every metric of the evaluation contract that follows from predictions; JSON-able, undefined values are None.
+    """Every metric of the evaluation contract that follows from predictions.
 
-    predictions: one row per cell: cell_id, truth, predicted, and ``p_<label>`` per class, probabilities that sum to 1
-    cells:       at least the predicted cells: cell_id, intensity, specimen_id (the last two nullable)
-    labels:      every class, in the order of the confusion matrix; at least two
-    bootstrap:   number of resamples behind ``ci95``
-    seed:        of the resamples
+    All metrics but ``nll`` lie in [0, 1]. MCA and macro F1 are means over the classes that have cells. The order of the
+    rows has no effect.
 
-    Returns ``n``, ``labels``, ``aca``, ``mca``, ``macro_f1``, ``weighted_f1``, ``per_class``, ``confusion`` (rows are
-    the truth), ``roc_auc`` {per_class, macro} (one against the rest), ``ece`` with its ``reliability`` bins, ``nll``
-    (nats), ``by_intensity``, ``by_specimen``, ``specimen_vote_accuracy``, ``reject_curve`` and ``reject_area`` (see
-    :func:`hep2flow.evaluation.error_analysis.reject_curve`), ``ci95`` {aca, mca, macro_f1: [low, high]}, ``ci95_method`` and
-    ``ci95_one_specimen``: the classes whose cells are all of one specimen, where specimens were drawn; what another
-    specimen of such a class would do is unknown, and not in the intervals of MCA and macro F1. All metrics but ``nll``
-    lie in [0, 1]. MCA and macro F1 are means over the classes that have cells. The order of the rows changes nothing.
+    Args:
+        predictions: One row per cell: cell_id, truth, predicted, and ``p_<label>`` per class, which sum to 1.
+        cells: At least the predicted cells: cell_id, intensity, specimen_id (the last two nullable).
+        labels: Every class, in the order of the confusion matrix; at least two.
+        bootstrap: Number of resamples behind ``ci95``.
+        seed: Seed of the resamples.
 
-    Raises ValueError where the frames break this contract.
+    Returns:
+        JSON-able metrics, None where undefined: ``n``, ``labels``, ``aca``, ``mca``, ``macro_f1``, ``weighted_f1``,
+        ``per_class``, ``confusion`` (rows are the truth), ``roc_auc`` {per_class, macro} (one against the rest),
+        ``ece`` with its ``reliability`` bins, ``nll`` (nats), ``by_intensity``, ``by_specimen``,
+        ``specimen_vote_accuracy``, ``reject_curve`` and ``reject_area`` (see
+        :func:`hep2flow.evaluation.error_analysis.reject_curve`), ``ci95`` {aca, mca, macro_f1: [low, high]},
+        ``ci95_method`` and ``ci95_one_specimen``: the classes whose cells are all of one specimen, where specimens were
+        drawn; how another specimen of such a class varies is not in the intervals of MCA and macro F1.
+
+    Raises:
+        ValueError: The frames break this contract.
     """
-    table = _joined(predictions, cells, labels)
-    classes = np.arange(len(labels))
+    table = _join_cells(predictions, cells, labels)
     truth, predicted = _codes(table["truth"], labels), _codes(table["predicted"], labels)
     probabilities = table[[f"p_{label}" for label in labels]].to_numpy(dtype=np.float64)
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
-
-    supported = np.unique(truth)
-    # scikit-learn takes a second to import, and the report, which reads this module too, does without.
-    from sklearn.metrics import (
-        accuracy_score,
-        confusion_matrix,
-        f1_score,
-        log_loss,
-        precision_recall_fscore_support,
-    )
-
-    precision, recall, f1, support = precision_recall_fscore_support(
-        truth, predicted, labels=classes, zero_division=np.nan
-    )
     confidence, correct = probabilities[np.arange(len(table)), predicted], truth == predicted
+
+    scores = _scores(truth, predicted, probabilities, labels)
     by_specimen = _by_specimen(table, labels)
+    votes = [specimen["vote_correct"] for specimen in by_specimen]
     intervals, method = score_intervals(truth, predicted[None], table["specimen_id"], len(labels), bootstrap, seed)
-    point = {
-        "aca": float(accuracy_score(truth, predicted)),
-        "mca": float(recall[supported].mean()),
-        "macro_f1": float(f1_score(truth, predicted, labels=supported, average="macro", zero_division=0)),
-    }
+    # The bootstrap's point estimates and scikit-learn's may differ in the last digit.
+    bounds = {name: [min(low, scores[name]), max(high, scores[name])] for name, (low, high) in intervals.items()}
     return {
         "n": len(table),
         "labels": list(labels),
-        **point,
-        "weighted_f1": float(f1_score(truth, predicted, average="weighted", zero_division=0)),
-        "per_class": {
-            label: {
-                "precision": _number(precision[k]),
-                "recall": _number(recall[k]),
-                "f1": _number(f1[k]),
-                "support": int(support[k]),
-            }
-            for k, label in enumerate(labels)
-        },
-        "confusion": confusion_matrix(truth, predicted, labels=classes).tolist(),
-        "roc_auc": _roc_auc(truth, probabilities, labels),
+        **scores,
         **_calibration(confidence, correct),
-        "nll": float(log_loss(truth, probabilities, labels=classes)),
         "by_intensity": _by_intensity(table),
         "by_specimen": by_specimen,
-        "specimen_vote_accuracy": (
-            None
-            if table["specimen_id"].isna().any()
-            else float(np.mean([specimen["vote_correct"] for specimen in by_specimen]))
-        ),
+        "specimen_vote_accuracy": None if table["specimen_id"].isna().any() else float(np.mean(votes)),
         **reject_curve(confidence, correct),
-        # scikit-learn rounds the last digit its own way.
-        "ci95": {name: [min(low, point[name]), max(high, point[name])] for name, (low, high) in intervals.items()},
+        "ci95": bounds,
         "ci95_method": method,
-        "ci95_one_specimen": _of_one_specimen(table, labels) if method == SPECIMEN_BOOTSTRAP else [],
+        "ci95_one_specimen": _classes_of_one_specimen(table, labels) if method == SPECIMEN_BOOTSTRAP else [],
     }
 
 
@@ -117,19 +85,20 @@ def intervals_over_seeds(
 ) -> dict[str, Any]:
     """95 % intervals of the means over several trainings that differ in the seed only.
 
-    predictions: one table for each seed, all of the same cells; columns as in :func:`evaluate_predictions`
-    cells, labels, bootstrap, seed: as there
+    A resample draws specimens, or cells where specimens are unknown, once for all seeds; it never draws seeds.
+    ``predictions`` has one table for each seed, all of the same cells; columns and the other arguments are as in
+    :func:`evaluate_predictions`.
 
-    Returns ``ci95`` {aca, mca, macro_f1: [low, high]} and ``ci95_method``. A resample draws specimens, or cells where
-    specimens are unknown, once for all seeds; it never draws seeds.
+    Returns:
+        ``ci95`` {aca, mca, macro_f1: [low, high]} and ``ci95_method``.
 
-    Raises ValueError where the frames break this contract.
+    Raises:
+        ValueError: The frames break this contract.
     """
-    tables = [_joined(table, cells, labels) for table in predictions]
+    tables = [_join_cells(table, cells, labels) for table in predictions]
     first = tables[0]
-    for table in tables[1:]:
-        if not table[["cell_id", "truth"]].equals(first[["cell_id", "truth"]]):
-            raise OtherCellsError
+    if not all(table[["cell_id", "truth"]].equals(first[["cell_id", "truth"]]) for table in tables):
+        raise DifferentCellsError
     predicted = np.stack([_codes(table["predicted"], labels) for table in tables])
     intervals, method = score_intervals(
         _codes(first["truth"], labels), predicted, first["specimen_id"], len(labels), bootstrap, seed
@@ -137,8 +106,8 @@ def intervals_over_seeds(
     return {"ci95": {name: list(bounds) for name, bounds in intervals.items()}, "ci95_method": method}
 
 
-def _joined(predictions: pd.DataFrame, cells: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
-    """Predictions with the intensity and specimen of their cells, sorted by cell_id; ValueError for a broken one."""
+def _join_cells(predictions: pd.DataFrame, cells: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
+    """Predictions with the intensity and specimen of their cells, sorted by cell_id."""
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise ValueError(f"labels must be at least two different names, got {list(labels)}")
     if predictions.empty:
@@ -168,7 +137,42 @@ def _codes(names: pd.Series[str], labels: Sequence[str]) -> Integers:
     return pd.Categorical(names, categories=list(labels)).codes.astype(np.int64)
 
 
-def _number(value: float) -> float | None:
+def _scores(truth: Integers, predicted: Integers, probabilities: Floats, labels: Sequence[str]) -> dict[str, Any]:
+    """The scores of classes and their means; the order of classes is that of ``labels``."""
+    # scikit-learn takes a second to import, and the report, which reads this module too, does without.
+    from sklearn.metrics import (
+        accuracy_score,
+        confusion_matrix,
+        f1_score,
+        log_loss,
+        precision_recall_fscore_support,
+    )
+
+    classes, supported = np.arange(len(labels)), np.unique(truth)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        truth, predicted, labels=classes, zero_division=np.nan
+    )
+    return {
+        "aca": float(accuracy_score(truth, predicted)),
+        "mca": float(recall[supported].mean()),
+        "macro_f1": float(f1[supported].mean()),
+        "weighted_f1": float(f1_score(truth, predicted, average="weighted", zero_division=0)),
+        "per_class": {
+            label: {
+                "precision": _none_if_nan(precision[k]),
+                "recall": _none_if_nan(recall[k]),
+                "f1": _none_if_nan(f1[k]),
+                "support": int(support[k]),
+            }
+            for k, label in enumerate(labels)
+        },
+        "confusion": confusion_matrix(truth, predicted, labels=classes).tolist(),
+        "roc_auc": _roc_auc(truth, probabilities, labels),
+        "nll": float(log_loss(truth, probabilities, labels=classes)),
+    }
+
+
+def _none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
@@ -191,14 +195,14 @@ def _calibration(confidence: Floats, correct: npt.NDArray[np.bool_]) -> dict[str
     reliability = []
     error = 0.0
     for index in range(RELIABILITY_BINS):
-        inside = bins == index
-        n = int(inside.sum())
+        members = bins == index
+        n = int(members.sum())
         entry: dict[str, Any] = {
             "low": index / RELIABILITY_BINS,
             "high": (index + 1) / RELIABILITY_BINS,
             "n": n,
-            "confidence": float(confidence[inside].mean()) if n else None,
-            "accuracy": float(correct[inside].mean()) if n else None,
+            "confidence": float(confidence[members].mean()) if n else None,
+            "accuracy": float(correct[members].mean()) if n else None,
         }
         if n:
             error += n / len(confidence) * abs(entry["accuracy"] - entry["confidence"])
@@ -241,6 +245,6 @@ def _by_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, A
     return sorted(result, key=lambda entry: (len(entry["specimen_id"]), entry["specimen_id"]))
 
 
-def _of_one_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[str]:
+def _classes_of_one_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[str]:
     specimens = table.groupby("truth")["specimen_id"].nunique()
     return [label for label in labels if specimens.get(label) == 1]

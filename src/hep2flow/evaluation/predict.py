@@ -13,25 +13,29 @@ from hep2flow.training.losses import probabilities
 
 
 @torch.inference_mode()
-def predict(
+def predict_probabilities(
     network: torch.nn.Module,
     cells: CellSet,
     recipe: Recipe,
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities without and with the recipe's test-time augmentation, each float32 (n, classes), in the cells' order.
+    """Class probabilities without and with the recipe's test-time augmentation (TTA).
 
-    Without TTA in the recipe both are the same tensor.
+    Puts the network, which is on ``device``, into evaluation mode. ``progress`` is called after each batch with the numbers
+    of predicted and of all cells.
+
+    Returns:
+        Two float32 tensors (n, classes) on the CPU, in the cells' order; equal where the recipe has no TTA.
     """
     network.eval()
     plain, augmented = [], []
     done = 0
     for batch in cells.batches(ordered_keys(range(len(cells)), recipe.eval.batch_size)):
-        images, *features = batch.inputs(device)
-        # The first view is the cell as it is; its measurements do not turn with it.
+        images, *measurements = batch.inputs(device)
+        # The first view is the unchanged cell; measurements do not depend on its orientation.
         views = dihedral_views(images) if recipe.eval.tta == "dihedral" else iter([images])
-        each = torch.stack([probabilities(network(view, *features), recipe.loss) for view in views])
+        each = torch.stack([probabilities(network(view, *measurements), recipe.loss) for view in views])
         plain.append(each[0].cpu())
         augmented.append(each.mean(0).cpu())
         done += len(images)

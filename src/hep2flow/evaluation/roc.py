@@ -1,4 +1,4 @@
-"""The receiver operating characteristic of an evaluation, small enough to be shown beside it."""
+"""The receiver operating characteristic of an evaluation, small enough to be stored beside it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ POINTS = 100
 
 
 def micro_average_roc(predictions: pd.DataFrame, labels: list[str]) -> dict[str, list[float]]:
-    """``fpr`` and ``tpr`` of "is this cell of that class?", asked of all cells and classes at once, at each ``threshold``.
+    """The micro-averaged one-against-the-rest ROC curve, in the form of Kubeflow's ClassificationMetrics.
 
-    predictions: truth, and ``p_<label>`` per class
-    labels:      every class
+    Args:
+        predictions: truth, and ``p_<label>`` per class.
+        labels: Every class.
 
-    Names are those of Kubeflow's own artifact: false and true positive rate, 0 to 1, and the probability asked for.
-    At most POINTS points of scikit-learn's curve, evenly spaced along it, from (0, 0) to (1, 1). The first threshold, which
-    nothing reaches, is 2 and not infinite: JSON has no infinity.
+    Returns:
+        ``fpr``, ``tpr`` (rates, 0 to 1, from (0, 0) to (1, 1)) and ``threshold`` (probability), at most POINTS points
+        evenly spaced along scikit-learn's curve. Its first threshold, which no cell reaches, is 2 and not infinite:
+        JSON has no infinity.
     """
-    asked = predictions["truth"].to_numpy()[:, None] == np.array(labels)
-    answered = predictions[[f"p_{label}" for label in labels]].to_numpy()
-    curve = roc_curve(asked.ravel(), answered.ravel())
-    kept = np.unique(np.linspace(0, len(curve[0]) - 1, POINTS).round().astype(int))
+    positive = predictions["truth"].to_numpy()[:, None] == np.array(labels)
+    scores = predictions[[f"p_{label}" for label in labels]].to_numpy()
+    curve = roc_curve(positive.ravel(), scores.ravel())
+    chosen = np.unique(np.linspace(0, len(curve[0]) - 1, POINTS).round().astype(int))
     return {
-        name: np.minimum(values[kept], 2.0).tolist()
+        name: np.minimum(values[chosen], 2.0).tolist()
         for name, values in zip(("fpr", "tpr", "threshold"), curve, strict=True)
     }

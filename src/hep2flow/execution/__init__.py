@@ -1,0 +1,1 @@
+"""Runs a pipeline and its stages: on this machine, as RayJobs on Kubernetes, or on Kubeflow."""

@@ -1,53 +1,53 @@
-"""Where a stage that needs Ray does its work: the one switch between this machine, a Ray cluster and a job on Kubernetes."""
+"""Runs a stage that needs Ray: in this process, on an existing Ray cluster, or as a RayJob on Kubernetes."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-from hep2flow.distributed.ray_cluster import RayWantedError, without_ray
-from hep2flow.execution.job_spec import Specification, perform
-from hep2flow.execution.kubernetes.cluster_options import checked_engine
+from hep2flow.distributed.ray_cluster import RayRequiredError, without_ray
+from hep2flow.execution.job_spec import JobSpec, run_spec
+from hep2flow.execution.kubernetes.cluster_options import parse_engine
 from hep2flow.stage_result import StageResult
-from hep2flow.stages.evaluate import look_up_evaluation
-from hep2flow.store.outage import to_standard_error
+from hep2flow.stages.evaluate import evaluation_cache
+from hep2flow.store.outage import log_to_stderr
 from hep2flow.store.runs import StageRecord
 from hep2flow.store.s3 import Store
 
 
-def perform_on(
-    engine: str, cluster: dict[str, Any], store: Store, specification: Specification, record: StageRecord
+def run_on_engine(
+    engine: str, cluster: dict[str, Any], store: Store, spec: JobSpec, record: StageRecord
 ) -> StageResult:
-    """Do what is specified, here, on a Ray cluster that is there, or as a RayJob; what is there already needs none.
+    """Run a job specification; a cached result needs no Ray.
 
-    record: of the step, whose heartbeat is the job's lease
-    An evaluation is a job of its own only where it wants a GPU.
+    Args:
+        engine: ``local``, ``ray`` or ``rayjob``; an evaluation is a RayJob of its own only where it wants a GPU.
+        cluster: The pipelines' parameter.
+        store: Where everything lies.
+        spec: What to run.
+        record: Of the step; its heartbeat is the RayJob's lease.
     """
-    where, options = checked_engine(engine, cluster)
-    if where == "ray":
+    engine, options = parse_engine(engine, cluster)
+    if engine == "ray":
         os.environ["RAY_ADDRESS"] = options.address
-    if where != "rayjob" or _fits_into_the_step(specification):
-        return perform(store, specification, record.announce, to_standard_error)
+    evaluated_here = spec.stage == "evaluate" and not spec.recipe.resources.gpus_per_worker
+    if engine != "rayjob" or evaluated_here:
+        return run_spec(store, spec, record.save_key, log_to_stderr)
     try:
-        return _there_already(store, specification, record)
-    except RayWantedError:
-        # Here, because a step that stays here needs no Kubernetes client.
-        from hep2flow.execution.kubernetes.rayjob_watcher import run_job
+        return _cached(store, spec, record)
+    except RayRequiredError:
+        # Imported here: a step that runs in its own pod needs no Kubernetes client.
+        from hep2flow.execution.kubernetes.rayjob_watcher import run_rayjob
 
-        return run_job(store, specification, options, to_standard_error, lambda: record.is_superseded)
-
-
-def _fits_into_the_step(specification: Specification) -> bool:
-    return specification.stage == "evaluate" and not specification.recipe.resources.gpus_per_worker
+        return run_rayjob(store, spec, options, log_to_stderr, lambda: record.is_superseded)
 
 
-def _there_already(store: Store, specification: Specification, record: StageRecord) -> StageResult:
-    """RayWantedError where it is not."""
-    if specification.stage != "evaluate":
+def _cached(store: Store, spec: JobSpec, record: StageRecord) -> StageResult:
+    """The stage's result; RayRequiredError where it is not cached."""
+    if spec.stage != "evaluate":
         with without_ray():
-            return perform(store, specification, record.announce, to_standard_error)
-    said = specification
-    _, there = look_up_evaluation(store, said.recipe, said.training, said.dataset, said.split)
-    if there is None:
-        raise RayWantedError
-    return there
+            return run_spec(store, spec, record.save_key, log_to_stderr)
+    cached = evaluation_cache(store, spec.recipe, spec.training, spec.dataset, spec.split).lookup()
+    if cached is None:
+        raise RayRequiredError
+    return cached

@@ -1,42 +1,21 @@
-"""What a run is asked to do, here or on a cluster, and the pipeline and its arguments that do it."""
+"""What a run is asked to do, on this machine or on a cluster, and its pipeline's arguments."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Profile, Recipe, parse_recipe
-from hep2flow.stages.begin import asked, models_of
+from hep2flow.search.settings import SweepSettings
+from hep2flow.stages.begin import run_parameters, trained_models
+from hep2flow.store.address import StoreAddress
 from hep2flow.store.runs import read_run
-from hep2flow.store.s3 import Store, StoreAddress
+from hep2flow.store.s3 import Store
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What a sweep is asked to do; 0 and empty stand for no limit and nothing.
-
-    Attributes:
-        trials: In all.
-        hours: After which no more are begun.
-        concurrency: Trials at once.
-        earlier: Run, or URI of a sweep, to learn from.
-        judge: Trainings of the winner, and of the recipe as it is, that judge it.
-        finals: Full trainings of the winner, under successive seeds.
-        beside: Whether the recipes are trained as they are too.
-    """
-
-    trials: int
-    hours: float = 0.0
-    concurrency: int = 0
-    earlier: str = ""
-    judge: int = 5
-    finals: int = 1
-    beside: bool = False
-
-
-@dataclass(frozen=True)
-class Request:
+class RunRequest:
     """What a run is asked to do.
 
     Attributes:
@@ -45,48 +24,48 @@ class Request:
         format: Of the source.
         profile: Of the recipes.
         seeds: Trainings of each recipe as it is, under successive seeds.
-        sweep: What the sweep of each recipe is asked to do; None for a run that trains the recipes as they are.
+        sweep: Of each recipe; None for a run that trains the recipes as they are.
     """
 
     source: str
     recipes: list[Recipe]
     format: str = "auto"
     profile: Profile = "paper"
-    seeds: int = field(default=1)
-    sweep: Sweep | None = None
+    seeds: int = 1
+    sweep: SweepSettings | None = None
 
     @property
     def pipeline(self) -> Literal["reproduce", "sweep"]:
-        """Which of the two pipelines does it."""
+        """Name of the pipeline that runs it."""
         return "reproduce" if self.sweep is None or self.sweep.beside else "sweep"
 
-    def asked(self, source: str) -> dict[str, Any]:
-        """The request as a run's record keeps it; source: as the steps find it."""
-        sweep = {} if self.sweep is None else asdict(self.sweep)
-        return asked(source, self.format, self.seeds, self.sweep is not None, **sweep)
+    def parameters(self, source: str) -> dict[str, Any]:
+        """The request as a run's record stores it; ``source`` as the steps find it."""
+        return run_parameters(source, self.format, self.seeds, self.sweep)
 
     @property
     def models(self) -> dict[str, str]:
         """Models that are trained in full -> the recipe whose sweep each comes from, empty for one trained as it is."""
-        return models_of(self.recipes, self.asked(self.source))
+        return trained_models(self.recipes, self.parameters(self.source))
 
 
-def request_of(store: Store, run_id: str) -> Request:
-    """What a run was asked to do, from its record; UserError where it has no sweep."""
+def read_request(store: Store, run_id: str) -> RunRequest:
+    """The request of a run with a sweep, from its record; UserError where it has no sweep."""
     record = read_run(store, run_id)
     if "tune" not in record.parameters:
-        raise UserError(f"run {run_id}: has no sweep to go on with; repeat its command with --run-id {run_id}")
+        raise UserError(f"run {run_id}: has no sweep to resume; repeat its command with --run-id {run_id}")
     swept = dict.fromkeys(filter(None, record.models.values()))
     recipes = [parse_recipe(record.recipes[name], f"run {run_id}") for name in swept]
     plain = {key: record.parameters[key] for key in ("source", "format", "seeds")}
-    return Request(**plain, recipes=recipes, profile=recipes[0].profile, sweep=Sweep(**record.parameters["tune"]))
+    sweep = SweepSettings(**record.parameters["tune"])
+    return RunRequest(**plain, recipes=recipes, profile=recipes[0].profile, sweep=sweep)
 
 
-def arguments_of(request: Request, source: str, run_id: str, store: StoreAddress) -> dict[str, Any]:
-    """Arguments of the unrolled pipeline that does it; all else the steps read from the run's record.
+def pipeline_arguments(request: RunRequest, source: str, run_id: str, store: StoreAddress) -> dict[str, Any]:
+    """Arguments of the unrolled pipeline; everything else the steps read from the run's record.
 
     Args:
-        request: What is asked.
+        request: Of the run.
         source: As the steps find it.
         run_id: Empty for one that follows from the job.
         store: As the steps reach it.

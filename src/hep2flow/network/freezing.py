@@ -1,4 +1,4 @@
-"""Layers that do not move: the paper's suggestion to freeze the feature layers, and to let them move again by and by."""
+"""Freezing of the feature layers, and gradual unfreezing, as the paper suggests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOP = 99  # norms, and CoaT's parallel blocks: above every stage, below the head
 
 
 def stage_of(name: str) -> int:
-    """Stage a parameter belongs to: 0 the stem, 1 and up the stages, TOP what follows them."""
+    """Stage of a parameter by its name: 0 the stem, 1 and up the stages, TOP what follows them."""
     if name.startswith(_STEM):
         return 0
     found = _STAGE.match(name)
@@ -27,18 +27,18 @@ def stage_of(name: str) -> int:
     return int(found[1]) + 1 if found[1] is not None else int(found[2])
 
 
-def stages(network: torch.nn.Module) -> list[int]:
-    """The stages of a network, from 1; empty where its names do not tell any."""
+def stage_numbers(network: torch.nn.Module) -> list[int]:
+    """The stages of a network, from 1; empty if its parameters' names show none."""
     names = [name for name, _ in timm_network(network).named_parameters()]
     return sorted({stage for stage in map(stage_of, names) if 0 < stage < TOP})
 
 
 def check_freezing(recipe: Recipe) -> None:
-    """Refuse to freeze stages that the network does not have, before anything is read; UserError naming the key."""
+    """Check that the network has the stages to freeze, before any data is read; UserError naming the recipe's key."""
     freeze = recipe.optim.freeze
     if freeze.startswith(STAGES):
         with torch.device("meta"):
-            known = stages(build_network(recipe.model, classes=2))
+            known = stage_numbers(build_network(recipe.model, classes=2))
         if int(freeze.removeprefix(STAGES)) not in known:
             allowed = ["none", "backbone", *(f"{STAGES}{stage}" for stage in known)]
             raise UserError(
@@ -48,35 +48,35 @@ def check_freezing(recipe: Recipe) -> None:
 
 
 class Freezing:
-    """Keeps ``optim.freeze`` of a network, epoch by epoch."""
+    """Applies ``optim.freeze`` and ``optim.unfreeze_every`` to a network, epoch by epoch."""
 
     def __init__(self, network: torch.nn.Module, section: Optim) -> None:
-        self.model = timm_network(network)
-        self.every = section.unfreeze_every
+        self.model, self.unfreeze_every = timm_network(network), section.unfreeze_every
         head = set(map(id, head_parameters(self.model)))
-        bodily = [
-            (stage_of(name), parameter)
-            for name, parameter in self.model.named_parameters()
-            if id(parameter) not in head
-        ]
         highest = {"none": -1, "backbone": TOP}.get(section.freeze)
         if highest is None:
             highest = int(section.freeze.removeprefix(STAGES))
-        self.frozen = [(stage, parameter) for stage, parameter in bodily if stage <= highest]
-        self.parts = sorted({stage for stage, _ in self.frozen})
+        self.frozen = [
+            (stage_of(name), parameter)
+            for name, parameter in self.model.named_parameters()
+            if id(parameter) not in head and stage_of(name) <= highest
+        ]
+        self.frozen_stages = sorted({stage for stage, _ in self.frozen})
 
     def before_epoch(self, epoch: int) -> bool:
-        """Freeze what epoch number ``epoch`` (from 1) freezes; to be called after ``network.train()``.
+        """Freeze what is frozen in this epoch (from 1); call after ``network.train()``.
 
-        Returns whether other parameters move than before.
-        Batch norms of frozen parts keep their statistics too.
+        Returns:
+            Whether the parameters that are trained changed.
         """
-        moving = (epoch - 1) // self.every if self.every is not None else 0
-        still = self.parts[: max(len(self.parts) - moving, 0)]
+        # Stages are unfrozen from the top down, one every ``unfreeze_every`` epochs.
+        unfrozen = (epoch - 1) // self.unfreeze_every if self.unfreeze_every is not None else 0
+        still_frozen = self.frozen_stages[: max(len(self.frozen_stages) - unfrozen, 0)]
         changed = False
         for stage, parameter in self.frozen:
-            changed |= parameter.requires_grad == (stage in still)
-            parameter.requires_grad_(stage not in still)
+            changed |= parameter.requires_grad == (stage in still_frozen)
+            parameter.requires_grad_(stage not in still_frozen)
+        # Frozen batch norms must not update their running statistics either.
         for module in self.model.modules():
             own = list(module.parameters(recurse=False))
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and own:

@@ -22,7 +22,7 @@ from PIL import Image
 from hep2flow.cells import decode_png
 
 INK = "#1f2328"
-PAGE = "#fefefe"  # behind writing that lines cross
+PAGE = "#fefefe"  # the page's background, behind text that lines cross
 GRID = "#8b949e"
 CELL = "#00508f"
 SERIES = ("#2a82c9", "#d9660f", "#1a9370", "#b8619b", "#8a7a1d", "#6f6fd1")
@@ -30,8 +30,8 @@ HATCHES = ("", "////", "\\\\\\\\", "xxxx", "----", "||||")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 WIDTH = 4.8  # inches: at 9.5 points still readable on a phone
-THUMBNAIL = 96  # pixels
-SUBSETS = {"train": "training", "val": "validation", "test": "test"}
+THUMBNAIL = 96  # pixels a side, at most
+SUBSET_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 # Any: matplotlib types the keys as one Literal of every setting of its newest version.
 STYLE: Any = {
@@ -67,8 +67,8 @@ STYLE: Any = {
 }
 
 
-def spell(label: str, width: int = 22) -> str:
-    """A label as a person writes it, shortened to ``width`` characters."""
+def display_name(label: str, width: int = 22) -> str:
+    """A label with spaces, shortened to ``width`` characters."""
     return shorten(label.replace("_", " "), width)
 
 
@@ -80,20 +80,22 @@ def shorten(text: str, width: int) -> str:
 @matplotlib.rc_context(STYLE)
 def score_intervals(
     models: Mapping[str, Mapping[str, Any]],
-    chance: float,
+    majority_share: float,
     seeds: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
     title: str = "",
 ) -> Figure:
     """ACA, MCA and macro F1 of each model with their 95 % intervals.
 
-    models: name -> aca, mca, macro_f1 and their ci95; means over seeds where there are several
-    chance: the largest class's share
-    seeds:  name -> aca, mca, macro_f1 of each seed, drawn as small points
+    Args:
+        models: Name -> aca, mca, macro_f1 and their ci95; means over seeds where there are several.
+        majority_share: The largest class's share, drawn as a line.
+        seeds: Name -> aca, mca, macro_f1 of each seed, drawn as small points.
+        title: Above the figure; may be empty.
     """
-    rows = [("ACA", "aca"), ("MCA", "mca"), ("macro F1", "macro_f1")]
-    figure, axes = blank(title, height=1.25 + 0.28 * len(rows) * len(models) + 0.17 * len(models))
+    rows = {"ACA": "aca", "MCA": "mca", "macro F1": "macro_f1"}
+    figure, axes = single_plot(title, height=1.25 + 0.28 * len(rows) * len(models) + 0.17 * len(models))
     for i, (name, metrics) in enumerate(models.items()):
-        for j, (_, key) in enumerate(rows):
+        for j, key in enumerate(rows.values()):
             y = j + (i - (len(models) - 1) / 2) * 0.8 / max(len(models), 2)
             low, high = metrics["ci95"][key]
             value = metrics[key]
@@ -108,13 +110,10 @@ def score_intervals(
             )
             each = [100 * scores[key] for scores in seeds.get(name, [])]
             axes.plot(each, [y] * len(each), ".", color=INK, markersize=3, alpha=0.7, zorder=3)
-            axes.annotate(
-                f"{100 * value:.1f}", (100 * value, y), xytext=(0, 4), textcoords="offset points", ha="center", size=8
-            )
-    axes.axvline(
-        100 * chance, color=INK, linestyle=":", linewidth=1.2, label="ACA of always answering the largest class"
-    )
-    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+            annotate_above(axes, 100 * value, y, f"{100 * value:.1f}", 4)
+    label = "ACA of always answering the largest class"
+    axes.axvline(100 * majority_share, color=INK, linestyle=":", linewidth=1.2, label=label)
+    axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 100)
     axes.grid(visible=False, axis="y")
@@ -127,11 +126,11 @@ def score_intervals(
 def confusion_matrix(metrics: Mapping[str, Any], title: str) -> Figure:
     """Confusion matrix: rows are the truth; counts, and shares of the row in percent."""
     counts = np.array(metrics["confusion"])
-    labels = [spell(label) for label in metrics["labels"]]
+    labels = [display_name(label) for label in metrics["labels"]]
     classes = len(labels)
     support = counts.sum(axis=1)
     share = counts / np.maximum(support, 1)[:, None]
-    figure, axes = blank(title, width=max(WIDTH, 0.5 * classes + 2), height=max(4.4, 0.45 * classes + 1.8))
+    figure, axes = single_plot(title, width=max(WIDTH, 0.5 * classes + 2), height=max(4.4, 0.45 * classes + 1.8))
     small = classes > 10
     for row in range(classes):
         for column in range(classes):
@@ -148,8 +147,8 @@ def confusion_matrix(metrics: Mapping[str, Any], title: str) -> Figure:
                 axes.text(column, row + 0.02, str(counts[row, column]), va="bottom", weight="bold", **text)
                 axes.text(column, row + 0.08, f"{100 * fraction:.0f} %", va="top", size=8, **text)
     edges = np.arange(classes + 1) - 0.5
-    axes.hlines(edges, -0.5, classes - 0.5, color=GRID, linewidth=0.6, alpha=0.6)
-    axes.vlines(edges, -0.5, classes - 0.5, color=GRID, linewidth=0.6, alpha=0.6)
+    for lines in (axes.hlines, axes.vlines):
+        lines(edges, -0.5, classes - 0.5, color=GRID, linewidth=0.6, alpha=0.6)
     axes.set_xlim(-0.5, classes - 0.5)
     axes.set_ylim(classes - 0.5, -0.5)
     axes.set_xticks(range(classes), labels, rotation=35, ha="right", rotation_mode="anchor")
@@ -164,11 +163,11 @@ def confusion_matrix(metrics: Mapping[str, Any], title: str) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def learning_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """Training and validation loss, and validation accuracy, by epoch; the epoch that was kept is marked."""
+    """Training and validation loss, and validation accuracy, by epoch; the selected epoch is marked."""
     table = pd.DataFrame(list(history)).apply(pd.to_numeric)
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained", facecolor="none")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    name_figure(figure, title)
+    set_title(figure, title)
     epoch = table["epoch"]
     upper.plot(epoch, table["train_loss"], color=SERIES[0], linestyle="--", label="training loss")
     validated = table.dropna(subset=["val_loss"])  # not every epoch is
@@ -178,12 +177,12 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
     lower.set_ylabel("accuracy, %")
     lower.set_xlabel("epoch")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
-    # Each epoch that was the best so far was kept for a while; the last of them stayed.
+    # Each epoch that was the best so far is marked in the history; the last of them is the selected one.
     for best in table.loc[table["best"] == 1, "epoch"][-1:]:
         for axes in (upper, lower):
             axes.axvline(best, color=INK, linewidth=1.2, linestyle=":")
         value = 100 * table.loc[epoch == best, "val_accuracy"].iloc[0]
-        lower.plot(best, value, marker="o", color=INK, linestyle="none", label=f"kept: epoch {best}, {value:.1f} %")
+        lower.plot(best, value, marker="o", color=INK, linestyle="none", label=f"selected: epoch {best}, {value:.1f} %")
     upper.legend(loc="best")
     lower.legend(loc="best")
     return figure
@@ -191,20 +190,15 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def class_distribution(pattern_counts: Mapping[str, Mapping[str, int]], title: str = "") -> Figure:
-    """Cells per pattern in each subset of the split (the paper's Figure 2).
-
-    pattern_counts: subset (train, val, test) -> pattern -> cells
-    """
+    """Cells per pattern (``pattern_counts``: subset -> pattern -> cells) in each subset (the paper's Figure 2)."""
     patterns = sorted({pattern for counts in pattern_counts.values() for pattern in counts})
-    subsets = [subset for subset in SUBSETS if sum(pattern_counts.get(subset, {}).values())]
-    figure, axes = blank(title, height=1.3 + 0.22 * len(patterns) * (len(subsets) + 0.6))
-    thickness = 0.84 / max(len(subsets), 1)
-    for i, subset in enumerate(subsets):
-        counts = [pattern_counts[subset].get(pattern, 0) for pattern in patterns]
-        places = np.arange(len(patterns)) - 0.42 + (i + 0.5) * thickness
-        bars = axes.barh(places, counts, thickness * 0.92, label=f"{SUBSETS[subset]} ({sum(counts)})", **bar_fill(i))
-        axes.bar_label(bars, padding=2, size=8)
-    _name_rows(axes, patterns)
+    series = {}
+    for subset, name in SUBSET_NAMES.items():
+        counts = [pattern_counts.get(subset, {}).get(pattern, 0) for pattern in patterns]
+        if sum(counts):
+            series[f"{name} ({sum(counts)})"] = counts
+    figure, axes = single_plot(title, height=1.3 + 0.22 * len(patterns) * (len(series) + 0.6))
+    _grouped_bars(axes, patterns, series)
     axes.set_xlabel("cells")
     legend_below(figure)
     return figure
@@ -214,15 +208,13 @@ def class_distribution(pattern_counts: Mapping[str, Mapping[str, int]], title: s
 def per_class_f1(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
     """F1 per pattern, one bar per model; a pattern without an F1 has no bar."""
     labels = list(next(iter(models.values()))["labels"])
-    figure, axes = blank(title, height=1.2 + 0.22 * len(labels) * (len(models) + 0.6) + 0.17 * len(models))
-    thickness = 0.84 / len(models)
-    for i, (name, metrics) in enumerate(models.items()):
-        values = [metrics["per_class"].get(label, {}).get("f1") for label in labels]
-        widths = [0.0 if value is None else 100 * value for value in values]
-        places = np.arange(len(labels)) - 0.42 + (i + 0.5) * thickness
-        bars = axes.barh(places, widths, thickness * 0.92, label=wrapped(name), **bar_fill(i))
-        axes.bar_label(bars, ["–" if value is None else f"{100 * value:.1f}" for value in values], padding=2, size=8)
-    _name_rows(axes, labels)
+    figure, axes = single_plot(title, height=1.2 + 0.22 * len(labels) * (len(models) + 0.6) + 0.17 * len(models))
+    f1 = {
+        wrapped(name): [metrics["per_class"].get(label, {}).get("f1") for label in labels]
+        for name, metrics in models.items()
+    }
+    percent = {name: [None if value is None else 100 * value for value in values] for name, values in f1.items()}
+    _grouped_bars(axes, labels, percent, "{:.1f}")
     axes.set_xlim(0, 108)
     axes.set_xticks(range(0, 101, 20))
     axes.set_xlabel("F1, %")
@@ -230,10 +222,25 @@ def per_class_f1(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Fi
     return figure
 
 
+def _grouped_bars(
+    axes: Axes, labels: Sequence[str], series: Mapping[str, Sequence[float | None]], form: str = "{}"
+) -> None:
+    """Horizontal bars, one group for each label, with their values; None has no bar and a dash."""
+    thickness = 0.84 / max(len(series), 1)
+    for i, (name, values) in enumerate(series.items()):
+        places = np.arange(len(labels)) - 0.42 + (i + 0.5) * thickness
+        bars = axes.barh(places, [value or 0 for value in values], thickness * 0.92, label=name, **bar_fill(i))
+        axes.bar_label(bars, ["–" if value is None else form.format(value) for value in values], padding=2, size=8)
+    axes.set_yticks(range(len(labels)), [display_name(label) for label in labels])
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+
+
 @matplotlib.rc_context(STYLE)
 def reliability_diagram(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
     """Accuracy against predicted probability, in the bins of the expected calibration error; area shows cells."""
-    figure, axes = blank(title, height=4.4)
+    figure, axes = single_plot(title, height=4.4)
     axes.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1.2, label="perfectly calibrated")
     for i, (name, metrics) in enumerate(models.items()):
         bins = [entry for entry in metrics["reliability"] if entry["n"]]
@@ -253,12 +260,26 @@ def reliability_diagram(models: Mapping[str, Mapping[str, Any]], title: str = ""
 
 
 @matplotlib.rc_context(STYLE)
-def pattern_examples(examples: Mapping[str, Sequence[tuple[bytes, bytes]]], bits: int = 8, title: str = "") -> Figure:
-    """A few cells of each pattern as they came (the paper's Figure 1).
+def reject_curve(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
+    """Accuracy on the cells answered over their share, the surest first, from the ``reject_curve`` of each metrics."""
+    figure, axes = single_plot(title, height=3.8)
+    for i, (name, metrics) in enumerate(models.items()):
+        coverage, accuracy = (
+            [100 * point[key] for point in metrics["reject_curve"]] for key in ("coverage", "accuracy")
+        )
+        style: dict[str, Any] = {"color": SERIES[i % len(SERIES)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
+        axes.plot(coverage, accuracy, linewidth=1.2, label=wrapped(name), **style)
+    axes.set_xlim(0, 103)
+    axes.set_ylim(top=101)
+    axes.set_xlabel("cells answered, the surest first, %")
+    axes.set_ylabel("accuracy on them, %")
+    legend_below(figure)
+    return figure
 
-    examples: pattern -> (original PNG, masked PNG)
-    bits:     significant bits of a pixel: white is 2**bits - 1
-    """
+
+@matplotlib.rc_context(STYLE)
+def pattern_examples(examples: Mapping[str, Sequence[tuple[bytes, bytes]]], bits: int = 8, title: str = "") -> Figure:
+    """A few cells of each pattern, original and masked PNG, before masking (the paper's Figure 1); ``bits``: of a pixel."""
     rows = {pattern: [original for original, _ in pairs] for pattern, pairs in examples.items()}
     return _gallery(rows, bits, title, headings=[])
 
@@ -275,20 +296,20 @@ def _gallery(rows: Mapping[str, Sequence[bytes]], bits: int, title: str, heading
     side = min(0.85, (WIDTH - 1.4) / columns)
     figure = Figure(figsize=(1.4 + side * columns, side * len(rows) + 0.25), layout="constrained", facecolor="none")
     grid = figure.subplots(len(rows), columns, squeeze=False)
-    name_figure(figure, title)
+    set_title(figure, title)
     for line, (pattern, images) in zip(grid, rows.items(), strict=True):
         for axes in line:
             axes.set_axis_off()
         for axes, image in zip(line, images, strict=False):
             axes.imshow(thumbnail(image, bits), cmap="gray", vmin=0, vmax=255, interpolation="none")
-        line[0].text(-0.12, 0.5, spell(pattern), transform=line[0].transAxes, ha="right", va="center")
+        line[0].text(-0.12, 0.5, display_name(pattern), transform=line[0].transAxes, ha="right", va="center")
     for axes, heading in zip(grid[0], headings, strict=False):
         axes.set_title(heading, loc="center", size=8.5)
     return figure
 
 
 def thumbnail(png: bytes, bits: int) -> npt.NDArray[np.uint8]:
-    """An image for the eye: 8 bit, at most THUMBNAIL pixels a side, its brightness as stored."""
+    """An 8-bit image of at most THUMBNAIL pixels a side, its brightness as stored."""
     pixels = decode_png(png)
     if pixels.dtype == np.uint16:
         pixels = (np.minimum(pixels / (2**bits - 1), 1) * 255).astype(np.uint8)
@@ -297,36 +318,37 @@ def thumbnail(png: bytes, bits: int) -> npt.NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def save(figure: Figure, folder: Path, name: str, drawn: str | None = None) -> None:
+def save(figure: Figure, folder: Path, name: str, document: str | None = None) -> None:
     """Write ``name.svg`` and ``name.png`` on white; equal figures give equal SVG bytes.
 
-    drawn: what :func:`svg` made of the figure, where that is known already; drawing takes longest
+    ``document`` is what :func:`to_svg` returned for the figure, where it was called already: drawing is slow.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    start = (drawn := drawn or svg(figure)).index(">", drawn.index("<svg")) + 1
-    on_white = f'{drawn[:start]}<rect width="100%" height="100%" fill="white"/>{drawn[start:]}'
+    document = document or to_svg(figure)
+    start = document.index(">", document.index("<svg")) + 1
+    on_white = f'{document[:start]}<rect width="100%" height="100%" fill="white"/>{document[start:]}'
     (folder / f"{name}.svg").write_text(on_white, encoding="utf-8")
     figure.savefig(folder / f"{name}.png", dpi=150, facecolor="white")
 
 
 @matplotlib.rc_context(STYLE)
-def svg(figure: Figure) -> str:
+def to_svg(figure: Figure) -> str:
     """The figure as an SVG document on no background, in INK."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None, "Creator": "hep2flow"})
     return buffer.getvalue()
 
 
-def blank(title: str = "", *, width: float = WIDTH, height: float) -> tuple[Figure, Axes]:
+def single_plot(title: str = "", *, width: float = WIDTH, height: float) -> tuple[Figure, Axes]:
     """A figure of one plot, so many inches wide, and high below its title."""
     lines = len(wrapped(title, width).splitlines())
     figure = Figure(figsize=(width, height + 0.17 * lines), layout="constrained", facecolor="none")
     axes = figure.subplots()
-    name_figure(figure, title)
+    set_title(figure, title)
     return figure, axes
 
 
-def name_figure(figure: Figure, title: str) -> None:
+def set_title(figure: Figure, title: str) -> None:
     """Write the title above the figure, where there is one."""
     if title:
         figure.suptitle(wrapped(title, figure.get_figwidth()), x=0.02, ha="left", size=9.5)
@@ -347,33 +369,11 @@ def bar_fill(index: int) -> dict[str, Any]:
     }
 
 
-def _name_rows(axes: Axes, labels: Sequence[str]) -> None:
-    axes.set_yticks(range(len(labels)), [spell(label) for label in labels])
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
+def annotate_above(axes: Axes, x: float, y: float, text: str, offset: float = 6) -> None:
+    """A small text so many points above a place of the plot."""
+    axes.annotate(text, (x, y), xytext=(0, offset), textcoords="offset points", ha="center", size=8)
 
 
 def legend_below(figure: Figure) -> None:
     """One line for each series, below the plot."""
     figure.legend(loc="outside lower left", ncols=1, fontsize=8.5)
-
-
-@matplotlib.rc_context(STYLE)
-def reject_curve(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
-    """Accuracy on the cells answered over their share, the surest first.
-
-    models: name -> metrics with ``reject_curve``, see :func:`hep2flow.evaluation.error_analysis.reject_curve`
-    """
-    figure, axes = blank(title, height=3.8)
-    for i, (name, metrics) in enumerate(models.items()):
-        coverage = [100 * point["coverage"] for point in metrics["reject_curve"]]
-        accuracy = [100 * point["accuracy"] for point in metrics["reject_curve"]]
-        style: dict[str, Any] = {"color": SERIES[i % len(SERIES)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
-        axes.plot(coverage, accuracy, linewidth=1.2, label=wrapped(name), **style)
-    axes.set_xlim(0, 103)
-    axes.set_ylim(top=101)
-    axes.set_xlabel("cells answered, the surest first, %")
-    axes.set_ylabel("accuracy on them, %")
-    legend_below(figure)
-    return figure

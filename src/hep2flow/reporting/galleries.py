@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hep2flow.cells import decode_png
-from hep2flow.reporting.figures import SERIES, STYLE, WIDTH, blank, shorten, spell, thumbnail
+from hep2flow.reporting.figures import SERIES, STYLE, WIDTH, display_name, shorten, single_plot, thumbnail
 
 Pixels = npt.NDArray[np.uint8]
 
-HEAT = "inferno"  # rises in lightness all the way: read in grey too
+HEAT_MAP = "inferno"  # its lightness increases monotonically: readable in grey too
 GAP = 0.06  # between pictures; a picture's side is 1
 
 
@@ -29,17 +28,20 @@ def mistakes(
     bits: int = 8,
     title: str = "",
 ) -> Figure:
-    """One row for each mistake: the cell as it came with its mask's outline, as the network saw it, its heat, and words.
+    """One row per mistake: the original with its mask's outline, the cell as the network saw it, Grad-CAM, and facts.
 
-    table:     cell_id, truth, predicted, confidence, seen, heat, see :class:`hep2flow.reporting.report_content.ModelResult`
-    originals: cell_id -> (image, mask or None); a cell that is not among them has no first picture
-    cells:     cell_id, intensity, specimen_id of these cells at least
-    bits:      significant bits of a pixel of the originals
+    Args:
+        table: cell_id, truth, predicted, confidence, seen, heat, see
+            :class:`hep2flow.reporting.report_content.ModelResult`.
+        originals: cell_id -> (image, mask or None); a cell that is not among them has no first picture.
+        cells: cell_id, intensity, specimen_id of these cells at least.
+        bits: Significant bits of a pixel of the originals.
+        title: Above the figure; may be empty.
     """
     facts = cells.set_index("cell_id")
-    told = table["heat"].notna().all()
-    headings = ["original", "as seen", *(["Grad-CAM"] if told else [])]
-    figure, axes = _sheet(title, WIDTH / 0.84, len(table) * (1 + GAP) + 0.3)
+    with_heat = table["heat"].notna().all()
+    headings = ["original", "as seen", *(["Grad-CAM"] if with_heat else [])]
+    figure, axes = _picture_axes(title, WIDTH / 0.84, len(table) * (1 + GAP) + 0.3)
     for column, heading in enumerate(headings):
         axes.text(column * (1 + GAP) + 0.5, -0.08, heading, ha="center", va="bottom", size=8)
     for row, mistake in enumerate(table.to_dict("records")):
@@ -51,12 +53,12 @@ def mistakes(
                 _outline(axes, thumbnail(mask, 8), 0, top)
         seen = thumbnail(mistake["seen"], 8)
         _picture(axes, seen, 1 + GAP, top)
-        if told:
-            _picture(axes, _heated(seen, thumbnail(mistake["heat"], 8)), 2 * (1 + GAP), top)
+        if with_heat:
+            _picture(axes, _heat_overlay(seen, thumbnail(mistake["heat"], 8)), 2 * (1 + GAP), top)
         cell = facts.loc[mistake["cell_id"]]
         words = [
-            f"truth: {spell(mistake['truth'], 19)}",
-            f"called: {spell(mistake['predicted'], 19)}",
+            f"truth: {display_name(mistake['truth'], 19)}",
+            f"called: {display_name(mistake['predicted'], 19)}",
             f"with {100 * mistake['confidence']:.1f} %",
             *([] if pd.isna(cell["specimen_id"]) else [shorten(f"specimen {cell['specimen_id']}", 27)]),
             *([] if pd.isna(cell["intensity"]) else [cell["intensity"]]),
@@ -68,29 +70,24 @@ def mistakes(
 
 @matplotlib.rc_context(STYLE)
 def augmented(table: pd.DataFrame, title: str = "") -> Figure:
-    """Training cells as augmentation made them (the paper's Figures 6 and 7), with their patterns.
-
-    table: cell_id, pattern, mixed_with, image, see :class:`hep2flow.reporting.report_content.ModelResult`
-    """
+    """Augmented training cells, :attr:`ModelResult.batch`, with their patterns (the paper's Figures 6 and 7)."""
     columns, mixed = 4, table["mixed_with"].notna().any()
     height = 1.4 if mixed else 1.22
     rows = -(-len(table) // columns)
-    figure, axes = _sheet(title, columns * (1 + GAP) - GAP, rows * height, above=0)
+    figure, axes = _picture_axes(title, columns * (1 + GAP) - GAP, rows * height, above=0)
     for place, cell in enumerate(table.to_dict("records")):
         left, top = place % columns * (1 + GAP), place // columns * height
         _picture(axes, thumbnail(cell["image"], 8), left, top)
         names = [cell["pattern"], *([cell["mixed_with"]] if mixed else [])]
-        text = "\n+ ".join(spell(name, 18) for name in names)
+        text = "\n+ ".join(display_name(name, 18) for name in names)
         axes.text(left + 0.5, top + 1.02, text, ha="center", va="top", size=8, linespacing=1.1)
     return figure
 
 
-def _sheet(title: str, width: float, height: float, above: float = 0.3) -> tuple[Figure, Axes]:
-    """Bare axes, so many sides of a picture wide and high; the first row of pictures is at 0, ``above`` lies over it.
-
-    One plot for all: laying out one for each picture takes seconds.
-    """
-    figure, axes = blank(title, height=WIDTH * height / width)
+def _picture_axes(title: str, width: float, height: float, above: float = 0.3) -> tuple[Figure, Axes]:
+    """Bare axes whose unit is a picture's side; the first row of pictures is at 0, ``above`` lies over it."""
+    # One plot for all: the layout of one for each picture takes seconds.
+    figure, axes = single_plot(title, height=WIDTH * height / width)
     axes.set_axis_off()
     axes.set_aspect("equal")
     axes.set_xlim(0, width)
@@ -99,7 +96,7 @@ def _sheet(title: str, width: float, height: float, above: float = 0.3) -> tuple
 
 
 def _box(pixels: Pixels, left: float, top: float) -> tuple[float, float, float, float]:
-    """Left, right, top and bottom of a picture in the middle of its square of side 1."""
+    """Left, right, top and bottom of a picture centred in its unit square."""
     height, width = (side / max(pixels.shape[:2]) for side in pixels.shape[:2])
     x, y = left + (1 - width) / 2, top + (1 - height) / 2
     return x, x + width, y, y + height
@@ -107,12 +104,11 @@ def _box(pixels: Pixels, left: float, top: float) -> tuple[float, float, float, 
 
 def _picture(axes: Axes, pixels: Pixels, left: float, top: float) -> None:
     x0, x1, y0, y1 = _box(pixels, left, top)
-    drawn: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255, "interpolation": "none"}
-    axes.imshow(pixels, extent=(x0, x1, y1, y0), **drawn)
+    axes.imshow(pixels, extent=(x0, x1, y1, y0), cmap="gray", vmin=0, vmax=255, interpolation="none")
 
 
 def _outline(axes: Axes, mask: Pixels, left: float, top: float) -> None:
-    inside = np.pad(mask, 1)  # a mask that reaches the border is closed there
+    inside = np.pad(mask, 1)  # closes the outline of a mask that reaches the border
     x0, x1, y0, y1 = _box(mask, left, top)
     height, width = mask.shape
     x = x0 + (np.arange(width + 2) - 0.5) / width * (x1 - x0)
@@ -121,10 +117,10 @@ def _outline(axes: Axes, mask: Pixels, left: float, top: float) -> None:
         axes.contour(x, y, inside, levels=[127.5], colors=[SERIES[1]], linewidths=0.9)
 
 
-def _heated(seen: Pixels, heat: Pixels) -> Pixels:
-    """The brightness of what was seen, and over it the heat's colour, the more opaque the hotter."""
+def _heat_overlay(seen: Pixels, heat: Pixels) -> Pixels:
+    """The cell in grey, and over it the heat's colour, the more opaque the hotter."""
     grey = (seen if seen.ndim == 2 else seen.max(axis=2))[..., None] / 255.0
     share = heat[..., None] / 255.0
-    color = matplotlib.colormaps[HEAT](heat)[..., :3]
+    color = matplotlib.colormaps[HEAT_MAP](heat)[..., :3]
     mixed: Pixels = np.rint(255 * (grey * (1 - 0.7 * share) + color * 0.7 * share)).astype(np.uint8)
     return mixed

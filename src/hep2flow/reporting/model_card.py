@@ -4,38 +4,41 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hep2flow.reporting import report_tables, sentences
+from hep2flow.reporting import data_sentences, evidence_sentences, report_tables, verdict_sentences
+from hep2flow.reporting.formatting import RESEARCH_ONLY
 from hep2flow.reporting.provenance import run_line
-from hep2flow.reporting.report_content import Family, ModelResult, ReportContent
-from hep2flow.reporting.table import escape_markdown as escape
+from hep2flow.reporting.report_content import Family, ReportContent
+from hep2flow.reporting.table_markup import escape_markdown as escape
 
 
 def model_card(content: ReportContent, family: Family) -> str:
     """The card of one model of the report, Markdown; of all its seeds where there are several."""
-    model = family.shown
-    metrics = model.metrics
-    dataset = content.dataset
-    only = replace(content, models=family.models, examples={})
-    counts = content.split["counts"]
-    limits = [*sentences.warnings(only), sentences.per_class([model]), sentences.confusion(model)]
-    if metrics["by_intensity"]:
-        limits.append(sentences.intensity([model]))
-    limits.append(sentences.calibration([model]))
+    model = family.representative
+    dataset, counts = content.dataset, content.split["counts"]
+    own = replace(content, models=family.models, examples={})
+    limits = [
+        *verdict_sentences.warnings(own),
+        evidence_sentences.per_class([model]),
+        evidence_sentences.confusion(model),
+        *([evidence_sentences.intensity([model])] if model.metrics["by_intensity"] else []),
+        evidence_sentences.calibration([model]),
+    ]
+    patterns = ", ".join(label.replace("_", " ") for label in model.metrics["labels"])
     seeds = f"\n{report_tables.seeds([family]).markdown()}\n" if len(family.models) > 1 else ""
     per_class = report_tables.per_class([model])
     return f"""# {escape(family.models[0].full_name)}
 
-**{sentences.RESEARCH_ONLY}**
+**{RESEARCH_ONLY}**
 
 ## Intended use
-Tells the pattern of a single, segmented HEp-2 cell in an indirect immunofluorescence image: {escape(_patterns(model))}.
+Classifies the pattern of a single, segmented HEp-2 cell in an indirect immunofluorescence image: {escape(patterns)}.
 For research on methods. Not for slides, not for patients, not for other stains or microscopes without evaluating there.
 
 ## Data
 {escape(dataset["name"])} (digest `{dataset["digest"]}`), split {escape(content.split["protocol"])}: \
 {counts["train"]:,} training, {counts["val"]:,} validation, {counts["test"]:,} test cells.
-{escape(sentences.mask(only))}
-{escape(sentences.leakage(only))}
+{escape(data_sentences.masking(own))}
+{escape(data_sentences.leakage(own))}
 
 ## Training
 {report_tables.trainings(family.models).markdown()}
@@ -43,7 +46,7 @@ For research on methods. Not for slides, not for patients, not for other stains 
 ## Metrics
 {report_tables.comparison([family]).markdown()}
 {seeds}
-{escape(sentences.scores(only))}
+{escape(verdict_sentences.interval_basis(own))}
 
 {escape(per_class.caption)}:
 
@@ -53,7 +56,3 @@ For research on methods. Not for slides, not for patients, not for other stains 
 {chr(10).join(f"- {escape(limit)}" for limit in limits)}
 
 {run_line(content.run_id)}"""
-
-
-def _patterns(model: ModelResult) -> str:
-    return ", ".join(label.replace("_", " ") for label in model.metrics["labels"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,21 +12,23 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from hep2flow.reporting import (
+    comparison,
+    data_sentences,
+    evidence_sentences,
     figures,
+    formatting,
     galleries,
     paper_claims,
     report_tables,
-    run_comparison,
-    sentences,
     sweep_section,
     sweep_sentences,
+    verdict_sentences,
 )
-from hep2flow.reporting.figures import reject_curve
 from hep2flow.reporting.model_card import model_card
-from hep2flow.reporting.provenance import of_this_run, templates
+from hep2flow.reporting.provenance import run_fragments, templates
 from hep2flow.reporting.report_content import ModelResult, ReportContent
-from hep2flow.reporting.table import escape_markdown, facts
-from hep2flow.selected_on_test import OPTIMISTIC
+from hep2flow.reporting.table_markup import escape_markdown, facts_table
+from hep2flow.selected_on_test import OPTIMISTIC_WARNING
 
 HERE = Path(__file__).parent
 PAPER_BATCHES = {"convnext-b": 6, "coat-mini": 7}  # recipe -> the paper's figure of its augmented batch
@@ -33,22 +36,22 @@ PAPER_BATCHES = {"convnext-b": 6, "coat-mini": 7}  # recipe -> the paper's figur
 
 @dataclass(frozen=True)
 class Illustration:
-    """A figure of the page: file name, caption, and the sentence that reads it."""
+    """A figure of the page: file name, caption, and the sentence that interprets it."""
 
     name: str
     caption: str
-    reading: str
+    sentence: str
     figure: Figure
 
     @cached_property
-    def drawn(self) -> str:
+    def document(self) -> str:
         """The figure as an SVG document."""
-        return figures.svg(self.figure)
+        return figures.to_svg(self.figure)
 
     @property
     def svg(self) -> Markup:
         """Inline SVG in the page's text colour."""
-        return Markup(inline(self.drawn, self.name))  # noqa: S704  matplotlib escapes its texts
+        return Markup(inline_svg(self.document, self.name))  # noqa: S704  matplotlib escapes its texts
 
 
 def render(content: ReportContent) -> str:
@@ -57,178 +60,166 @@ def render(content: ReportContent) -> str:
 
 
 def write(content: ReportContent, folder: Path) -> None:
-    """Write ``index.html``, ``figures/*.svg``, ``figures/*.png``, ``summary.md`` and ``model-card-*.md`` into ``folder``."""
-    shown = illustrations(content)
+    """Write ``index.html``, ``figures/*.svg``, ``figures/*.png``, ``summary.md`` and ``model-card-*.md`` to ``folder``."""
+    drawn = illustrations(content)
     folder.mkdir(parents=True, exist_ok=True)
-    for illustration in shown.values():
-        figures.save(illustration.figure, folder / "figures", illustration.name, illustration.drawn)
+    for illustration in drawn.values():
+        figures.save(illustration.figure, folder / "figures", illustration.name, illustration.document)
     (folder / "summary.md").write_text(summary(content), encoding="utf-8")
-    for family, file in zip(content.families, _file_names([family.file for family in content.families]), strict=True):
-        (folder / f"model-card-{file}.md").write_text(model_card(content, family), encoding="utf-8")
-    (folder / "index.html").write_text(_page(content, shown), encoding="utf-8")
+    names = _file_names([family.recipe_name for family in content.families])
+    for family, name in zip(content.families, names, strict=True):
+        (folder / f"model-card-{name}.md").write_text(model_card(content, family), encoding="utf-8")
+    (folder / "index.html").write_text(_page(content, drawn), encoding="utf-8")
 
 
 def summary(content: ReportContent) -> str:
     """Warnings, verdict, comparison and sweeps in Markdown."""
-    escape = escape_markdown
-    return "\n\n".join(
-        [
-            f"# {escape(title(content))}",
-            "\n".join(
-                f"> **{escape(warning)}**  " for warning in [*sentences.warnings(content), sentences.RESEARCH_ONLY]
-            ),
-            escape(" ".join(sentences.verdict(content))),
-            report_tables.comparison(content.families).markdown(),
-            *([report_tables.seeds(content.families).markdown()] if content.several_seeds else []),
-            *(
-                escape(f"Sweep of {sweep.title}. {' '.join(sweep_sentences.verdict(sweep))}")
-                for sweep in content.sweeps
-            ),
-            "The paper's claims:",
-            "\n".join(
-                escape(f"- {claim.words}: {claim.verdict}. {claim.reason}") for claim in paper_claims.claims(content)
-            ),
-            f"Split: {escape(content.split['protocol'])}. {escape(sentences.leakage(content))}\n",
-        ]
-    )
+    warnings = [*verdict_sentences.warnings(content), formatting.RESEARCH_ONLY]
+    sweeps = [f"Sweep of {sweep.title}. {' '.join(sweep_sentences.verdict(sweep))}" for sweep in content.sweeps]
+    claims = [f"- {claim.words}: {claim.verdict}. {claim.reason}" for claim in paper_claims.claims(content)]
+    paragraphs = [
+        f"# {escape_markdown(title(content))}",
+        "\n".join(f"> **{escape_markdown(warning)}**  " for warning in warnings),
+        escape_markdown(" ".join(verdict_sentences.verdict(content))),
+        report_tables.comparison(content.families).markdown(),
+        *([report_tables.seeds(content.families).markdown()] if content.several_seeds else []),
+        *map(escape_markdown, sweeps),
+        "The paper's claims:",
+        "\n".join(map(escape_markdown, claims)),
+        f"Split: {escape_markdown(content.split['protocol'])}. {escape_markdown(data_sentences.leakage(content))}\n",
+    ]
+    return "\n\n".join(paragraphs)
 
 
 def title(content: ReportContent) -> str:
     """The page's title, with the data set and every reservation that belongs to all of its numbers."""
     words = [f"HEp-2 classification: {content.dataset['name']}"]
-    if content.dataset["synthetic"]:
-        words.append("synthetic data")
-    if any(model.metrics["subset"] == "validation" for model in content.models):
-        words.append("validation")
-    if content.selected_on_test:
-        words.append(OPTIMISTIC)
-    return ", ".join(words)
+    words += ["synthetic data"] if content.dataset["synthetic"] else []
+    words += ["validation"] if content.validation else []
+    return ", ".join([*words, *([OPTIMISTIC_WARNING] if content.selected_on_test else [])])
 
 
 def illustrations(content: ReportContent) -> dict[str, Illustration]:
     """Every figure of the report by its file name, in reading order."""
+    sections = (_score_figures, _model_figures, _calibration_figures, _data_figures, _batch_figures, _sweep_figures)
+    return {drawn.name: drawn for section in sections for drawn in section(content)}
+
+
+def _score_figures(content: ReportContent) -> Iterator[Illustration]:
     models, families = content.ranked, content.families
-    named = {model.name: model.metrics for model in models}
-    title = OPTIMISTIC if content.selected_on_test else ""
-    files = _file_names([model.metrics["recipe"] for model in models])
-    suffix = " (validation)" if any(model.metrics["subset"] == "validation" for model in models) else ""
-    shown = [
-        Illustration(
-            "scores",
-            f"Scores and their 95 % intervals{suffix}",
-            sentences.scores(content),
-            figures.score_intervals(
-                {family.name: family.scores for family in families},
-                sentences.chance(models[0].metrics)[1],
-                {family.name: [m.metrics for m in family.models] for family in families if len(family.models) > 1},
-                title,
-            ),
+    yield Illustration(
+        "scores",
+        f"Scores and their 95 % intervals{_subset(content)}",
+        verdict_sentences.interval_basis(content),
+        figures.score_intervals(
+            {family.name: family.scores for family in families},
+            verdict_sentences.majority_class(models[0].metrics)[1],
+            {family.name: [model.metrics for model in family.models] for family in families if len(family.models) > 1},
+            _reservation(content),
         ),
-        Illustration("f1", f"F1 per pattern{suffix}", sentences.per_class(models), figures.per_class_f1(named, title)),
-    ]
-    for model, file in zip(models, files, strict=True):
-        shown.append(
-            Illustration(
-                f"confusion-{file}",
-                f"Confusion matrix: {model.name}{_compare(_paper_matrix(model))}",
-                sentences.confusion(model),
-                figures.confusion_matrix(model.metrics, model.full_name),
-            )
-        )
-    for model, file in zip(models, files, strict=True):
-        if model.mistakes is not None and len(model.mistakes):
-            shown.append(
-                Illustration(
-                    f"mistakes-{file}",
-                    f"The most confident mistakes: {model.name}",
-                    sentences.mistakes(model, content.cells),
-                    galleries.mistakes(
-                        model.mistakes, content.originals, content.cells, content.dataset["bits"], model.full_name
-                    ),
-                )
-            )
-    for model, file in zip(models, files, strict=True):
-        if model.history:
-            shown.append(
-                Illustration(
-                    f"learning-{file}",
-                    f"Learning curves: {model.name}",
-                    sentences.learning(model),
-                    figures.learning_curves(model.history, model.full_name),
-                )
-            )
-    shown.append(
-        Illustration(
-            "reliability",
-            f"Calibration{suffix}",
-            sentences.calibration(models),
-            figures.reliability_diagram(named, title),
-        )
     )
-    sure = [model for model in models if "reject_curve" in model.metrics]  # evaluations of earlier versions have none
-    if sure:
-        shown.append(
-            Illustration(
-                "reject",
-                f"Accuracy on the surest cells{suffix}",
-                sentences.reject(sure),
-                reject_curve({model.name: model.metrics for model in sure}, title),
+    yield Illustration(
+        "f1",
+        f"F1 per pattern{_subset(content)}",
+        evidence_sentences.per_class(models),
+        figures.per_class_f1({model.name: model.metrics for model in models}, _reservation(content)),
+    )
+
+
+def _model_figures(content: ReportContent) -> Iterator[Illustration]:
+    """Confusion matrix, mistakes and learning curves of each model."""
+    for file, model in _models_by_file(content).items():
+        yield Illustration(
+            f"confusion-{file}",
+            f"Confusion matrix: {model.name}{_paper_figure(_paper_matrix(model))}",
+            evidence_sentences.confusion(model),
+            figures.confusion_matrix(model.metrics, model.full_name),
+        )
+        if model.mistakes is not None and len(model.mistakes):
+            bits = content.dataset["bits"]
+            yield Illustration(
+                f"mistakes-{file}",
+                f"The most confident mistakes: {model.name}",
+                evidence_sentences.mistakes(model, content.cells),
+                galleries.mistakes(model.mistakes, content.originals, content.cells, bits, model.full_name),
             )
+        if model.history:
+            yield Illustration(
+                f"learning-{file}",
+                f"Learning curves: {model.name}",
+                evidence_sentences.learning(model),
+                figures.learning_curves(model.history, model.full_name),
+            )
+
+
+def _calibration_figures(content: ReportContent) -> Iterator[Illustration]:
+    metrics = {model.name: model.metrics for model in content.ranked}
+    yield Illustration(
+        "reliability",
+        f"Calibration{_subset(content)}",
+        evidence_sentences.calibration(content.ranked),
+        figures.reliability_diagram(metrics, _reservation(content)),
+    )
+    # Evaluations of earlier versions have no reject curve.
+    if with_curve := [model for model in content.ranked if "reject_curve" in model.metrics]:
+        yield Illustration(
+            "reject",
+            f"Accuracy on the surest cells{_subset(content)}",
+            evidence_sentences.reject(with_curve),
+            figures.reject_curve({model.name: model.metrics for model in with_curve}, _reservation(content)),
         )
-    shown.append(
-        Illustration(
-            "distribution",
-            f"Cells per pattern and subset{_compare(2)}",
-            sentences.distribution(content),
-            figures.class_distribution(content.split["pattern_counts"], title),
-        )
+
+
+def _data_figures(content: ReportContent) -> Iterator[Illustration]:
+    title, bits = _reservation(content), content.dataset["bits"]
+    yield Illustration(
+        "distribution",
+        f"Cells per pattern and subset{_paper_figure(2)}",
+        data_sentences.class_balance(content),
+        figures.class_distribution(content.split["pattern_counts"], title),
     )
     if any(content.examples.values()):
-        bits = content.dataset["bits"]
-        shown.append(
-            Illustration(
-                "patterns",
-                f"Examples of the patterns{_compare(1)}",
-                sentences.examples(content),
-                figures.pattern_examples(content.examples, bits, title),
-            )
+        yield Illustration(
+            "patterns",
+            f"Examples of the patterns{_paper_figure(1)}",
+            data_sentences.cell_sizes(content),
+            figures.pattern_examples(content.examples, bits, title),
         )
-        shown.append(
-            Illustration(
-                "masking",
-                f"Masking{_compare(5)}",
-                sentences.mask(content),
-                figures.masking(content.examples, bits, title),
-            )
+        yield Illustration(
+            "masking",
+            f"Masking{_paper_figure(5)}",
+            data_sentences.masking(content),
+            figures.masking(content.examples, bits, title),
         )
-    for model, file in zip(models, files, strict=True):
+
+
+def _batch_figures(content: ReportContent) -> Iterator[Illustration]:
+    for file, model in _models_by_file(content).items():
         if model.batch is not None:
-            shown.append(
-                Illustration(
-                    f"batch-{file}",
-                    f"Augmented training cells: {model.name}{_compare(PAPER_BATCHES.get(model.family))}",
-                    sentences.augmentations(model),
-                    galleries.augmented(model.batch, title),
-                )
+            yield Illustration(
+                f"batch-{file}",
+                f"Augmented training cells: {model.name}{_paper_figure(PAPER_BATCHES.get(model.family))}",
+                data_sentences.augmentations(model),
+                galleries.augmented(model.batch, _reservation(content)),
             )
+
+
+def _sweep_figures(content: ReportContent) -> Iterator[Illustration]:
     for sweep, file in zip(content.sweeps, _sweep_files(content), strict=True):
-        for kind, drawing in sweep_section.drawings(sweep).items():
-            shown.append(Illustration(f"sweep-{kind}-{file}", *drawing))
-    return {illustration.name: illustration for illustration in shown}
+        for kind, drawn in sweep_section.sweep_figures(sweep).items():
+            yield Illustration(f"sweep-{kind}-{file}", *drawn)
 
 
-def inline(svg: str, name: str) -> str:
-    """An SVG document as an element of a page: ids made unique by ``name``, its colours of ink and paper the page's."""
-    body = svg[svg.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
-    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
-    body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
-    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
-    body = body.replace(figures.INK, "currentColor").replace(figures.PAGE, "var(--page)")
-    return body.replace("'DejaVu Sans', sans-serif", "inherit")
+def _subset(content: ReportContent) -> str:
+    return " (validation)" if content.validation else ""
 
 
-def _compare(figure: int | None) -> str:
+def _reservation(content: ReportContent) -> str:
+    """The title of figures that name no model."""
+    return OPTIMISTIC_WARNING if content.selected_on_test else ""
+
+
+def _paper_figure(figure: int | None) -> str:
     """The paper's figure that is this one's counterpart, for a caption."""
     return "" if figure is None else f" (compare the paper's Figure {figure})"
 
@@ -238,6 +229,11 @@ def _paper_matrix(model: ModelResult) -> int | None:
     if model.metrics["protocol"] == "whole-train":
         return 9 if model.family == "coat-mini" else None
     return 8 if model.family in PAPER_BATCHES else None
+
+
+def _models_by_file(content: ReportContent) -> dict[str, ModelResult]:
+    files = _file_names([model.metrics["recipe"] for model in content.ranked])
+    return dict(zip(files, content.ranked, strict=True))
 
 
 def _sweep_files(content: ReportContent) -> list[str]:
@@ -250,49 +246,44 @@ def _file_names(recipes: list[str]) -> list[str]:
     return [slug if slugs.count(slug) == 1 else f"{slug}-{i + 1}" for i, slug in enumerate(slugs)]
 
 
-def _page(content: ReportContent, shown: dict[str, Illustration]) -> str:
-    models, families = content.ranked, content.families
-    lead = run_comparison.compare(families[0], families[1], content.lead) if content.lead else None
+def inline_svg(document: str, name: str) -> str:
+    """An SVG document as an element of a page: ids made unique by ``name``, colours of text and background the page's."""
+    body = document[document.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
+    body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
+    body = body.replace(figures.INK, "currentColor").replace(figures.PAGE, "var(--page)")
+    return body.replace("'DejaVu Sans', sans-serif", "inherit")
+
+
+def _page(content: ReportContent, drawn: dict[str, Illustration]) -> str:
+    # The template calls the modules' functions of sentences and tables, each where it stands on the page.
+    families = content.families
     page = (
         templates()
         .get_template("page.html.j2")
         .render(
             title=title(content),
             content=content,
-            models=models,
-            best=families[0],
-            over_seeds=sentences.over_seeds,
-            percent=sentences.percent,
-            interval=sentences.interval,
-            warnings=sentences.warnings(content),
-            research_only=sentences.RESEARCH_ONLY,
-            verdict=sentences.verdict(content),
-            leakage=sentences.leakage(content),
-            mask=sentences.mask(content),
-            intensity=sentences.intensity(models),
-            specimens=sentences.specimens(models),
-            comparison=report_tables.comparison(families),
-            lead=lead and run_comparison.table(lead),
-            lead_remarks=lead and run_comparison.remarks(lead),
-            seeds=report_tables.seeds(families),
-            per_class=report_tables.per_class(models),
-            by_intensity=report_tables.by_intensity(models),
-            by_specimen=report_tables.by_specimen(models),
-            mistakes=[report_tables.mistakes(model, content) for model in models],
+            models=content.ranked,
+            families=families,
+            validation=_subset(content),
+            illustrations=drawn,
+            formatting=formatting,
+            verdict=verdict_sentences,
+            evidence=evidence_sentences,
+            data=data_sentences,
+            tables=report_tables,
+            split=facts_table("The split", {k: v for k, v in content.split.items() if k != "pattern_counts"}),
+            dataset=facts_table(
+                "The data set", {k: v for k, v in content.dataset.items() if k not in ("notes", "counts")}
+            ),
+            lead=content.lead and comparison.compare(families[0], families[1], content.lead),
+            comparison=comparison,
             claims=paper_claims.claims(content),
-            published=report_tables.published(content),
-            near_duplicates=report_tables.near_duplicates(content),
-            beside_the_paper=report_tables.beside_the_paper(families),
-            recipes=report_tables.recipes(families),
-            split=facts("The split", {key: value for key, value in content.split.items() if key != "pattern_counts"}),
-            dataset=facts("The data set", {k: v for k, v in content.dataset.items() if k not in ("notes", "counts")}),
-            trainings=report_tables.trainings(content.models),
-            of_this_run=of_this_run(content.run_id, content.provenance),
-            shown=shown,
-            sweeps=[
-                sweep_section.section(sweep, file)
-                for sweep, file in zip(content.sweeps, _sweep_files(content), strict=True)
-            ],
+            sweeps=list(map(sweep_section.sweep_section, content.sweeps, _sweep_files(content))),
+            run=run_fragments(content.run_id, content.provenance),
             style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704  our own file
             script=Markup((HERE / "page.js").read_text(encoding="utf-8")),  # noqa: S704  our own file
         )

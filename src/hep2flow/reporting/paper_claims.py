@@ -1,4 +1,4 @@
-"""What the paper claims of its cells and its models, judged on those of this run."""
+"""The paper's claims, judged on this run's cells and models."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from hep2flow.evaluation.bootstrap import SPECIMEN_BOOTSTRAP, Floats, clusters, resample
-from hep2flow.evaluation.paired_tests import OtherCellsError
-from hep2flow.reporting.figures import spell
-from hep2flow.reporting.report_content import NOISE, Family, ReportContent
-from hep2flow.reporting.sentences import noise, percent, points, probability
+from hep2flow.evaluation.bootstrap import SPECIMEN_BOOTSTRAP, Floats, resample, specimen_clusters
+from hep2flow.evaluation.paired_tests import DifferentCellsError
+from hep2flow.reporting.figures import display_name
+from hep2flow.reporting.formatting import percent, points, probability, significance
+from hep2flow.reporting.report_content import SIGNIFICANCE_LEVEL, Family, ReportContent
 
-Verdict = Literal["supported", "refuted", "inside the noise", "cannot be told here"]
+Verdict = Literal["supported", "refuted", "inside the noise", "not testable here"]
 Judgement = tuple[Verdict, str]
 
 PATTERNS = ("centromere", "coarse_speckled", "cytoplasmatic", "fine_speckled", "homogeneous", "nucleolar")
@@ -27,9 +27,10 @@ RESAMPLES = 1000
 class Claim:
     """One claim of the paper.
 
-    words:   the paper's own, shortened
-    verdict: of this run's cells
-    reason:  the numbers behind the verdict, or what would tell
+    Attributes:
+        words: The paper's own, shortened.
+        verdict: Of this run's cells.
+        reason: The numbers behind the verdict, or what would settle it.
     """
 
     words: str
@@ -41,45 +42,46 @@ def claims(content: ReportContent) -> list[Claim]:
     """The paper's claims (sections 3.1.1 and 4.2) with their verdicts; judged only where the patterns are the paper's."""
     if set(content.dataset["labels"]) != set(PATTERNS):
         reason = "These cells are of other patterns than the paper's."
-        return [Claim(words, "cannot be told here", reason) for words in JUDGES]
+        return [Claim(words, "not testable here", reason) for words in JUDGES]
     return [Claim(words, *judge(content)) for words, judge in JUDGES.items()]
 
 
 def hardest_and_easiest(content: ReportContent) -> Judgement:
     """Mean F1 of the paper's easy pair minus that of its hard pair: every family's interval has to agree."""
-    told, lows, highs = [], [], []
+    sentences, lows, highs = [], [], []
     for family in content.families:
-        metrics = family.shown.metrics
+        metrics = family.representative.metrics
         if empty := [label for label in PATTERNS if not metrics["per_class"][label]["support"]]:
-            return "cannot be told here", f"There are no evaluated cells of {_and(empty)}."
+            return "not testable here", f"There are no evaluated cells of {_joined(empty)}."
         alone = metrics.get("ci95_one_specimen", ())  # evaluations of earlier versions do not say
         if single := [label for label in (*HARD, *EASY) if label in alone]:
-            return "cannot be told here", f"All evaluated cells of {_and(single)} are of one specimen each."
+            return "not testable here", f"All evaluated cells of {_joined(single)} are of one specimen each."
         f1 = {label: family.mean("per_class", label, "f1") or 0.0 for label in PATTERNS}
         order = sorted(PATTERNS, key=f1.__getitem__)
         gap, (low, high), by_cells = f1_gap(family)
         side = "above" if gap > 0 else "below"
-        told.append(
+        sentences.append(
             f"{family.name}: the latter two are {abs(100 * gap):.1f} points of F1 {side} the former two, interval "
-            f"{points((low, high))}{by_cells}; lowest are {_scored(order[:2], f1)}, highest {_scored(order[:-3:-1], f1)}."
+            f"{points((low, high))}{by_cells}; lowest are {_joined(order[:2], f1)}, highest {_joined(order[:-3:-1], f1)}."
         )
         lows.append(low)
         highs.append(high)
-    return _verdict(min(lows), max(highs)), " ".join(told)
+    return _verdict(min(lows), max(highs)), " ".join(sentences)
 
 
 def f1_gap(family: Family) -> tuple[float, tuple[float, float], str]:
-    """Mean F1 of the easy pair minus that of the hard pair, over seeds; its 95 % interval; and a word where it is by cells.
+    """Mean F1 of the easy pair minus that of the hard pair, over seeds.
 
-    A resample draws specimens, or cells where specimens are unknown, once for all seeds; a pattern of which none is drawn
-    is left out of it.
+    Returns:
+        The gap in [-1, 1]; its 95 % bootstrap interval; a remark where cells were resampled because specimens are unknown.
+        A resample is the same for all seeds; a pattern of which it holds no cell is left out of its F1.
     """
     tables = [model.predictions.set_index("cell_id").sort_index() for model in family.models]
     truth = _one_hot(tables[0]["truth"])
-    called = [_one_hot(table["predicted"]) for table in tables]
-    # F1 follows from sums over cells: right, there, and called so; (cells, seeds, 3, patterns).
-    cells = np.stack([np.stack([truth * calls, truth, calls], axis=1) for calls in called], axis=1)
-    groups, method = clusters(family.cells.set_index("cell_id")["specimen_id"].reindex(tables[0].index))
+    predicted = [_one_hot(table["predicted"]) for table in tables]
+    # F1 follows from sums over cells: true positives, support, predicted; (cells, seeds, 3, patterns).
+    cells = np.stack([np.stack([truth * one, truth, one], axis=1) for one in predicted], axis=1)
+    groups, method = specimen_clusters(family.cells.set_index("cell_id")["specimen_id"].reindex(tables[0].index))
     units = cells
     if groups is not None:
         units = np.zeros((int(groups.max()) + 1, *cells.shape[1:]))
@@ -97,10 +99,10 @@ def _one_hot(labels: pd.Series[str]) -> Floats:
 
 def _gap(sums: Floats) -> Floats:
     """(..., seeds, 3, patterns) -> (...): NaN where there are no cells of either pattern of a pair."""
-    right, there, called = np.moveaxis(sums, -2, 0)
-    present = there > 0
+    true_positives, support, predicted = np.moveaxis(sums, -2, 0)
+    present = support > 0
     with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = np.where(present, 2 * right / (there + called), 0)
+        f1 = np.where(present, 2 * true_positives / (support + predicted), 0)
         easy, hard = (
             f1[..., pair].sum(axis=-1) / present[..., pair].sum(axis=-1)
             for pair in ([PATTERNS.index(label) for label in labels] for labels in (EASY, HARD))
@@ -110,23 +112,25 @@ def _gap(sums: Floats) -> Floats:
 
 def transformer(content: ReportContent) -> Judgement:
     """CoaT, which the paper calls a custom CoAtNet, against ConvNeXt: the best family of each, on the same cells."""
-    coat, convnext = (_of_network(content, start) for start in ("coat_", "convnext"))
+    coat, convnext = (_family_of_network(content, start) for start in ("coat_", "convnext"))
     if coat is None or convnext is None:
         missing = "CoaT (`--recipe coat-mini`)" if coat is None else "ConvNeXt (`--recipe convnext-b`)"
-        return "cannot be told here", f"This run has no {missing}."
-    return _against(coat, convnext)
+        return "not testable here", f"This run has no {missing}."
+    return _compare(coat, convnext)
 
 
-def _of_network(content: ReportContent, start: str) -> Family | None:
-    return next((family for family in content.families if family.shown.metrics["network"].startswith(start)), None)
+def _family_of_network(content: ReportContent, start: str) -> Family | None:
+    return next(
+        (family for family in content.families if family.representative.metrics["network"].startswith(start)), None
+    )
 
 
 def masked(content: ReportContent) -> Judgement:
     """Masked against unmasked: of recipes that differ in nothing else, or of a sweep that judged nothing else."""
     for ours in content.families:
         for theirs in content.families:
-            if _masks(ours, theirs) == ("apply", "none"):
-                return _against(ours, theirs)
+            if _masks_if_all_else_equal(ours, theirs) == ("apply", "none"):
+                return _compare(ours, theirs)
     for sweep in content.sweeps:
         best, judged, recipe = sweep.manifest["best"], sweep.judgement, sweep.recipe
         if judged is None or judged.get("same") or set(best) != {"data.mask"}:
@@ -142,14 +146,14 @@ def masked(content: ReportContent) -> Judgement:
                 low, high
             ), f"{reason}{_points(sign * judged['difference'])}, interval {points((low, high))}."
     return (
-        "cannot be told here",
+        "not testable here",
         "No two models of this run differ in the mask alone; `hep2flow ablate data.mask=none,apply --recipe coat-mini "
         "--source ... --seeds 3` compares them.",
     )
 
 
-def _masks(ours: Family, theirs: Family) -> tuple[str, str] | None:
-    """The masks of two families that differ in nothing else."""
+def _masks_if_all_else_equal(ours: Family, theirs: Family) -> tuple[str, str] | None:
+    """The masks of two families; None where they differ in anything else."""
     recipes = [family.models[0].recipe for family in (ours, theirs)]
     apart = [
         {**recipe, "name": "", "data": {**recipe["data"], "mask": ""}, "train": {**recipe["train"], "seed": 0}}
@@ -161,7 +165,7 @@ def _masks(ours: Family, theirs: Family) -> tuple[str, str] | None:
 def size_not_imbalance(content: ReportContent) -> Judgement:
     """Whether F1 follows the number of training cells, as imbalance would have it, by rank over the patterns.
 
-    That the training set as a whole is too small, no single run can tell.
+    Whether the training set is too small altogether, no single run can show.
     """
     training = content.split["pattern_counts"]["train"]
     f1 = [
@@ -175,16 +179,16 @@ def size_not_imbalance(content: ReportContent) -> Judgement:
         f"Over the six patterns, F1 and the number of training cells have a rank correlation of {rank:+.2f} "
         f"({probability(p)}), F1 and the median area of a cell one of {area_rank:+.2f} ({probability(area_p)}). With six "
         "patterns p is coarse: below 0.05 only where the correlation is 0.89 or stronger. Whether more cells would help, "
-        "`hep2flow ablate data.split.train_fraction=0.25,0.5 --recipe coat-mini --source ...` tells, where there is an "
+        "`hep2flow ablate data.split.train_fraction=0.25,0.5 --recipe coat-mini --source ...` shows, where there is an "
         "official test set."
     )
-    if p >= NOISE:
+    if p >= SIGNIFICANCE_LEVEL:
         return "inside the noise", reason
     return ("refuted" if rank > 0 else "supported"), reason
 
 
 def _rank_correlation(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-    """Spearman's, and its exact two-sided p over all orders; 0 and 1 where either has but one value."""
+    """Spearman's, and its exact two-sided p over all orders; 0 and 1 where either has only one value."""
     from scipy.stats import permutation_test, spearmanr
 
     if 1 in (len(set(first)), len(set(second))):
@@ -195,12 +199,12 @@ def _rank_correlation(first: Sequence[float], second: Sequence[float]) -> tuple[
     return float(found.statistic), float(found.pvalue)
 
 
-def _against(first: Family, second: Family) -> Judgement:
+def _compare(first: Family, second: Family) -> Judgement:
     try:
-        paired = first.against(second)
-    except OtherCellsError:
-        return "cannot be told here", f"{first.name} and {second.name} were evaluated on different cells."
-    reason = f"{first.name} minus {second.name}: {_points(paired['difference'])} of ACA, which {noise(paired)}."
+        paired = first.compare_with(second)
+    except DifferentCellsError:
+        return "not testable here", f"{first.name} and {second.name} were evaluated on different cells."
+    reason = f"{first.name} minus {second.name}: {_points(paired['difference'])} of ACA, which {significance(paired)}."
     if not paired["outside_noise"]:
         return "inside the noise", reason
     return ("supported" if paired["difference"] > 0 else "refuted"), reason
@@ -216,12 +220,8 @@ def _points(difference: float) -> str:
     return f"{100 * difference:+.1f} points"
 
 
-def _and(labels: Sequence[str]) -> str:
-    return " and ".join(map(spell, labels))
-
-
-def _scored(labels: Sequence[str], f1: Mapping[str, float]) -> str:
-    return " and ".join(f"{spell(label)} ({percent(f1[label])})" for label in labels)
+def _joined(labels: Sequence[str], f1: Mapping[str, float] | None = None) -> str:
+    return " and ".join(f"{display_name(label)}{f' ({percent(f1[label])})' if f1 else ''}" for label in labels)
 
 
 JUDGES: dict[str, Callable[[ReportContent], Judgement]] = {

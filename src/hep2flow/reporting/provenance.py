@@ -1,4 +1,4 @@
-"""What a report tells of its own run: all that reports of the same evaluations do not share."""
+"""The fragments of a report that name its run, so that another run of the same evaluations can take the report over."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from hep2flow.reporting.table import facts
+from hep2flow.reporting.table_markup import facts_table
 
 
 def templates() -> Environment:
@@ -23,26 +23,26 @@ def templates() -> Environment:
     )
 
 
-def of_this_run(run_id: str, provenance: Mapping[str, Any]) -> dict[str, Markup]:
-    """The pieces of the page that tell of its run, each between marks by which it is found again."""
+def run_fragments(run_id: str, provenance: Mapping[str, Any]) -> dict[str, Markup]:
+    """The page's fragments on its run (``name``, ``facts``), each between comments by which it is found again."""
     macros: Any = templates().get_template("table.html.j2").module
-    pieces = {"name": escape(run_id), "facts": macros.table(facts("Where this came from", provenance))}
-    return {name: Markup(f"<!-- run {name} -->{piece}<!-- end -->") for name, piece in pieces.items()}  # noqa: S704
+    fragments = {"name": escape(run_id), "facts": macros.table(facts_table("Where this came from", provenance))}
+    return {name: Markup(f"<!-- run {name} -->{text}<!-- end -->") for name, text in fragments.items()}  # noqa: S704
 
 
 def run_line(run_id: str) -> str:
-    """The line of a model card that tells of its run."""
+    """The line of a model card that names its run."""
     return f"Run `{run_id}`.\n"
 
 
-def readdress(folder: Path, former: str, run_id: str, provenance: Mapping[str, Any]) -> None:
-    """Make the report of a former run, in ``folder``, that of another run of the same evaluations."""
+def replace_run(folder: Path, former: str, run_id: str, provenance: Mapping[str, Any]) -> None:
+    """Replace the fragments on run ``former`` in the report in ``folder`` by those on another run."""
     page = folder / "index.html"
     text = page.read_text(encoding="utf-8")
-    for name, piece in of_this_run(run_id, provenance).items():
-        before, mark, rest = text.partition(f"<!-- run {name} -->")
-        assert mark, f"the page has no {name} of its run"
-        text = f"{before}{piece}{rest.partition('<!-- end -->')[2]}"
+    for name, fragment in run_fragments(run_id, provenance).items():
+        before, start, rest = text.partition(f"<!-- run {name} -->")
+        assert start, f"the page has no {name} of its run"
+        text = f"{before}{fragment}{rest.partition('<!-- end -->')[2]}"
     page.write_text(text, encoding="utf-8")
     for card in folder.glob("model-card-*.md"):
         text = card.read_text(encoding="utf-8")

@@ -1,14 +1,10 @@
-"""What the paper says of its two models, held beside the recipes that say it: the README's table.
-
-The paper's words stand here, the values are read from the shipped recipes: neither is written twice.
-"""
+"""The README's table: the paper's settings of its two models beside the shipped recipes' values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -19,14 +15,15 @@ HEADER = ("the paper's row", "ConvNeXt-B", "Custom CoAtNet", "recipe key", f"`{C
 NOT_GIVEN = "not given"
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One statement of the paper.
 
-    topic:          the paper's row, or what its text is about
-    convnext, coat: the paper's words for each model
-    key:            the recipe's key for it; ``--set key=value`` changes it
-    remark:         what is unclear, or our choice
+    Attributes:
+        topic: The paper's row, or what its text is about.
+        convnext: The paper's words for ConvNeXt-B.
+        coat: The paper's words for the custom CoAtNet.
+        key: The recipe's key for it; ``--set key=value`` changes it.
+        remark: What is unclear, or our choice.
     """
 
     topic: str
@@ -36,7 +33,7 @@ class Row:
     remark: str = ""
 
 
-def _both(topic: str, words: str, key: str, remark: str = "") -> Row:
+def _same(topic: str, words: str, key: str, remark: str = "") -> Row:
     return Row(topic, words, words, key, remark)
 
 
@@ -48,12 +45,12 @@ TABLE_1 = (
         "model.network",
         "`coat_mini` is CoaT, not CoAtNet; ImageNet-1k, because JFT-3B weights were never public",
     ),
-    _both("initialised with", "pre-trained models", "model.weights", "timm's, by the network's tag"),
-    _both("image size", "224²", "model.image_size"),
-    _both("resizing", NOT_GIVEN, "data.interpolation", "our choice; straight to the square, or the crop to it"),
+    _same("initialised with", "pre-trained models", "model.weights", "timm's, by the network's tag"),
+    _same("image size", "224²", "model.image_size"),
+    _same("resizing", NOT_GIVEN, "data.interpolation", "our choice; straight to the square, or the crop to it"),
     Row("RandomErasing", "None", "p=0.5, scale=(0.02,0.33), ratio=(0.3,3.3)", "augment.random_erasing"),
-    _both("RandomHorizontalFlip", "p=0.5", "augment.horizontal_flip"),
-    _both("RandomVerticalFlip", "p=0.5", "augment.vertical_flip"),
+    _same("RandomHorizontalFlip", "p=0.5", "augment.horizontal_flip"),
+    _same("RandomVerticalFlip", "p=0.5", "augment.vertical_flip"),
     Row(
         "ColorJitter",
         "None",
@@ -61,11 +58,11 @@ TABLE_1 = (
         "augment.color_jitter",
         "as torchvision reads it: a pair is the range, a number x is 1 ± x (the hue: ± x)",
     ),
-    _both("Normalized", "(0.5, 0.25)", "data.mean", "read as mean and deviation, of every channel"),
-    _both("Normalized", "(0.5, 0.25)", "data.std"),
+    _same("Normalized", "(0.5, 0.25)", "data.mean", "read as mean and deviation, of every channel"),
+    _same("Normalized", "(0.5, 0.25)", "data.std"),
     Row("Cutout", "YES", "None", "augment.cutout", "no size is given; our choice: one square hole of this side"),
     Row("RandomResizedCrop", "None", "scale=(0.25,1.0), ratio=(0.75,1.33)", "augment.random_resized_crop"),
-    _both(
+    _same(
         "RandomRotation",
         "None",
         "augment.quarter_turns",
@@ -75,13 +72,13 @@ TABLE_1 = (
 )
 
 TABLE_2 = (
-    _both(
+    _same(
         "Dataset split",
         "5:5",
         "data.split.train_fraction",
         "drawn per pattern, so cells of one specimen lie on both sides; `data.split.protocol=specimen` parts them",
     ),
-    _both("Dataset split", "predefined", "data.split.seed", "stored, and the same for both models"),
+    _same("Dataset split", "predefined", "data.split.seed", "stored, and the same for both models"),
     Row(
         "Optimizer",
         "Adam",
@@ -104,10 +101,10 @@ TABLE_2 = (
         "low for a fresh head: try `optim.head_multiplier`, `optim.layer_decay`",
     ),
     Row("Weight decay", "0", "0.1", "optim.weight_decay", "not of biases and norms, timm's habit"),
-    _both("Optimizer momentum", "β1, β2 = 0.9, 0.999", "optim.betas"),
+    _same("Optimizer momentum", "β1, β2 = 0.9, 0.999", "optim.betas"),
     Row("Batch size", "32", "16", "train.batch_size", "of all workers together; another needs `optim.lr_scaling`"),
     Row("Training epochs", "30", "50", "train.epochs", "of the 361 training cells: 360 and 1,150 updates in all"),
-    _both("Learning rate schedule", "cosine decay", "schedule.name", "to 0, update by update"),
+    _same("Learning rate schedule", "cosine decay", "schedule.name", "to 0, update by update"),
     Row("Warm-up epochs", "0", "10", "schedule.warmup_epochs"),
     Row(
         "Warm-up schedule",
@@ -153,14 +150,18 @@ def value_of(recipe: Recipe, key: str) -> str:
 
 
 def value_in(recipe: Mapping[str, Any], key: str) -> str:
-    """As :func:`value_of`, of a recipe as nested mappings; KeyError for a key that it does not have."""
+    """As :func:`value_of`, of a recipe as nested mappings.
+
+    Raises:
+        KeyError: The recipe has no such key.
+    """
     value: Any = reduce(lambda branch, part: branch[part], key.split("."), recipe)
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"))
     return text.removesuffix("...\n").rstrip("\n")
 
 
 def render() -> str:
-    """The table in Markdown: Tables 1 and 2 of the paper row by row, then the choices that only its text tells."""
+    """The table in Markdown: Tables 1 and 2 of the paper row by row, then the choices that only its text states."""
     convnext, coat = load_recipe(CONVNEXT), load_recipe(COAT)
     lines = [HEADER, ("---",) * len(HEADER)]
     for row in ROWS:

@@ -1,41 +1,43 @@
-"""What a report is made of: plain values, read from the store by the report stage, and nothing else."""
+"""What a report shows: plain values, which the report stage reads from the store."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import getitem
 from statistics import mean, stdev
 from typing import Any
 
 import pandas as pd
 
 from hep2flow.evaluation.metrics import intervals_over_seeds
-from hep2flow.evaluation.paired_tests import OtherCellsError, mcnemar, paired_difference, permutation_test
-from hep2flow.selected_on_test import OPTIMISTIC
+from hep2flow.evaluation.paired_tests import DifferentCellsError, mcnemar, paired_difference, permutation_test
+from hep2flow.selected_on_test import OPTIMISTIC_WARNING
 
-NOISE = 0.05  # p below that, and an interval without 0, are more than noise
+SIGNIFICANCE_LEVEL = 0.05  # a smaller p, and an interval without 0, are more than noise
 
 
 @dataclass(frozen=True)
 class ModelResult:
     """One trained and evaluated model.
 
-    title:       what a person calls it, whatever its seed, for example ``convnext_atto @ 64 px (laptop stand-in)``
-    family:      the recipe's name without its seed
-    recipe:      the complete recipe, nested
-    training:    the training's manifest: at least weights {origin, …} or None for a training from scratch,
-                 weights_replaced (tensors that did not fit and were made anew), hardware
-    metrics:     ``metrics.json`` of the evaluation contract
-    history:     one entry per epoch: epoch, updates, train_loss, val_loss, val_accuracy, learning_rate,
-                 images_per_second, best (it was the best so far: the last of these is the one that was kept)
-    predictions: cell_id, truth, predicted, ``p_<label>`` per class
-    mistakes:    the most confident: cell_id, truth, predicted, confidence in [0, 1], seen (PNG: the cell as the network saw
-                 it), heat (grey PNG of the same size: what of it speaks for the predicted pattern; None for networks that
-                 do not tell); None where the evaluation has none
-    batch:       cells as the training was shown them: cell_id, pattern, mixed_with (pattern or None), image (PNG); None
-                 where the evaluation has none
+    Attributes:
+        title: Name for people, whatever the seed, for example ``convnext_atto @ 64 px (laptop stand-in)``.
+        family: The recipe's name without its seed.
+        recipe: The complete recipe, nested.
+        training: The training's manifest, of it weights {origin, …} (None for a training from scratch), weights_replaced
+            (names of the tensors that did not fit and were re-initialised), hardware.
+        metrics: ``metrics.json`` of the evaluation.
+        history: Per epoch: epoch, updates, train_loss, val_loss, val_accuracy, learning_rate, images_per_second, best
+            (the best so far; the last of these is the selected epoch).
+        predictions: cell_id, truth, predicted, ``p_<label>`` per class.
+        mistakes: The most confident: cell_id, truth, predicted, confidence in [0, 1], seen (PNG: the cell as the network
+            saw it), heat (grey PNG of the same size: Grad-CAM for the predicted pattern; None for networks without);
+            None for evaluations of earlier versions.
+        batch: Augmented training cells: cell_id, pattern, mixed_with (pattern or None), image (PNG); None for evaluations
+            of earlier versions.
     """
 
     title: str
@@ -51,35 +53,32 @@ class ModelResult:
     @property
     def name(self) -> str:
         """The title with every reservation its numbers need: another network, validation cells, selection on test."""
-        return self._reserved("selected on the test set")
+        return self._reserved_title("selected on the test set")
 
     @property
     def full_name(self) -> str:
         """The name where it stands alone, above a figure or a card: the last reservation in full."""
-        return self._reserved(OPTIMISTIC)
+        return self._reserved_title(OPTIMISTIC_WARNING)
 
-    def _reserved(self, selected_on_test: str) -> str:
+    def _reserved_title(self, selected_on_test: str) -> str:
         metrics = self.metrics
         name = self.title
         if metrics["network"] not in name:
             name += f" [{metrics['network']}]"
-        if not metrics["paper_model"] and "stand-in" not in name and metrics["profile"] == "laptop":
-            name += " (laptop stand-in)"
-        elif not metrics["paper_model"] and "stand-in" not in name:
-            name += " (not the paper's network)"
+        if not metrics["paper_model"] and "stand-in" not in name:
+            name += " (laptop stand-in)" if metrics["profile"] == "laptop" else " (not the paper's network)"
         if metrics["subset"] == "validation":
             name += ", validation"
-        if metrics["selected_on_test"]:
-            name += f", {selected_on_test}"
-        return name
+        return f"{name}, {selected_on_test}" if metrics["selected_on_test"] else name
 
 
 @dataclass(frozen=True, eq=False)
 class Family:
     """Trainings that differ in the seed only.
 
-    models: at least one, in the order of their seeds
-    cells:  of the report's content
+    Attributes:
+        models: At least one, in the order of their seeds.
+        cells: The report's cells.
     """
 
     models: Sequence[ModelResult]
@@ -96,13 +95,19 @@ class Family:
         return [model.metrics["seed"] for model in self.models]
 
     @property
-    def file(self) -> str:
+    def recipe_name(self) -> str:
         """The recipe's name without its seed."""
         return self.models[0].family
 
     @property
-    def shown(self) -> ModelResult:
-        """The training that stands for all where only one can be shown: of median ACA, of two in the middle the lower."""
+    def recipe(self) -> dict[str, Any]:
+        """The recipe that the trainings share, with the seeds of all."""
+        recipe = self.models[0].recipe
+        return {**recipe, "name": self.recipe_name, "train": {**recipe["train"], "seed": self.seeds}}
+
+    @property
+    def representative(self) -> ModelResult:
+        """The training shown where only one can be: of median ACA, of two in the middle the lower."""
         if len(self.models) == 1:
             return self.models[0]
         ordered = sorted(self.models, key=lambda model: model.metrics["aca"])
@@ -122,10 +127,7 @@ class Family:
         return None if None in values or len(values) == 1 else stdev(values)
 
     def _values(self, path: Sequence[str]) -> list[Any]:
-        values: list[Any] = [model.metrics for model in self.models]
-        for key in path:
-            values = [value[key] for value in values]
-        return values
+        return [reduce(getitem, path, model.metrics) for model in self.models]
 
     @cached_property
     def scores(self) -> dict[str, Any]:
@@ -136,14 +138,16 @@ class Family:
         intervals = intervals_over_seeds(tables, self.cells, self.models[0].metrics["labels"])
         return {**{key: self.mean(key) for key in ("aca", "mca", "macro_f1")}, **intervals}
 
-    def against(self, other: Family) -> dict[str, Any]:
-        """ACA of this family minus the other's on the same cells, and whether chance alone would part them so far.
+    def compare_with(self, other: Family) -> dict[str, Any]:
+        """ACA of this family minus the other's on the same cells, and whether it is more than noise.
 
-        Returns what :func:`paired_difference` does, ``permutation`` (see :func:`permutation_test`), ``mcnemar`` (see
-        :func:`mcnemar`; of the trainings that stand for the families, ``seeds``), and ``outside_noise``: p of the
-        permutation test below 0.05 and an interval without 0.
+        Returns:
+            The entries of :func:`paired_difference`; ``permutation``, see :func:`permutation_test`; ``mcnemar``, see
+            :func:`mcnemar`, of the representatives, with their ``seeds``; ``outside_noise``: p of the permutation test
+            below 0.05 and an interval without 0.
 
-        Raises OtherCellsError where they do not hold the same cells.
+        Raises:
+            DifferentCellsError: The two were evaluated on different cells.
         """
         ours, theirs = ([model.predictions for model in family.models] for family in (self, other))
         paired = paired_difference(ours, theirs, self.cells)
@@ -153,10 +157,10 @@ class Family:
             **paired,
             "permutation": permutation,
             "mcnemar": {
-                **mcnemar(self.shown.predictions, other.shown.predictions),
-                "seeds": [family.shown.metrics["seed"] for family in (self, other)],
+                **mcnemar(self.representative.predictions, other.representative.predictions),
+                "seeds": [family.representative.metrics["seed"] for family in (self, other)],
             },
-            "outside_noise": permutation["p"] < NOISE and not low <= 0 <= high,
+            "outside_noise": permutation["p"] < SIGNIFICANCE_LEVEL and not low <= 0 <= high,
         }
 
 
@@ -164,21 +168,22 @@ class Family:
 class SweepResult:
     """One finished sweep of one recipe. Its scores are of the validation cells that chose, in the metric's own unit.
 
-    title:     the recipe's title
-    recipe:    the complete recipe that was searched around, nested
-    manifest:  trials, finished, stopped, failed (counts), best_trial (number), best (key -> YAML text, the winner's
-               changes; {} where the recipe's own values won), val_accuracy and val_loss (of the winner's best epoch),
-               chosen_on {cells, by: specimen | cell}, failures {number as text: reason}, metric (accuracy | loss),
-               importance (key -> share in [0, 1], sum 1; None for too few trials), early_stopping {epochs_run,
-               epochs_saved, seconds_run, seconds_saved} (all trials together; what was saved is estimated)
-    trials:    trial, status (finished | stopped | failed | running), val_accuracy, val_loss, best_epoch, epochs, updates,
-               seconds, reason, then one column per key of the space: numbers, or YAML text, missing where not tried
-    curves:    trial, epoch, updates, train_loss, val_loss, val_accuracy, seconds (since the trial began): one row per
-               validated epoch of each trial
-    judgement: the winner ("tuned") against the recipe's own values ("default") on validation cells that chose nothing:
-               difference in ACA and its ci95, both in [-1, 1], ci95_method, first and second (mean ACA), seeds and
-               seed_sd (of both), each {tuned, default: ACA per seed}, cells, by, updates (equal for both); cells, by,
-               updates and same = True where the recipe's own values won; None where nothing was judged
+    Attributes:
+        title: The recipe's title.
+        recipe: The complete recipe that was searched around, nested.
+        manifest: trials, finished, stopped, failed (counts), best_trial (number), best (key -> YAML text, the winner's
+            changes; {} where the recipe's own values won), val_accuracy and val_loss (of the winner's best epoch),
+            chosen_on {cells, by: specimen | cell}, failures {number as text: reason}, metric (accuracy | loss),
+            importance (key -> share in [0, 1], sum 1; None for too few trials), early_stopping {epochs_run,
+            epochs_saved, seconds_run, seconds_saved} (of all trials; what was saved is estimated).
+        trials: trial, status (finished | stopped | failed | running), val_accuracy, val_loss, best_epoch, epochs, updates,
+            seconds, reason, then one column per key of the space: numbers, or YAML text, missing where not tried.
+        curves: trial, epoch, updates, train_loss, val_loss, val_accuracy, seconds (since the trial's start): one row per
+            validated epoch of each trial.
+        judgement: The winner ("tuned") against the recipe's own values ("default") on validation cells that chose nothing:
+            difference in ACA and its ci95, both in [-1, 1], ci95_method, first and second (mean ACA), seeds and
+            seed_sd (of both), each {tuned, default: ACA per seed}, cells, by, updates (equal for both); cells, by,
+            updates and same = True where the recipe's own values won; None where nothing was judged.
     """
 
     title: str
@@ -218,17 +223,19 @@ class SweepResult:
 class ReportContent:
     """Everything one report shows.
 
-    dataset:    the data set's manifest: name, digest, count, labels, synthetic, counts, notes, parent,
-                mask {mode, source, derived}, bits
-    split:      protocol, ratio, seed, digest, counts {train, val, test}, shared_specimens (specimens with cells in both
-                train and val, None where unknown), pattern_counts {subset: {pattern: cells}}
-    models:     at least one; several of one family, where one was trained under several seeds
-    cells:      cell_id, official_split, pattern, intensity, specimen_id, width, height; no images
-    examples:   pattern -> (original PNG, masked PNG), a few each; may be empty
-    provenance: versions, hardware, started, keys, seconds per stage; nested
-    sweeps:     of the recipes; may be empty
-    leakage:    what cells of different subsets share, see :func:`hep2flow.stages.leakage.leakage`; None: not looked for
-    originals:  cell_id -> (original PNG, its mask as PNG or None) of the models' ``mistakes``
+    Attributes:
+        dataset: The data set's manifest: name, digest, count, labels, synthetic, counts, notes, parent,
+            mask {mode, source, derived}, bits.
+        split: protocol, ratio, seed, digest, counts {train, val, test}, shared_specimens (specimens with cells in both
+            train and val, None where unknown), pattern_counts {subset: {pattern: cells}}.
+        models: At least one; several of one family, where one was trained under several seeds.
+        cells: cell_id, official_split, pattern, intensity, specimen_id, width, height; no images.
+        examples: Pattern -> (original PNG, masked PNG), a few each; may be empty.
+        provenance: Versions, hardware, started, keys, seconds per stage; nested.
+        sweeps: Of the recipes; may be empty.
+        leakage: What cells of different subsets share, see :func:`hep2flow.stages.leakage.find_leakage`; None: not
+            searched for.
+        originals: cell_id -> (original PNG, its mask as PNG or None) of the models' ``mistakes``.
     """
 
     run_id: str
@@ -248,29 +255,34 @@ class ReportContent:
 
     @property
     def ranked(self) -> list[ModelResult]:
-        """One model for each family, best family first: the one that is shown of it."""
-        return [family.shown for family in self.families]
+        """The representative of each family, best family first."""
+        return [family.representative for family in self.families]
 
     @cached_property
     def families(self) -> list[Family]:
-        """The models, those together that differ in the seed only, by mean ACA, best first."""
+        """The models grouped by everything but the seed, by mean ACA, best first."""
         return families_of(self.models, self.cells)
 
     @cached_property
     def lead(self) -> dict[str, Any] | None:
-        """How the best family differs from the next, see :meth:`Family.against`; None without another on the same cells."""
+        """Best family against the next, see :meth:`Family.compare_with`; None without another on the same cells."""
         if len(self.families) == 1:
             return None
         best, other = self.families[:2]
         try:
-            return best.against(other)
-        except OtherCellsError:
+            return best.compare_with(other)
+        except DifferentCellsError:
             return None
 
     @property
     def several_seeds(self) -> bool:
         """Whether a model was trained under several seeds."""
         return len(self.families) < len(self.models)
+
+    @property
+    def validation(self) -> bool:
+        """Whether any number here is of validation cells."""
+        return any(model.metrics["subset"] == "validation" for model in self.models)
 
     @property
     def selected_on_test(self) -> bool:
@@ -282,26 +294,19 @@ class ReportContent:
         """Whether the cells are those the paper used."""
         return self.dataset["name"].startswith("icpr2012") and not self.dataset["synthetic"]
 
-    def on_official_test_set(self, model: ModelResult) -> bool:
-        """Whether the model was evaluated on the official test cells, all of them."""
-        official = set(self.cells.loc[self.cells["official_split"] == "test", "cell_id"])
-        return model.metrics["subset"] == "test" and official == set(model.predictions["cell_id"])
-
     def comparable_with_paper(self, model: ModelResult) -> bool:
-        """Whether the model's accuracy may stand beside the paper's: same test cells, never used to choose anything."""
-        return self.real_icpr2012 and self.on_official_test_set(model) and not model.metrics["selected_on_test"]
+        """Whether the model's accuracy is comparable with the paper's: all official test cells, which chose nothing."""
+        official = set(self.cells.loc[self.cells["official_split"] == "test", "cell_id"])
+        on_test_set = model.metrics["subset"] == "test" and official == set(model.predictions["cell_id"])
+        return self.real_icpr2012 and on_test_set and not model.metrics["selected_on_test"]
 
 
 def families_of(models: Sequence[ModelResult], cells: pd.DataFrame) -> list[Family]:
-    """The models, those together that differ in the seed only, by mean ACA, best first; cells: of all of them."""
+    """The models grouped by everything but the seed, by mean ACA, best first; cells: of all models."""
     found: dict[str, list[ModelResult]] = {}
     for model in sorted(models, key=lambda model: model.metrics["seed"]):
-        found.setdefault(_without_seed(model), []).append(model)
+        train = {key: value for key, value in model.recipe["train"].items() if key != "seed"}
+        without_seed = {**model.recipe, "name": model.family, "train": train}
+        found.setdefault(json.dumps([model.family, without_seed], sort_keys=True), []).append(model)
     families = [Family(members, cells) for members in found.values()]
     return sorted(families, key=lambda family: -family.scores["aca"])
-
-
-def _without_seed(model: ModelResult) -> str:
-    """What models of one family have in common: everything but name and seed of the recipe."""
-    train = {key: value for key, value in model.recipe["train"].items() if key != "seed"}
-    return json.dumps([model.family, {**model.recipe, "name": model.family, "train": train}], sort_keys=True)

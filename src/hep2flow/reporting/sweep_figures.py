@@ -1,4 +1,8 @@
-"""A sweep's figures, in the style of the report's others."""
+"""A sweep's figures, in the style of the report's others.
+
+optuna.visualization is not used: the image that writes the report has no Optuna, and its plots show neither failed and
+pruned trials nor the recipe's own values, and leave no room for the curves beside a legend of all trials on a phone.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +22,17 @@ from hep2flow.reporting.figures import (
     SERIES,
     STYLE,
     WIDTH,
+    annotate_above,
     bar_fill,
-    blank,
     legend_below,
-    name_figure,
+    set_title,
     shorten,
+    single_plot,
 )
 from hep2flow.reporting.report_content import SweepResult
 
-OWN = "the recipe's own values"
-MOST_POINTS = 60  # of a drawn curve: a page of 200 trials stays small
+OWN_VALUES = "the recipe's own values"
+MAX_POINTS = 60  # of a drawn curve: a page of 200 trials stays small
 STATUSES = {
     "finished": ("o", SERIES[0]),
     "stopped": ("v", GRID),
@@ -39,53 +44,44 @@ STATUS_NAMES = {"finished": "finished", "stopped": "stopped early", "failed": "f
 
 @matplotlib.rc_context(STYLE)
 def optimisation_history(sweep: SweepResult) -> Figure:
-    """The score of each trial in its order, and the best so far; trials without a score stand on the lower edge."""
-    figure, axes = blank(sweep.title, height=4.2)
-    scores = shown(sweep, sweep.scores)
+    """The score of each trial in order, and the best so far; trials without a score are marked on the lower edge."""
+    figure, axes = single_plot(sweep.title, height=4.2)
+    scores = to_axis_unit(sweep, sweep.scores)
     best = scores.cummax() if sweep.by_accuracy else scores.cummin()
     last = sweep.trials["trial"].max()
     axes.step([*best.index, last], [*best, best.iloc[-1]], where="post", color=SERIES[1], label="best so far")
     for status, trials in sweep.trials.groupby("status")["trial"]:
         marker, color = STATUSES[str(status)]
-        # Out of the layout, which would make room for marks that stand on the plot's edge.
-        style: dict[str, Any] = {
-            "marker": marker,
-            "color": color,
-            "linestyle": "none",
-            "clip_on": False,
-            "in_layout": False,
-        }
+        # Not in the layout, which would make room for markers on the plot's edge.
+        edge: dict[str, Any] = {"linestyle": "none", "clip_on": False, "in_layout": False}
+        style: dict[str, Any] = {"marker": marker, "color": color, **edge}
         scored = scores[scores.index.isin(trials)]
         axes.plot(scored.index, scored, label=f"{STATUS_NAMES[str(status)]} ({len(trials)})", **style)
         without = trials[~trials.isin(scored.index)]
         axes.plot(without, [0] * len(without), transform=axes.get_xaxis_transform(), **style)
-    for trial, marker, label in ((sweep.manifest["best_trial"], "o", "the winner"), (0, "s", OWN)):
+    ring: dict[str, Any] = {
+        "fillstyle": "none",
+        "markersize": 11,
+        "markeredgewidth": 1.4,
+        "color": INK,
+        "in_layout": False,
+    }
+    for trial, marker, label in ((sweep.manifest["best_trial"], "o", "the winner"), (0, "s", OWN_VALUES)):
         if trial in scores:
             label = f"{label}: trial {trial}, {scores[trial]:.{1 if sweep.by_accuracy else 3}f}"
-            ring: dict[str, Any] = {
-                "fillstyle": "none",
-                "markersize": 11,
-                "markeredgewidth": 1.4,
-                "color": INK,
-                "in_layout": False,
-            }
             axes.plot(trial, scores[trial], marker, label=label, clip_on=False, zorder=4, **ring)
-    axes.set_xlabel("trial")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _scale_scores(axes, sweep)
-    legend_below(figure)
-    return figure
+    return _with_score_axis(figure, axes, sweep, "trial")
 
 
 @matplotlib.rc_context(STYLE)
 def trial_curves(sweep: SweepResult) -> Figure:
     """The validation accuracy, or loss, of every trial by epoch."""
-    figure, axes = blank(sweep.title, height=4.2)
+    figure, axes = single_plot(sweep.title, height=4.2)
     winner = sweep.manifest["best_trial"]
     column = "val_accuracy" if sweep.by_accuracy else "val_loss"
     statuses = sweep.trials.set_index("trial")["status"]
     curves = {
-        trial: np.column_stack([rows["epoch"], shown(sweep, rows[column])])
+        trial: np.column_stack([rows["epoch"], to_axis_unit(sweep, rows[column])])
         for trial, rows in sweep.curves.groupby("trial")
     }
     for status, (marker, color) in STATUSES.items():
@@ -97,23 +93,20 @@ def trial_curves(sweep: SweepResult) -> Figure:
             ends = np.array([curve[-1] for curve in own])
             axes.plot(*ends.T, marker, color=color, markersize=3, label=f"{STATUS_NAMES[status]} ({len(own)})")
     if 0 in curves and winner != 0:
-        axes.plot(*curves[0].T, color=INK, linestyle="--", label=f"{OWN}: trial 0")
-    label = f"the winner: trial {winner}{', ' + OWN if winner == 0 else ''}"
+        axes.plot(*curves[0].T, color=INK, linestyle="--", label=f"{OWN_VALUES}: trial 0")
+    label = f"the winner: trial {winner}{', ' + OWN_VALUES if winner == 0 else ''}"
     axes.plot(*curves[winner].T, color=SERIES[1], linewidth=2.8, label=label)
-    kept = sweep.best_epochs.loc[winner]
-    axes.plot(kept["epoch"], shown(sweep, kept[column]), "o", color=INK, label=f"its best epoch: {kept['epoch']:.0f}")
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _scale_scores(axes, sweep)
-    legend_below(figure)
-    return figure
+    selected = sweep.best_epochs.loc[winner]
+    label = f"its best epoch: {selected['epoch']:.0f}"
+    axes.plot(selected["epoch"], to_axis_unit(sweep, selected[column]), "o", color=INK, label=label)
+    return _with_score_axis(figure, axes, sweep, "epoch")
 
 
 @matplotlib.rc_context(STYLE)
 def importance(sweep: SweepResult) -> Figure:
-    """Each key's share of what tells the better trials from the others."""
+    """Each key's importance for the score, in percent of all keys'."""
     shares = [100 * sweep.manifest["importance"].get(key, 0) for key in sweep.keys]
-    figure, axes = blank(sweep.title, height=0.8 + 0.27 * len(shares))
+    figure, axes = single_plot(sweep.title, height=0.8 + 0.27 * len(shares))
     bars = axes.barh(range(len(shares)), shares, 0.7, **bar_fill(0))
     axes.bar_label(bars, [f"{share:.1f}" for share in shares], padding=2, size=8)
     axes.set_yticks(range(len(shares)), [shorten(key, 34) for key in sweep.keys], size=8.5)
@@ -131,14 +124,12 @@ def judgement(sweep: SweepResult) -> Figure:
     judged = sweep.judgement or {}
     figure = Figure(figsize=(WIDTH, 3.3), layout="constrained", facecolor="none")
     upper, lower = figure.subplots(2, 1, height_ratios=[2, 1])
-    name_figure(figure, sweep.title)
+    set_title(figure, sweep.title)
     for row, (side, mean) in enumerate((("tuned", judged["first"]), ("default", judged["second"]))):
         each = [100 * aca for aca in judged["each"][side]]
         upper.plot(each, [row + 0.22] * len(each), ".", color=INK, markersize=4, alpha=0.7)
         upper.plot(100 * mean, row, MARKERS[row], color=SERIES[row], markersize=8)
-        upper.annotate(
-            f"{100 * mean:.1f}", (100 * mean, row), xytext=(0, 6), textcoords="offset points", ha="center", size=8
-        )
+        annotate_above(upper, 100 * mean, row, f"{100 * mean:.1f}")
     upper.set_yticks([0, 1], [f"the winner,\ntrial {sweep.manifest['best_trial']}", "the recipe's\nown values"])
     upper.set_ylim(1.6, -0.6)
     upper.margins(x=0.15)
@@ -147,14 +138,7 @@ def judgement(sweep: SweepResult) -> Figure:
     spread = [[100 * (difference - low)], [100 * (high - difference)]]
     lower.errorbar(100 * difference, 0, xerr=spread, fmt="D", color=SERIES[2], capsize=4)
     lower.axvline(0, color=INK, linestyle=":", linewidth=1.2)
-    lower.annotate(
-        f"{100 * difference:+.1f}",
-        (100 * difference, 0),
-        xytext=(0, 6),
-        textcoords="offset points",
-        ha="center",
-        size=8,
-    )
+    annotate_above(lower, 100 * difference, 0, f"{100 * difference:+.1f}")
     lower.set_yticks([0], ["difference"])
     lower.set_ylim(0.6, -0.9)
     lower.margins(x=0.15)
@@ -170,12 +154,15 @@ def score_name(sweep: SweepResult) -> str:
     return "validation accuracy, %" if sweep.by_accuracy else "validation loss"
 
 
-def shown(sweep: SweepResult, scores: Any) -> Any:
-    """Scores as an axis shows them: percent, or the loss itself."""
+def to_axis_unit(sweep: SweepResult, scores: Any) -> Any:
+    """Scores in percent, or the loss itself."""
     return 100 * scores if sweep.by_accuracy else scores
 
 
-def _scale_scores(axes: Axes, sweep: SweepResult) -> None:
+def _with_score_axis(figure: Figure, axes: Axes, sweep: SweepResult, counted: str) -> Figure:
+    """The figure with scores over trials or epochs, and its legend."""
+    axes.set_xlabel(counted)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(f"{score_name(sweep)}\n(cells that chose)")
     if not sweep.by_accuracy:
         # One trial that nearly diverged would press all others together.
@@ -183,8 +170,10 @@ def _scale_scores(axes: Axes, sweep: SweepResult) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
+    legend_below(figure)
+    return figure
 
 
 def _thinned(curve: Any) -> Any:
-    """At most about MOST_POINTS points of a curve, the last among them."""
-    return curve[:: -max(1, len(curve) // MOST_POINTS)][::-1]
+    """At most about MAX_POINTS points of a curve, the last among them."""
+    return curve[:: -max(1, len(curve) // MAX_POINTS)][::-1]

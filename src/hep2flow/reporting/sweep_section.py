@@ -10,19 +10,22 @@ import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
-from hep2flow.reporting import sweep_figures, sweep_sentences
-from hep2flow.reporting.parallel_coordinates import MOST_KEYS, parallel_coordinates
+from hep2flow.reporting import sweep_figures as plots
+from hep2flow.reporting import sweep_sentences
+from hep2flow.reporting.parallel_coordinates import MAX_KEYS, parallel_coordinates
 from hep2flow.reporting.report_content import SweepResult
-from hep2flow.reporting.report_tables import number, share
-from hep2flow.reporting.table import Entry, Table
-from hep2flow.search.space import written
+from hep2flow.reporting.table_markup import Entry, Table, number, percentage, table_row
+from hep2flow.search.space import yaml_text
 
 
 @dataclass(frozen=True)
-class Section:
+class SweepSection:
     """One sweep as the page shows it.
 
-    file: part of the names of its figures; failures: without rows where no trial failed
+    Attributes:
+        file: Part of the names of its figures.
+        winner: Values that the winner changed; without rows where the recipe's own values won.
+        failures: Without rows where no trial failed.
     """
 
     title: str
@@ -34,52 +37,40 @@ class Section:
     failures: Table
 
 
-def section(sweep: SweepResult, file: str) -> Section:
+def sweep_section(sweep: SweepResult, file: str) -> SweepSection:
     """Sentences and tables of one sweep."""
-    spent = [sweep_sentences.effort(sweep), *([] if sweep.manifest["importance"] else [sweep_sentences.NO_IMPORTANCE])]
-    return Section(
-        sweep.title, file, sweep_sentences.verdict(sweep), spent, winner(sweep), trials(sweep), failures(sweep)
+    effort = [sweep_sentences.effort(sweep), *([] if sweep.manifest["importance"] else [sweep_sentences.NO_IMPORTANCE])]
+    verdict = sweep_sentences.verdict(sweep)
+    return SweepSection(sweep.title, file, verdict, effort, winner(sweep), trials(sweep), failures(sweep))
+
+
+def sweep_figures(sweep: SweepResult) -> dict[str, tuple[str, str, Figure]]:
+    """Caption, sentence and figure by kind, in reading order; only those for which there are numbers."""
+    caption = f"Score of each trial: {sweep.title}"
+    figures = {"history": (caption, sweep_sentences.history(sweep), plots.optimisation_history(sweep))}
+    caption = f"Learning curves of all trials: {sweep.title}"
+    figures["curves"] = (caption, sweep_sentences.curves(sweep), plots.trial_curves(sweep))
+    which, keys = "most important" if sweep.manifest["importance"] else "first", len(sweep.keys)
+    caption = (
+        f"Values of all trials{f', the {MAX_KEYS} {which} of {keys} keys' if keys > MAX_KEYS else ''}: {sweep.title}"
     )
-
-
-def drawings(sweep: SweepResult) -> dict[str, tuple[str, str, Figure]]:
-    """Caption, the sentence that reads it, and figure, by kind in reading order; only what there is to draw."""
-    shown = {
-        "history": (
-            f"Score of each trial: {sweep.title}",
-            sweep_sentences.history(sweep),
-            sweep_figures.optimisation_history(sweep),
-        ),
-        "curves": (
-            f"Learning curves of all trials: {sweep.title}",
-            sweep_sentences.curves(sweep),
-            sweep_figures.trial_curves(sweep),
-        ),
-        "parallel": (_keys_shown(sweep), sweep_sentences.parallel(sweep), parallel_coordinates(sweep)),
-    }
+    figures["parallel"] = (caption, sweep_sentences.parallel(sweep), parallel_coordinates(sweep))
     if sweep.manifest["importance"]:
         caption = f"Importance of the keys: {sweep.title}"
-        shown["importance"] = (caption, sweep_sentences.importance(sweep), sweep_figures.importance(sweep))
+        figures["importance"] = (caption, sweep_sentences.importance(sweep), plots.importance(sweep))
     if sweep.judgement and not sweep.judgement.get("same"):
         caption = f"The winner against the recipe's own values, on cells that chose nothing: {sweep.title}"
-        shown["judgement"] = (caption, f"{sweep_sentences.noise(sweep.judgement)}.", sweep_figures.judgement(sweep))
-    return shown
-
-
-def _keys_shown(sweep: SweepResult) -> str:
-    which, keys = "most important" if sweep.manifest["importance"] else "first", len(sweep.keys)
-    shown = f", the {MOST_KEYS} {which} of {keys} keys" if keys > MOST_KEYS else ""
-    return f"Values of all trials{shown}: {sweep.title}"
+        figures["judgement"] = (caption, f"{sweep_sentences.significance(sweep.judgement)}.", plots.judgement(sweep))
+    return figures
 
 
 def winner(sweep: SweepResult) -> Table:
     """The keys whose values differ from the recipe's: no rows where the recipe's own values won."""
-    changes = {key: yaml.safe_load(text) for key, text in sweep.manifest["best"].items()}
-    rows = [
-        [Entry(key), Entry(_brief(_own(sweep, key))), Entry(_brief(value))]
-        for key, value in changes.items()
-        if value != _own(sweep, key)
-    ]
+    rows = []
+    for key, text in sweep.manifest["best"].items():
+        own, value = _recipe_value(sweep, key), yaml.safe_load(text)
+        if value != own:
+            rows.append(table_row(key, _yaml_or_rounded(own), _yaml_or_rounded(value)))
     caption = f"What the winner, trial {sweep.manifest['best_trial']}, changed"
     return Table(caption, ["Key", "Own value", "Winner's value"], rows, sortable=False)
 
@@ -88,22 +79,22 @@ def trials(sweep: SweepResult) -> Table:
     """Every trial: how it ended, its score, what it took and its values."""
     winner = sweep.manifest["best_trial"]
     names = {0: ", own values", winner: ", winner"} if winner else {0: ", winner, own values"}
-    best, keys = sweep.best_epochs, list(sweep.recipe["search"]["space"])
+    keys = list(sweep.recipe["search"]["space"])
     rows = []
     for trial in sweep.trials.to_dict("records"):
         n = int(trial["trial"])
-        scored = best.loc[n] if n in best.index else None
+        best = sweep.best_epochs.loc[n] if n in sweep.best_epochs.index else None
         rows.append(
-            [
+            table_row(
                 number(n, f"{n}{names.get(n, '')}"),
-                Entry(trial["status"]),
-                share(None if scored is None else scored["val_accuracy"], bar=True),
-                Entry("–") if scored is None else number(scored["val_loss"], f"{scored['val_loss']:.3f}"),
-                Entry("–") if scored is None else number(int(scored["epoch"])),
+                trial["status"],
+                percentage(None if best is None else best["val_accuracy"], bar=True),
+                "–" if best is None else number(best["val_loss"], f"{best['val_loss']:.3f}"),
+                "–" if best is None else number(int(best["epoch"])),
                 number(int(trial["epochs"])),
                 _value(trial["seconds"], ",.0f"),
                 *(_value(trial[key], ".4g") for key in keys),
-            ]
+            )
         )
     header = ["Trial", "Status", "Validation accuracy, %", "Validation loss", "Best epoch", "Epochs", "Seconds", *keys]
     caption = "All trials; accuracy and loss at the best epoch, on the validation cells that chose"
@@ -112,7 +103,7 @@ def trials(sweep: SweepResult) -> Table:
 
 def failures(sweep: SweepResult) -> Table:
     """Trials that failed, and why."""
-    rows = [[number(int(n), n), Entry(reason)] for n, reason in sweep.manifest["failures"].items()]
+    rows = [table_row(number(int(n), n), reason) for n, reason in sweep.manifest["failures"].items()]
     return Table("Failed trials", ["Trial", "Reason"], rows)
 
 
@@ -122,10 +113,10 @@ def _value(value: Any, form: str) -> Entry:
     return Entry(value) if isinstance(value, str) else number(value, f"{value:{form}}")
 
 
-def _brief(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else written(value)
+def _yaml_or_rounded(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else yaml_text(value)
 
 
-def _own(sweep: SweepResult, key: str) -> Any:
+def _recipe_value(sweep: SweepResult, key: str) -> Any:
     """The recipe's value of a dotted key; None below a section that is null."""
     return reduce(lambda tree, part: None if tree is None else tree[part], key.split("."), sweep.recipe)

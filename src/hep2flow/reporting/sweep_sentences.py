@@ -1,4 +1,4 @@
-"""What a sweep's numbers say, in sentences."""
+"""Sentences on a sweep's numbers."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from typing import Any
 
 import pandas as pd
 
+from hep2flow.reporting.formatting import duration, interval, percent, zero_in_interval
 from hep2flow.reporting.report_content import SweepResult
-from hep2flow.reporting.report_tables import duration
-from hep2flow.reporting.sentences import interval, percent
-from hep2flow.reporting.sweep_figures import OWN
+from hep2flow.reporting.sweep_figures import OWN_VALUES
 
-BEST_SHARE = 5  # one trial of so many is of the best
-FEWEST_TRIALS = 10  # below, the best of them say nothing about the space
-NO_IMPORTANCE = "Which key matters most is not told: the trials are too few."
+TRIALS_PER_BEST = 5  # one trial of so many is among the best
+MIN_TRIALS = 10  # fewer say nothing about where in the space good values lie
+NO_IMPORTANCE = "Which key matters most is not known: the trials are too few."
 
 
 def verdict(sweep: SweepResult) -> list[str]:
     """What won, whether it is better beyond the noise, and why other cells judge that."""
-    return [choice(sweep), judgement(sweep), *_why_others_judge(sweep)]
+    return [choice(sweep), judgement(sweep), *_why_separate_cells(sweep)]
 
 
 def choice(sweep: SweepResult) -> str:
@@ -32,7 +31,7 @@ def choice(sweep: SweepResult) -> str:
         return f"The recipe's own values won against {count - 1} other trials: {name} {score} on the {cells}."
     own = f"came to {_score(sweep, scores[0])} there" if 0 in scores else "came to no score"
     won = f"Of {count} trials number {number} won: {name} {_score(sweep, scores[number])} on the {cells}"
-    return f"{won}; {OWN}, trial 0, {own}."
+    return f"{won}; {OWN_VALUES}, trial 0, {own}."
 
 
 def judgement(sweep: SweepResult) -> str:
@@ -51,21 +50,18 @@ def judgement(sweep: SweepResult) -> str:
     )
     seeds, cells = judged["seeds"][0], f"{judged['cells']:,} validation cells that chose nothing"
     return (
-        f"On {cells} the winner {compared} {OWN}: ACA {tuned} against {default} over {seeds} "
-        f"seed{'' if seeds == 1 else 's'} each, {judged['updates']:,} updates each. {noise(judged)} "
+        f"On {cells} the winner {compared} {OWN_VALUES}: ACA {tuned} against {default} over {seeds} "
+        f"seed{'' if seeds == 1 else 's'} each, {judged['updates']:,} updates each. {significance(judged)} "
         f"({judged['ci95_method']}; seeds are not drawn)."
     )
 
 
-def noise(judged: Mapping[str, Any]) -> str:
+def significance(judged: Mapping[str, Any]) -> str:
     """Whether the interval of the difference holds 0."""
-    low, high = judged["ci95"]
-    inside = low <= 0 <= high
-    held = "holds 0: inside the noise" if inside else "does not hold 0: more than the choice of cells explains"
-    return f"The 95 % interval of the difference, {interval(judged['ci95'])} points, {held}"
+    return f"The 95 % interval of the difference, {interval(judged['ci95'])} points, {zero_in_interval(judged['ci95'])}"
 
 
-def _why_others_judge(sweep: SweepResult) -> list[str]:
+def _why_separate_cells(sweep: SweepResult) -> list[str]:
     if sweep.manifest["best_trial"] == 0:
         return []
     chosen = sweep.manifest["chosen_on"]
@@ -74,7 +70,7 @@ def _why_others_judge(sweep: SweepResult) -> list[str]:
         "winner's score there is optimistic, which is why other cells have to judge it."
     ]
     if sweep.judgement and chosen["by"] == "cell":
-        # Whole specimens are kept together where they are known, and enough.
+        # By specimen where they are known and enough: no specimen is then on both sides.
         sentences.append(
             "Cells of one specimen may stand among both, those that chose and those that judge: that flatters the winner."
         )
@@ -90,14 +86,14 @@ def history(sweep: SweepResult) -> str:
     if not others:
         return "No other trial came to a score."
     if best == 0:
-        return f"None of {others} other trials with a score was better than {OWN}."
+        return f"None of {others} other trials with a score was better than {OWN_VALUES}."
     better = int((scores > scores[0]).sum() if sweep.by_accuracy else (scores < scores[0]).sum())
     were = "was" if better == 1 else "were"
-    return f"{better} of {others} other trials with a score {were} better than {OWN}, none better than trial {best}."
+    return f"{better} of {others} other trials with a score {were} better than {OWN_VALUES}, none better than trial {best}."
 
 
 def curves(sweep: SweepResult) -> str:
-    """How far the trials came, and whether the winner should have been trained for longer."""
+    """How many trials were stopped early, and whether the winner should have been trained for longer."""
     winner, epochs = sweep.manifest["best_trial"], sweep.trials.set_index("trial")["epochs"]
     best, last = sweep.best_epochs.loc[winner, "epoch"], epochs[winner]
     stopped = sweep.trials.loc[sweep.trials["status"] == "stopped", "epochs"]
@@ -110,10 +106,10 @@ def curves(sweep: SweepResult) -> str:
 
 def parallel(sweep: SweepResult) -> str:
     """Where the best trials lie on the first axis."""
-    if len(sweep.scores) < FEWEST_TRIALS:
+    if len(sweep.scores) < MIN_TRIALS:
         return f"{len(sweep.scores)} trials with a score are too few to show where the good values lie."
     ranked = sweep.scores.sort_values(ascending=not sweep.by_accuracy, kind="stable")
-    best = ranked.index[: len(ranked) // BEST_SHARE]
+    best = ranked.index[: len(ranked) // TRIALS_PER_BEST]
     key = sweep.keys[0]
     values = sweep.trials.set_index("trial")[key].reindex(best).dropna()
     of = f"the {len(best)} best of {len(ranked)} trials"

@@ -1,0 +1,1 @@
+"""Hyperparameter search: what a sweep tries next, and what it has found."""

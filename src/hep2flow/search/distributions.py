@@ -1,6 +1,6 @@
-"""A recipe's search space as Optuna knows it.
+"""A recipe's search space and its trials as Optuna's.
 
-Apart from the space itself, because Optuna is slow to import: every run checks its recipes' spaces, few search them.
+Apart from the space itself because Optuna is slow to import: every run checks its recipes' spaces, few search them.
 """
 
 from __future__ import annotations
@@ -11,65 +11,72 @@ from typing import Any
 import optuna
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hep2flow.recipe import Domain, Recipe
-from hep2flow.search.space import Changes, same, value_under, wanted, written
+from hep2flow.search.space import Changes, effective_value, equal_values, is_active, yaml_text
+from hep2flow.search.trials import Trial
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def distribution(domain: Domain) -> BaseDistribution:
-    """Optuna's; choices as YAML text, because Optuna knows no mappings."""
+def to_distribution(domain: Domain) -> BaseDistribution:
+    """Optuna's distribution of a key; choices as YAML text, because Optuna takes no mappings."""
     if domain.uniform is not None:
         return FloatDistribution(*domain.uniform)
     if domain.loguniform is not None:
         return FloatDistribution(*domain.loguniform, log=True)
     if domain.integer is not None:
         return IntDistribution(*domain.integer)
-    return CategoricalDistribution([written(value) for value in domain.choice or ()])
+    return CategoricalDistribution([yaml_text(value) for value in domain.choice or ()])
 
 
-def suggest(trial: optuna.trial.BaseTrial, recipe: Recipe) -> Changes:
-    """The values that Optuna gives a trial of this recipe's space, in the space's order."""
-    chosen: Changes = {}
+def suggest_changes(trial: optuna.Trial, recipe: Recipe) -> Changes:
+    """Let Optuna choose a trial's values of the recipe's space, in the space's order."""
+    changes: Changes = {}
     for key, domain in recipe.search.space.items():
-        if wanted(domain, recipe, chosen):
-            value = _ask(trial, key, distribution(domain))
-            chosen[key] = value if domain.choice else written(value)
-    return chosen
+        if not is_active(domain, recipe, changes):
+            continue
+        kind = to_distribution(domain)
+        if isinstance(kind, CategoricalDistribution):
+            changes[key] = str(trial.suggest_categorical(key, kind.choices))
+        elif isinstance(kind, IntDistribution):
+            changes[key] = yaml_text(trial.suggest_int(key, kind.low, kind.high))
+        elif isinstance(kind, FloatDistribution):
+            changes[key] = yaml_text(trial.suggest_float(key, kind.low, kind.high, log=kind.log))
+    return changes
 
 
-def _ask(trial: optuna.trial.BaseTrial, key: str, kind: BaseDistribution) -> Any:
-    if isinstance(kind, CategoricalDistribution):
-        return trial.suggest_categorical(key, kind.choices)
-    if isinstance(kind, IntDistribution):
-        return trial.suggest_int(key, kind.low, kind.high)
-    assert isinstance(kind, FloatDistribution)
-    return trial.suggest_float(key, kind.low, kind.high, log=kind.log)
-
-
-def parameters(recipe: Recipe, changes: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, BaseDistribution]] | None:
-    """The values of a recipe of this space as Optuna keeps them; None where one lies outside the space.
-
-    changes: to ``recipe``; a key that is not among them has the recipe's own value
-    """
+def to_parameters(
+    recipe: Recipe, changes: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, BaseDistribution]] | None:
+    """Optuna's parameters and distributions of the changed recipe; None if a value is outside the space."""
     values, distributions = dict[str, Any](), dict[str, BaseDistribution]()
     for key, domain in recipe.search.space.items():
-        if not wanted(domain, recipe, changes):
+        if not is_active(domain, recipe, changes):
             continue
-        value, kind = value_under(recipe, changes, key), distribution(domain)
+        value, kind = effective_value(recipe, changes, key), to_distribution(domain)
         if isinstance(kind, CategoricalDistribution):
-            value = next((text for text in kind.choices if same(yaml.safe_load(str(text)), value)), None)
-        elif not _inside(kind, value):
-            value = None
+            value = next((text for text in kind.choices if equal_values(yaml.safe_load(str(text)), value)), None)
+        elif isinstance(kind, (FloatDistribution, IntDistribution)):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            value = value if number and kind.low <= value <= kind.high else None
         if value is None:
             return None
         values[key], distributions[key] = value, kind
     return values, distributions
 
 
-def _inside(kind: BaseDistribution, value: Any) -> bool:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    assert isinstance(kind, (FloatDistribution, IntDistribution))
-    return kind.low <= value <= kind.high
+def to_optuna_trial(recipe: Recipe, trial: Trial, state: TrialState = TrialState.COMPLETE) -> FrozenTrial | None:
+    """Optuna's record of a trial in this state; None if it has no score, or values outside the recipe's space."""
+    curve, parameters = trial.curve(recipe.search.metric), to_parameters(recipe, trial.changes)
+    if trial.status not in ("finished", "stopped") or not curve or parameters is None:
+        return None
+    values, distributions = parameters
+    return create_trial(
+        state=state,
+        value=max(curve.values()),
+        params=values,
+        distributions=distributions,
+        intermediate_values=curve,
+    )

@@ -1,4 +1,4 @@
-"""A recipe's search space: which values there are, and the recipe they make."""
+"""A recipe's search space: its values, and the recipe that they make."""
 
 from __future__ import annotations
 
@@ -10,51 +10,16 @@ import yaml
 from hep2flow.errors import UserError
 from hep2flow.recipe import Domain, Recipe, parse_recipe
 
-LARGEST_GRID = 10_000
+MAX_GRID = 10_000
 
-Changes = dict[str, str]  # key of the recipe -> value as YAML, what `--set` takes
-
-
-def grid(recipe: Recipe) -> list[Changes]:
-    """Every combination of the space's values, a range's being ``search.grid_points`` of it; UserError for too many."""
-    combinations: list[Changes] = [{}]
-    for key, domain in recipe.search.space.items():
-        values = [written(value) for value in _points(domain, recipe.search.grid_points)]
-        combinations = [
-            {**changes, **({key: value} if wanted(domain, recipe, changes) else {})}
-            for changes in combinations
-            for value in (values if wanted(domain, recipe, changes) else values[:1])
-        ]
-        if len(combinations) > LARGEST_GRID:
-            raise UserError(
-                f"search.algorithm: a grid of this space has more than {LARGEST_GRID:,} points; "
-                "lower search.grid_points, leave keys out of search.space, or choose tpe"
-            )
-    return combinations
-
-
-def _points(domain: Domain, count: int) -> list[Any]:
-    if domain.choice is not None:
-        return list(domain.choice)
-    low, high = domain.uniform or domain.loguniform or domain.integer or (0, 0)
-    shares = [index / (count - 1) for index in range(count)]
-    if domain.loguniform is not None:
-        return [float(f"{low * (high / low) ** share:.6g}") for share in shares]
-    evenly = [low + (high - low) * share for share in shares]
-    return list(dict.fromkeys(round(value) for value in evenly)) if domain.integer else evenly
-
-
-def changed(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
-    """The recipe with a trial's values; UserError where they cannot be had together."""
-    return parse_recipe(
-        recipe.model_dump(mode="json"), recipe.name, [f"{key}={value}" for key, value in changes.items()]
-    )
+Changes = dict[str, str]  # key of the recipe -> value as YAML, as `--set` takes them
 
 
 def check_space(recipe: Recipe) -> None:
-    """Refuse an empty space, and values that the recipe could never take: each end of each range, and each choice.
+    """Refuse an empty space, and values that the recipe can never take: both ends of each range, and each choice.
 
-    Raises UserError naming the key.
+    Raises:
+        UserError: Names the key.
     """
     space = recipe.search.space
     if not space:
@@ -63,17 +28,77 @@ def check_space(recipe: Recipe) -> None:
             "--set 'search.space={optim.lr: {loguniform: [1.0e-5, 1.0e-3]}}'"
         )
     for key, domain in space.items():
-        bounds = domain.uniform or domain.loguniform or domain.integer or domain.choice or ()
-        for value in bounds:
-            # Under the first condition there is: many a key means nothing without it.
-            conditions = {other: written(values[0]) for other, values in domain.when.items()}
+        for value in domain.uniform or domain.loguniform or domain.integer or domain.choice or ():
+            # Under the first of its conditions: many a key is meaningless without them.
+            conditions = {other: yaml_text(values[0]) for other, values in domain.when.items()}
             try:
-                changed(recipe, {**conditions, key: written(value)})
+                apply_changes(recipe, {**conditions, key: yaml_text(value)})
             except UserError as error:
-                raise UserError(f"search.space: {key}: {written(value)} is impossible ({error})") from error
+                raise UserError(f"search.space: {key}: {yaml_text(value)} is impossible ({error})") from error
 
 
-def value_of(recipe: Recipe, key: str) -> Any:
+def apply_changes(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
+    """The recipe with a trial's values.
+
+    Raises:
+        UserError: The values are impossible together.
+    """
+    return parse_recipe(
+        recipe.model_dump(mode="json"), recipe.name, [f"{key}={value}" for key, value in changes.items()]
+    )
+
+
+def full_grid(recipe: Recipe) -> list[Changes]:
+    """Every combination of the space's values, with ``search.grid_points`` values of a range.
+
+    Optuna's GridSampler knows no conditional keys, and its BruteForceSampler no ranges without a step.
+
+    Raises:
+        UserError: There are more than MAX_GRID.
+    """
+    combinations: list[Changes] = [{}]
+    for key, domain in recipe.search.space.items():
+        values = [yaml_text(value) for value in _grid_values(domain, recipe.search.grid_points)]
+        combinations = [
+            extended
+            for changes in combinations
+            for extended in (
+                [{**changes, key: value} for value in values] if is_active(domain, recipe, changes) else [changes]
+            )
+        ]
+        if len(combinations) > MAX_GRID:
+            raise UserError(
+                f"search.algorithm: a grid of this space has more than {MAX_GRID:,} points; "
+                "lower search.grid_points, leave keys out of search.space, or choose tpe"
+            )
+    return combinations
+
+
+def _grid_values(domain: Domain, count: int) -> list[Any]:
+    if domain.choice is not None:
+        return list(domain.choice)
+    low, high = domain.uniform or domain.loguniform or domain.integer or (0, 0)
+    shares = [index / (count - 1) for index in range(count)]
+    if domain.loguniform is not None:
+        return [float(f"{low * (high / low) ** share:.6g}") for share in shares]
+    values = [low + (high - low) * share for share in shares]
+    return list(dict.fromkeys(round(value) for value in values)) if domain.integer else values
+
+
+def is_active(domain: Domain, recipe: Recipe, changes: Mapping[str, str]) -> bool:
+    """Whether a key's conditions hold for the values chosen before it, and for the recipe's own of the other keys."""
+    return all(
+        any(equal_values(effective_value(recipe, changes, key), one) for one in allowed)
+        for key, allowed in domain.when.items()
+    )
+
+
+def effective_value(recipe: Recipe, changes: Mapping[str, str], key: str) -> Any:
+    """The changed recipe's value of a dotted key."""
+    return yaml.safe_load(changes[key]) if key in changes else recipe_value(recipe, key)
+
+
+def recipe_value(recipe: Recipe, key: str) -> Any:
     """The recipe's value of a dotted key, JSON-able; None below a section that is null."""
     value: Any = recipe.model_dump(mode="json")
     for part in key.split("."):
@@ -81,23 +106,11 @@ def value_of(recipe: Recipe, key: str) -> Any:
     return value
 
 
-def written(value: Any) -> str:
-    """One line of YAML."""
-    return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).removesuffix("...\n").strip()
-
-
-def wanted(domain: Domain, recipe: Recipe, changes: Mapping[str, str]) -> bool:
-    """Whether a key's conditions hold for the values chosen before it, and the recipe's own where none was chosen."""
-    return all(
-        any(same(value_under(recipe, changes, key), one) for one in allowed) for key, allowed in domain.when.items()
-    )
-
-
-def value_under(recipe: Recipe, changes: Mapping[str, str], key: str) -> Any:
-    """What the recipe has of a key once it is changed so."""
-    return yaml.safe_load(changes[key]) if key in changes else value_of(recipe, key)
-
-
-def same(one: Any, other: Any) -> bool:
-    """Equal, though YAML may write 0 or 0.0; but true is not 1."""
+def equal_values(one: Any, other: Any) -> bool:
+    """Whether two YAML values are equal: 0 and 0.0 are, true and 1 are not."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def yaml_text(value: Any) -> str:
+    """The value as one line of YAML."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False).removesuffix("...\n").strip()

@@ -1,4 +1,4 @@
-"""What a sweep tries next: the recipe's own values first, then what Optuna, or a grid, makes of the trials so far."""
+"""What a sweep tries next: the recipe's own values first, then what Optuna or a grid proposes after the trials so far."""
 
 from __future__ import annotations
 
@@ -6,97 +6,90 @@ import random
 from collections.abc import Iterable
 
 import optuna
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
-from hep2flow.search.distributions import parameters, suggest
-from hep2flow.search.space import Changes, changed, grid
+from hep2flow.search.distributions import suggest_changes, to_optuna_trial
+from hep2flow.search.space import Changes, apply_changes, full_grid
 from hep2flow.search.trials import Trial
 
-# Of a space of a few choices everything has been tried at some time.
-ATTEMPTS = 100
-STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
+ATTEMPTS = 100  # to find new values: a space of a few choices is exhausted at some time
+
+Identity = tuple[tuple[str, str], ...]
 
 
 class Suggestions:
-    """Optuna's study of one recipe's space, made of trial records: nothing of it needs to be kept.
+    """Optuna's study of one recipe's space, rebuilt from trial records.
 
-    before: trials of this sweep, or of an earlier one of the same space; those that failed or still run teach nothing
-    Optuna's pruned trials are those that early stopping ended: it ranks them by how far they came.
+    Args:
+        recipe: With the space and the algorithm.
+        before: Trials of this sweep, or of an earlier one of the same space; those that failed or still run teach nothing.
     """
 
     def __init__(self, recipe: Recipe, before: Iterable[Trial] = ()) -> None:
-        self._recipe, self._metric = recipe, recipe.search.metric
+        self._recipe = recipe
         trials = list(before)
         seed = recipe.train.seed + len(trials)
         sampler = optuna.samplers.TPESampler if recipe.search.algorithm == "tpe" else optuna.samplers.RandomSampler
         self._study = optuna.create_study(sampler=sampler(seed=seed), direction="maximize")
         self._grid: list[Changes] | None = None
         if recipe.search.algorithm == "grid":
-            self._grid = grid(recipe)
-            random.Random(recipe.train.seed).shuffle(self._grid)
-        self._tried: set[tuple[tuple[str, str], ...]] = set()
-        self._asked: dict[tuple[tuple[str, str], ...], optuna.Trial] = {}
+            self._grid = full_grid(recipe)
+            random.Random(recipe.train.seed).shuffle(self._grid)  # so that a part of the grid is spread over it
+        self._tried: set[Identity] = set()
+        self._pending: dict[Identity, optuna.Trial] = {}
         for trial in trials:
-            self.learn(trial)
+            self.observe(trial)
 
     def propose(self, number: int) -> Trial | None:
-        """The trial of this number: values that were not tried yet and make a recipe; None where none is found any more."""
-        changes = self._next()
-        return None if changes is None else Trial(number=number, changes=changes)
+        """The trial of this number: possible values that were not tried yet; None if none is found."""
+        changes = self._next_changes()
+        if changes is None:
+            return None
+        self._tried.add(_identity(changes))
+        return Trial(number=number, changes=changes)
 
-    def unneeded(self, ended: Trial) -> list[int]:
-        """Trials whose state nobody goes on from, now that this one has ended."""
-        return [ended.number]
-
-    def _next(self) -> Changes | None:
+    def _next_changes(self) -> Changes | None:
         if not self._tried:
-            self._tried.add(())
             return {}
         if self._grid is not None:
-            fresh = next((changes for changes in self._grid if self._fresh(changes)), None)
-            if fresh is not None:
-                self._tried.add(_identity(fresh))
-            return fresh
+            return next((changes for changes in self._grid if self._is_new(changes)), None)
         for _ in range(ATTEMPTS):
-            asked = self._study.ask()
-            changes = suggest(asked, self._recipe)
-            if self._fresh(changes):
-                self._tried.add(_identity(changes))
-                self._asked[_identity(changes)] = asked
+            candidate = self._study.ask()
+            changes = suggest_changes(candidate, self._recipe)
+            if self._is_new(changes):
+                self._pending[_identity(changes)] = candidate
                 return changes
-            self._study.tell(asked, state=TrialState.FAIL)
+            self._study.tell(candidate, state=TrialState.FAIL)
         return None
 
-    def learn(self, trial: Trial) -> None:
-        """What became of a trial, of these suggestions or of others."""
-        self._tried.add(_identity(trial.changes))
-        curve, asked = trial.curve(self._metric), self._asked.pop(_identity(trial.changes), None)
-        if asked is not None:
-            self._study.tell(asked, state=TrialState.FAIL)  # it stood for a running trial until now
-        found = parameters(self._recipe, trial.changes)
-        if trial.status in STATES and curve and found is not None:
-            values, distributions = found
-            self._study.add_trial(
-                create_trial(
-                    state=STATES[trial.status],
-                    value=max(curve.values()),
-                    params=values,
-                    distributions=distributions,
-                    intermediate_values=curve,
-                )
-            )
-
-    def _fresh(self, changes: Changes) -> bool:
+    def _is_new(self, changes: Changes) -> bool:
         if _identity(changes) in self._tried:
             return False
         try:
-            changed(self._recipe, changes)
-        except UserError:  # values that cannot be had together
+            apply_changes(self._recipe, changes)
+        except UserError:  # values that are impossible together
             return False
         return True
 
+    def observe(self, trial: Trial) -> None:
+        """Learn from a trial that has ended, proposed here or not."""
+        identity = _identity(trial.changes)
+        self._tried.add(identity)
+        pending = self._pending.pop(identity, None)
+        if pending is not None:
+            self._study.tell(pending, state=TrialState.FAIL)  # it stood for the running trial, its record replaces it
+        # Optuna ranks pruned trials by how far they came: these are the ones that early stopping ended.
+        state = TrialState.PRUNED if trial.status == "stopped" else TrialState.COMPLETE
+        observed = to_optuna_trial(self._recipe, trial, state)
+        if observed is not None:
+            self._study.add_trial(observed)
 
-def _identity(changes: Changes) -> tuple[tuple[str, str], ...]:
+    def obsolete_states(self, ended: Trial) -> list[int]:
+        """Numbers of the trials whose state is not needed any more, now that this one has ended."""
+        return [ended.number]
+
+
+def _identity(changes: Changes) -> Identity:
     return tuple(sorted(changes.items()))

@@ -1,4 +1,4 @@
-"""How long a trial trains, and under which seeds the finalists train."""
+"""What a sweep spends: the length of its trials, and the seeds of the trainings that follow it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ import math
 import torch
 
 from hep2flow.recipe import Recipe, parse_recipe
-from hep2flow.training.trainer import plan
+from hep2flow.training.trainer import training_length
+
+JUDGING_SEEDS = 5  # trainings of each side, by default
 
 
-def of_length(recipe: Recipe, labels: torch.Tensor, updates: int) -> Recipe:
+def trial_updates(recipe: Recipe, labels: torch.Tensor) -> int:
+    """Number of updates of a trial: the recipe's own on training cells with these labels, times ``search.length``."""
+    return max(1, math.ceil(recipe.search.length * training_length(recipe, labels).updates))
+
+
+def with_updates(recipe: Recipe, labels: torch.Tensor, updates: int) -> Recipe:
     """The recipe with exactly so many updates on training cells with these labels, int64 (n,).
 
-    What is counted in epochs or updates keeps its share of the whole: warm-up and gradual unfreezing.
+    What is counted in epochs or updates, warm-up and gradual unfreezing, keeps its share of the training.
     """
-    own, schedule, optim = plan(recipe, labels), recipe.schedule, recipe.optim
-    share = updates / own.updates
+    length, schedule, optim = training_length(recipe, labels), recipe.schedule, recipe.optim
+    share = updates / length.updates
     changes = {
-        "train.epochs": math.ceil(updates / own.updates_per_epoch),
+        "train.epochs": math.ceil(updates / length.updates_per_epoch),
         "train.max_updates": updates,
         "schedule.warmup_epochs": schedule.warmup_epochs * share,
         "schedule.warmup_updates": round(schedule.warmup_updates * share),
@@ -30,14 +37,6 @@ def of_length(recipe: Recipe, labels: torch.Tensor, updates: int) -> Recipe:
     )
 
 
-def trial_updates(recipe: Recipe, labels: torch.Tensor) -> int:
-    """Updates of a trial of the recipe: its own, times ``search.length``."""
-    return max(1, math.ceil(recipe.search.length * plan(recipe, labels).updates))
-
-
-JUDGING = 5  # trainings of each side, where nobody says how many
-
-
 def fresh_seeds(recipe: Recipe, count: int, skip: int = 0) -> list[int]:
-    """Seeds that no trial of the recipe's sweep had; ``skip`` of them are somebody else's."""
+    """Seeds that no trial of the recipe's sweep had, after ``skip`` others of them."""
     return [recipe.train.seed + 1 + skip + index for index in range(count)]

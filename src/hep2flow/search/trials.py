@@ -1,4 +1,4 @@
-"""What a sweep knows of its trials: one record each, ``sweeps/{key}/trials/{number}.json``, and nothing besides."""
+"""The record of each trial of a sweep, ``sweeps/{key}/trials/{number}.json``: all that a sweep is rebuilt from."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from hep2flow.errors import UserError
 from hep2flow.search.space import Changes
 from hep2flow.store import layout
 from hep2flow.store.s3 import Store
+from hep2flow.training.best_epoch import best_epoch
 
 Metric = Literal["accuracy", "loss"]
 Status = Literal["running", "finished", "stopped", "failed"]
 
 
-class Point(BaseModel):
-    """One validated epoch of a trial.
+class CurvePoint(BaseModel):
+    """One validated epoch of a trial, as a point of its learning curve.
 
-    epoch:        from 1
-    updates:      optimizer steps so far
-    val_loss, val_accuracy: over the validation cells that choose
-    seconds:      since the trial began, its interruptions left out
+    Attributes:
+        epoch: From 1.
+        updates: Optimizer steps so far.
+        train_loss: Mean over the epoch's cells.
+        val_loss: Over the validation cells that choose.
+        val_accuracy: Over the same cells, [0, 1].
+        seconds: Since the trial's start, interruptions excluded.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,11 +41,12 @@ class Point(BaseModel):
 class Trial(BaseModel):
     """One trial.
 
-    number:  from 0; the first has the recipe's own values
-    changes: to the recipe
-    parent:  the trial whose state it goes on from, under other values; None for one from the start
-    status:  stopped is what early stopping ended; failed has a reason; running may also be what was interrupted
-    points:  its validated epochs in their order, those of its parents before them
+    Attributes:
+        number: From 0, which has the recipe's own values.
+        changes: To the recipe.
+        parent: The trial from whose state it continues under other values; None for one from scratch.
+        status: stopped by early stopping, failed for a ``reason``, running or interrupted, or finished.
+        points: Validated epochs in order, its parents' included.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -50,16 +55,16 @@ class Trial(BaseModel):
     changes: Changes
     parent: int | None = None
     status: Status = "running"
-    points: list[Point] = []
+    points: list[CurvePoint] = []
     reason: str | None = None
 
     @property
-    def best_point(self) -> Point | None:
-        """The epoch that a training would keep: the highest accuracy, of equals the lower loss; None before the first."""
-        return max(self.points, key=lambda point: (point.val_accuracy, -point.val_loss), default=None)
+    def best_point(self) -> CurvePoint | None:
+        """The epoch whose network a training would save; None before the first."""
+        return best_epoch(self.points)
 
     def curve(self, metric: Metric) -> dict[int, float]:
-        """Epoch -> the best so far; more is better, so that a loss is negative."""
+        """Epoch -> the best value so far; higher is better, so that a loss is negative."""
         best, curve = float("-inf"), {}
         for point in self.points:
             best = max(best, point.val_accuracy if metric == "accuracy" else -point.val_loss)
@@ -67,19 +72,23 @@ class Trial(BaseModel):
         return curve
 
     def score(self, metric: Metric) -> float | None:
-        """The best of all its epochs, more is better; None before the first."""
+        """The best value of all epochs, higher is better; None before the first."""
         return max(self.curve(metric).values(), default=None)
 
 
 def write_trial(store: Store, sweep: str, trial: Trial) -> None:
-    """Write the record of a trial of the sweep of this key."""
-    store.put_json(_key(sweep, trial.number), trial.model_dump(mode="json"))
+    """Write the record of a trial of the sweep with this key."""
+    store.put_json(f"{layout.sweep_prefix(sweep)}/trials/{trial.number:05d}.json", trial.model_dump(mode="json"))
 
 
 def read_trials(store: Store, sweep: str) -> list[Trial]:
-    """All trials of a sweep so far, by number; UserError for a record that is none."""
+    """Read all trials of the sweep with this key, by number.
+
+    Raises:
+        UserError: A record is damaged.
+    """
     trials = []
-    for item in store.list(f"{layout.sweep_prefix(sweep)}/trials"):
+    for item in store.list_objects(f"{layout.sweep_prefix(sweep)}/trials"):
         try:
             trials.append(Trial.model_validate(store.get_json(item.key)))
         except ValidationError as error:
@@ -88,15 +97,10 @@ def read_trials(store: Store, sweep: str) -> list[Trial]:
 
 
 def best_trial(trials: list[Trial], metric: Metric) -> Trial | None:
-    """The highest score, of equals the lower loss, then the earlier; None where none has a score."""
-    scored = [(trial, trial.score(metric)) for trial in trials if trial.status in ("finished", "stopped")]
-    ranked = [
-        ((score, -min(point.val_loss for point in trial.points), -trial.number), trial)
-        for trial, score in scored
-        if score is not None
-    ]
-    return max(ranked, key=lambda pair: pair[0])[1] if ranked else None
+    """The trial with the highest score, of equals the lowest loss, then the first; None if none has a score."""
 
+    def rank(trial: Trial) -> tuple[float, float, int]:
+        return trial.score(metric) or 0.0, -min(point.val_loss for point in trial.points), -trial.number
 
-def _key(sweep: str, number: int) -> str:
-    return f"{layout.sweep_prefix(sweep)}/trials/{number:05d}.json"
+    scored = [trial for trial in trials if trial.status in ("finished", "stopped") and trial.points]
+    return max(scored, key=rank, default=None)

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 from typing import Literal, cast
 
 from hep2flow.errors import Fault, UserError
@@ -20,11 +21,8 @@ __all__ = ["FORMATS", "LabelledSize", "Listing", "ReadCell", "Source", "Subset",
 Format = Literal["icpr2012", "i3a", "folder"]
 FORMATS: tuple[Format, ...] = ("icpr2012", "i3a", "folder")
 
-_LOOKED_FOR: dict[Format, str] = {
-    "icpr2012": icpr2012.LOOKED_FOR,
-    "i3a": i3a.LOOKED_FOR,
-    "folder": folder.LOOKED_FOR,
-}
+# In the order in which they are tried: I3A's labels in a folder named ``training`` would pass for ICPR 2012's.
+_READERS: dict[Format, ModuleType] = {"i3a": i3a, "icpr2012": icpr2012, "folder": folder}
 _SPLIT_ORDER = {"train": 0, "test": 1, None: 2}
 
 
@@ -32,31 +30,31 @@ def open_source(location: str, format: str = "auto", download: Callable[[str, Pa
     """Open a data set and read its labels; its pixels are read by :meth:`Source.cells`.
 
     Args:
-        location: a folder, ``.zip``, ``.tar``, ``.tar.gz``, ``.tgz``, or an ``s3://`` URI of one of those
-        format:   icpr2012, i3a, folder, or auto: recognised by the files there
-        download: copies the objects of an ``s3://`` URI to a folder; needed for those only
+        location: A folder, ``.zip``, ``.tar``, ``.tar.gz``, ``.tgz``, or an ``s3://`` URI of one of those.
+        format: icpr2012, i3a, folder, or auto: recognised by the files.
+        download: Copies the objects of an ``s3://`` URI to a folder; needed for those only.
 
     Raises:
-        UserError: nothing there, unknown format, not an archive, an unsafe archive, or no cells in it. What is wrong
+        UserError: It does not exist, is of an unknown format, no archive, an unsafe one, or holds no cells. What is wrong
             with single files and rows becomes ``faults`` instead, so that all of it is reported together.
     """
     if format not in ("auto", *FORMATS):
         raise UserError(f"unknown format {format!r}; use one of: auto, {', '.join(FORMATS)}")
     stack: ExitStack[None] = ExitStack()
     with stack:
-        path = _local(location, download, stack)
+        path = _local_path(location, download, stack)
         tree = open_tree(path, stack)
         if not tree.names:
             raise UserError(f"{location}: holds no files; check the path")
         recognised, labels = _read_labels(tree, location, cast(Format | Literal["auto"], format))
         _check_masks(labels)
         if not labels.listings and not labels.faults:
-            raise UserError(f"{location}: holds no labelled cells; looked for {_LOOKED_FOR[recognised]}")
+            raise UserError(f"{location}: holds no labelled cells; looked for {_READERS[recognised].LOOKED_FOR}")
         return Source(
-            name=_name(location, recognised, labels),
+            name=_data_set_name(location, recognised, labels),
             format=recognised,
             synthetic=labels.synthetic,
-            listings=sorted(labels.listings, key=lambda c: (_SPLIT_ORDER[c.official_split], c.cell_id)),
+            listings=sorted(labels.listings, key=lambda cell: (_SPLIT_ORDER[cell.official_split], cell.cell_id)),
             faults=sorted(labels.faults),
             notes=labels.notes,
             given_split=labels.given_split,
@@ -66,7 +64,7 @@ def open_source(location: str, format: str = "auto", download: Callable[[str, Pa
         )
 
 
-def _local(location: str, download: Callable[[str, Path], None] | None, stack: ExitStack) -> Path:
+def _local_path(location: str, download: Callable[[str, Path], None] | None, stack: ExitStack) -> Path:
     if not location.startswith("s3://"):
         return Path(location).expanduser()
     if download is None:
@@ -77,15 +75,12 @@ def _local(location: str, download: Callable[[str, Path], None] | None, stack: E
     return files[0] if len(files) == 1 and files[0].name.lower().endswith(ARCHIVE_SUFFIXES) else path
 
 
-def _read_labels(tree: FileTree, location: str, wanted: Format | Literal["auto"]) -> tuple[Format, Labels]:
-    if wanted in ("auto", "i3a") and (i3a_root := i3a.find_root(tree)) is not None:
-        return "i3a", i3a.read_labels(tree, i3a_root)
-    if wanted in ("auto", "icpr2012") and (icpr_root := icpr2012.find_root(tree)) is not None:
-        return "icpr2012", icpr2012.read_labels(tree, icpr_root)
-    if wanted in ("auto", "folder") and (folder_root := folder.find_root(tree)) is not None:
-        return "folder", folder.read_labels(tree, folder_root)
-    formats = FORMATS if wanted == "auto" else (wanted,)
-    looked_for = "; ".join(f"{name}: {_LOOKED_FOR[name]}" for name in formats)
+def _read_labels(tree: FileTree, location: str, requested: Format | Literal["auto"]) -> tuple[Format, Labels]:
+    for name, reader in _READERS.items():
+        if requested in ("auto", name) and (root := reader.find_root(tree)) is not None:
+            return name, reader.read_labels(tree, root)
+    formats = FORMATS if requested == "auto" else (requested,)
+    looked_for = "; ".join(f"{name}: {_READERS[name].LOOKED_FOR}" for name in formats)
     raise UserError(f"{location}: no known data set in it; looked for {looked_for}")
 
 
@@ -100,7 +95,7 @@ def _check_masks(labels: Labels) -> None:
         ]
 
 
-def _name(location: str, format: Format, labels: Labels) -> str:
+def _data_set_name(location: str, format: Format, labels: Labels) -> str:
     if format != "folder":
         return f"{format}-synthetic" if labels.synthetic else format
     name = location.rstrip("/").rsplit("/", 1)[-1] if location.startswith("s3://") else Path(location).resolve().name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,7 @@ from hep2flow.cells import significant_bits
 from hep2flow.errors import Fault
 from hep2flow.sources.listing import Listing
 from hep2flow.sources.published_counts import SPECIMENS, cells_by_pattern
-from hep2flow.sources.source import ReadCell, Source
-
-_NO_SPLIT = "no split"
+from hep2flow.sources.source import Source
 
 
 @dataclass(frozen=True)
@@ -30,12 +28,13 @@ class Spread:
 class Report:
     """Everything ``check`` found. Counts of cells are of those labelled; sizes and depths of those read without fault.
 
-    counts:      (official split or "no split", pattern) -> cells
-    intensities: (split, intensity or "unknown") -> cells
-    specimens:   (split, specimen, pattern, intensity) -> cells; empty where specimens are unknown
-    depths:      for example "RGB, 8 bit" -> cells
-    bits:        significant bits of the largest pixel value, None where no cell could be read
-    differences: from the published ICPR 2012 counts; empty where they are equal, None for other data sets
+    Attributes:
+        counts: (official split or "no split", pattern) -> cells.
+        intensities: (split, intensity or "unknown") -> cells.
+        specimens: (split, specimen, pattern, intensity) -> cells; empty where specimens are unknown.
+        depths: For example "RGB, 8 bit" -> cells.
+        bits: Significant bits of the largest pixel value, None where no cell could be read.
+        published_differences: From the published ICPR 2012 counts; empty where they are equal, None for other data sets.
     """
 
     name: str
@@ -53,36 +52,20 @@ class Report:
     bits: int | None
     faults: list[Fault]
     notes: list[str]
-    differences: list[str] | None
+    published_differences: list[str] | None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-able values."""
-        counts: dict[str, dict[str, int]] = {}
-        for (split, pattern), count in self.counts.items():
-            counts.setdefault(split, {})[pattern] = count
-        intensities: dict[str, dict[str, int]] = {}
-        for (split, intensity), count in self.intensities.items():
-            intensities.setdefault(split, {})[intensity] = count
-        return {
-            "name": self.name,
-            "format": self.format,
-            "synthetic": self.synthetic,
-            "cells": self.cells,
-            "masks": self.masks,
-            "counts": counts,
-            "intensities": intensities,
+        return vars(self) | {
+            "counts": _nested(self.counts),
+            "intensities": _nested(self.intensities),
             "specimens": [
                 {"specimen_id": specimen, "split": split, "pattern": pattern, "intensity": intensity, "cells": count}
                 for (split, specimen, pattern, intensity), count in self.specimens.items()
             ],
-            "given_split": self.given_split,
-            "width": vars(self.width) if self.width else None,
-            "height": vars(self.height) if self.height else None,
-            "depths": self.depths,
-            "bits": self.bits,
-            "faults": [vars(fault) for fault in self.faults],
-            "notes": self.notes,
-            "published_differences": self.differences,
+            "width": self.width and vars(self.width),
+            "height": self.height and vars(self.height),
+            "faults": [{"where": fault.where, "what": fault.what, "mend": fault.remedy} for fault in self.faults],
         }
 
     def render(self) -> str:
@@ -91,21 +74,20 @@ class Report:
         lines = [f"{self.name} ({self.format} format, {kind}): {self.cells} cells, {self.masks} with a mask", ""]
         lines += self._pattern_table()
         if any(intensity != "unknown" for _, intensity in self.intensities):
-            lines += ["", *_rows([("split", "intensity", "cells"), *_flat(self.intensities)])]
+            lines += ["", *_count_table(("split", "intensity"), self.intensities)]
         if self.specimens:
-            lines += ["", *_rows([("split", "specimen", "pattern", "intensity", "cells"), *_flat(self.specimens)])]
+            lines += ["", *_count_table(("split", "specimen", "pattern", "intensity"), self.specimens)]
         if self.given_split:
             lines += ["", "split that came with it: " + ", ".join(f"{k} {v}" for k, v in self.given_split.items())]
         if self.width and self.height:
-            lines += ["", *_rows([("pixels", "smallest", "median", "largest"), *self._sizes()])]
+            lines += ["", *self._size_table()]
             lines += ["pixel type: " + ", ".join(f"{kind} ({count})" for kind, count in self.depths.items())]
             lines += [f"significant bits: {self.bits}"]
-        if self.differences is not None:
-            lines += ["", *_titled("different from the published counts", self.differences)]
-            lines += [] if self.differences else ["counts are equal to the published ones"]
-        lines += _titled("notes", self.notes, gap=True)
-        lines += _titled(f"{len(self.faults)} fault{'s' * (len(self.faults) != 1)}", map(str, self.faults), gap=True)
-        lines += [] if self.faults else ["", "no faults"]
+        if self.published_differences is not None:
+            lines += _titled("different from the published counts", self.published_differences)
+            lines += [] if self.published_differences else ["", "counts are equal to the published ones"]
+        lines += _titled("notes", self.notes)
+        lines += _titled(f"{len(self.faults)} fault{'s' * (len(self.faults) != 1)}", self.faults) or ["", "no faults"]
         return "\n".join(lines) + "\n"
 
     def _pattern_table(self) -> list[str]:
@@ -116,38 +98,41 @@ class Report:
             row = [self.counts.get((split, pattern), 0) for split in splits]
             table.append((pattern, *map(str, row), str(sum(row))))
         totals = [sum(n for (s, _), n in self.counts.items() if s == split) for split in splits]
-        return _rows([*table, ("total", *map(str, totals), str(sum(totals)))])
+        return _align([*table, ("total", *map(str, totals), str(sum(totals)))])
 
-    def _sizes(self) -> list[tuple[str, ...]]:
+    def _size_table(self) -> list[str]:
         spreads = (("width", self.width), ("height", self.height))
-        return [(name, str(s.smallest), f"{s.median:g}", str(s.largest)) for name, s in spreads if s is not None]
+        rows = [(name, str(s.smallest), f"{s.median:g}", str(s.largest)) for name, s in spreads if s is not None]
+        return _align([("pixels", "smallest", "median", "largest"), *rows])
 
 
 def check(source: Source, progress: Callable[[int, int], None] | None = None) -> Report:
-    """Read every image of an opened data set and tell what is there and what is wrong.
+    """Read every image of an opened data set and report what it holds and what is wrong.
 
     Args:
-        progress: called with (cells read, cells in all)
+        source: Closed by the caller.
+        progress: Called with (cells read, cells in all).
     """
     faults = list(source.faults)
     widths, heights, depths, max_value = [], [], Counter[str](), 0
     for read in source.cells(faults, progress):
         widths.append(read.cell.width)
         heights.append(read.cell.height)
-        depths[_depth(read)] += 1
+        depths[_pixel_type(read.cell.image)] += 1
         max_value = max(max_value, read.max_value)
     listings = source.listings
-    known = [c for c in listings if c.specimen_id is not None]
+    # Split, specimen, pattern and intensity of every cell.
+    labels = [(c.official_split or "no split", c.specimen_id, c.pattern, c.intensity or "unknown") for c in listings]
     return Report(
         name=source.name,
         format=source.format,
         synthetic=source.synthetic,
         cells=len(listings),
         masks=sum(c.mask is not None for c in listings),
-        counts=dict(Counter((_split(c), c.pattern) for c in listings)),
-        intensities=dict(Counter((_split(c), c.intensity or "unknown") for c in listings)),
+        counts=dict(Counter((split, pattern) for split, _, pattern, _ in labels)),
+        intensities=dict(Counter((split, intensity) for split, _, _, intensity in labels)),
         specimens=dict(
-            sorted(Counter((_split(c), str(c.specimen_id), c.pattern, c.intensity or "unknown") for c in known).items())
+            sorted(Counter((s, specimen, p, i) for s, specimen, p, i in labels if specimen is not None).items())
         ),
         given_split=dict(Counter(source.given_split.values())) if source.given_split else {},
         width=_spread(widths),
@@ -156,7 +141,7 @@ def check(source: Source, progress: Callable[[int, int], None] | None = None) ->
         bits=significant_bits(max_value) if widths else None,
         faults=sorted(faults),
         notes=list(source.notes),
-        differences=published_differences(listings) if source.format == "icpr2012" else None,
+        published_differences=published_differences(listings) if source.format == "icpr2012" else None,
     )
 
 
@@ -189,12 +174,7 @@ def published_differences(listings: Iterable[Listing]) -> list[str]:
     return differences
 
 
-def _split(listing: Listing) -> str:
-    return listing.official_split or _NO_SPLIT
-
-
-def _depth(read: ReadCell) -> str:
-    png = read.cell.image
+def _pixel_type(png: bytes) -> str:
     depth, colour_type = png[24], png[25]  # PNG specification, chunk IHDR
     return f"{'RGB' if colour_type == 2 else 'grey'}, {depth} bit"
 
@@ -203,24 +183,27 @@ def _spread(lengths: list[int]) -> Spread | None:
     return Spread(min(lengths), statistics.median(lengths), max(lengths)) if lengths else None
 
 
-def _flat(counts: dict[Any, int]) -> list[tuple[str, ...]]:
-    return [(*key, str(count)) for key, count in counts.items()]
+def _nested(counts: dict[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    """(split, name) -> cells as split -> name -> cells."""
+    nested: dict[str, dict[str, int]] = {}
+    for (split, name), count in counts.items():
+        nested.setdefault(split, {})[name] = count
+    return nested
 
 
-def _rows(table: list[tuple[str, ...]]) -> list[str]:
-    """Columns aligned: words to the left, numbers to the right."""
-    columns = list(zip(*table, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    right = [all(cell.replace(".", "").isdigit() for cell in column[1:]) for column in columns]
-    return [
-        "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in table
-    ]
+def _count_table(columns: Sequence[str], counts: Mapping[Any, int]) -> list[str]:
+    return _align([(*columns, "cells"), *((*key, str(count)) for key, count in counts.items())])
 
 
-def _titled(title: str, items: Iterable[str], gap: bool = False) -> list[str]:
-    listed = [f"  {item}" for item in items]
-    return [*([""] if gap else []), f"{title}:", *listed] if listed else []
+def _align(table: list[tuple[str, ...]]) -> list[str]:
+    """Lines of aligned columns, words to the left, numbers to the right; the first row is the header."""
+    columns = []
+    for column in zip(*table, strict=True):
+        width, is_number = max(map(len, column)), all(cell.replace(".", "").isdigit() for cell in column[1:])
+        columns.append([cell.rjust(width) if is_number else cell.ljust(width) for cell in column])
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+
+
+def _titled(title: str, items: Iterable[object]) -> list[str]:
+    lines = [f"  {item}" for item in items]
+    return ["", f"{title}:", *lines] if lines else []

@@ -14,16 +14,18 @@ from hep2flow.errors import Fault
 from hep2flow.sources.file_tree import FileTree, UnreadableFileError
 
 _DELIMITERS = {";": "semicolon", ",": "comma", "\t": "tab", "|": "bar"}
+_INTENSITIES: dict[str, Intensity] = {"positive": "positive", "intermediate": "intermediate"}
 
 
-class Located(Protocol):
-    """Something read from a row; where: file and row."""
+class RowLike(Protocol):
+    """Something read from a row of a label file."""
 
     @property
-    def where(self) -> str: ...
+    def where(self) -> str:
+        """File and row, for messages."""
 
 
-Item = TypeVar("Item", bound=Located)
+Item = TypeVar("Item", bound=RowLike)
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -40,14 +42,14 @@ class Row:
 
     @property
     def where(self) -> str:
-        """File and line number; the header is row 1."""
+        """File and row; the header is row 1."""
         return f"{self.file}, row {self.number}"
 
 
 def read_table(
     tree: FileTree, name: str, delimiter: str, columns: Sequence[str], faults: list[Fault], optional: Sequence[str] = ()
 ) -> list[Row]:
-    """Rows of one label file of the tree; its faults are appended, its good rows returned."""
+    """Good rows of one label file of the tree, see :func:`parse_table`; a missing or unreadable file is a fault."""
     if name not in tree:
         faults.append(Fault(name, "label file is missing", f"add it, with the columns {delimiter.join(columns)}"))
         return []
@@ -62,12 +64,15 @@ def read_table(
 def parse_table(
     data: bytes, name: str, delimiter: str, columns: Sequence[str], faults: list[Fault], optional: Sequence[str] = ()
 ) -> list[Row]:
-    """Rows of one label file given as bytes.
+    """Good rows of one label file.
 
     Args:
-        columns:  those that must be there, and be filled in each row; case and spacing do not matter
-        optional: those read where they are there; any other column is ignored
-        faults:   not UTF-8, wrong delimiter, wrong header, wrong number of fields, an empty field
+        data: Content of the file.
+        name: Its name, for messages.
+        delimiter: The one that the data set's form prescribes.
+        columns: Those that must exist, with a value in each row; case and spacing of the header do not matter.
+        faults: Gets encoding, delimiter, header, number of fields and empty fields where they are wrong.
+        optional: Those read where they exist; any other column is ignored.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -75,29 +80,25 @@ def parse_table(
         line_ends = data.count(b"\n", 0, error.start) or data.count(b"\r", 0, error.start)
         faults.append(Fault(f"{name}, row {line_ends + 1}", "is not UTF-8 text", "save it as CSV in UTF-8"))
         return []
-    lines: list[str] = re.split("\r\n|\r|\n", text)
-    header = _fields(lines[0], delimiter) or []
-    while header and not header[-1]:
-        header.pop()
-    position = {_loose(title): i for i, title in enumerate(header)}
-    if any(_loose(column) not in position for column in columns):
-        faults.append(Fault(f"{name}, row 1", *_wrong_header(lines[0], delimiter, columns)))
+    # Old Macintosh programs end lines in CR alone, as some copies of ICPR 2012's label files do.
+    first, *lines = re.split("\r\n|\r|\n", text)
+    titles = _read_header(first, name, delimiter, columns, faults)
+    if titles is None:
         return []
-    if repeated := [title for title, n in Counter(map(_loose, filter(None, header))).items() if n > 1]:
-        faults.append(Fault(f"{name}, row 1", f"column {repeated[0]!r} is there twice", "keep one of them"))
-        return []
+    position = {title: i for i, title in enumerate(titles)}
+    indices = {column: position.get(_normalized_title(column)) for column in (*columns, *optional)}
     rows, faults_before = [], len(faults)
-    for number, line in enumerate(lines[1:], start=2):
-        fields = _fields(line, delimiter)
+    for number, line in enumerate(lines, start=2):
+        fields = _split_line(line, delimiter)
         if fields is not None and not any(fields):
             continue
         where = f"{name}, row {number}"
         if fields is None:
             faults.append(Fault(where, "has an unclosed quotation mark", "close or remove it"))
-        elif len(fields) < len(header) or any(fields[len(header) :]):
-            faults.append(Fault(where, f"has {len(fields)} fields, the header has {len(header)}", "correct the row"))
+        elif len(fields) < len(titles) or any(fields[len(titles) :]):
+            faults.append(Fault(where, f"has {len(fields)} fields, the header has {len(titles)}", "correct the row"))
         else:
-            values = {c: fields[position[_loose(c)]] if _loose(c) in position else "" for c in (*columns, *optional)}
+            values = {column: "" if index is None else fields[index] for column, index in indices.items()}
             if empty := [column for column in columns if not values[column]]:
                 faults.append(Fault(where, f"column {empty[0]!r} is empty", "fill it in, or remove the row"))
             else:
@@ -107,8 +108,43 @@ def parse_table(
     return rows
 
 
+def _read_header(line: str, name: str, delimiter: str, columns: Sequence[str], faults: list[Fault]) -> list[str] | None:
+    """Normalized titles of the columns; None and a fault where one is missing or repeated."""
+    titles = [_normalized_title(title) for title in _split_line(line, delimiter) or []]
+    while titles and not titles[-1]:  # spreadsheets leave empty columns at the end
+        titles.pop()
+    required = {_normalized_title(column) for column in columns}
+    if not required <= {*titles}:
+        what, remedy = f"header is {line[:120]!r}", f"expected the columns {delimiter.join(columns)}"
+        for other, word in _DELIMITERS.items():
+            if other != delimiter and required <= {_normalized_title(field) for field in line.split(other)}:
+                what = f"is {word}-separated"
+                remedy = f"separate it by {_DELIMITERS[delimiter]}s: {delimiter.join(columns)}"
+                break
+        faults.append(Fault(f"{name}, row 1", what, remedy))
+        return None
+    if repeated := [title for title, n in Counter(filter(None, titles)).items() if n > 1]:
+        faults.append(Fault(f"{name}, row 1", f"column {repeated[0]!r} is there twice", "keep one of them"))
+        return None
+    return titles
+
+
+def _split_line(line: str, delimiter: str) -> list[str] | None:
+    """Fields of a line; None where a quotation mark is not closed."""
+    if '"' not in line:  # millions of rows have none, and the csv module is slower
+        return [field.strip() for field in line.split(delimiter)]
+    try:
+        return [field.strip() for field in next(csv.reader([line], delimiter=delimiter, strict=True))]
+    except csv.Error:
+        return None
+
+
+def _normalized_title(title: str) -> str:
+    return re.sub(r"[\s_]+", "_", title.strip().lower())
+
+
 def index_rows(rows: Iterable[Item], key: Callable[[Item], Key | None], faults: list[Fault]) -> dict[Key, Item]:
-    """Rows by key; a key that is there twice is a fault, a row whose key is None (its fault is told) is left out."""
+    """Rows by key; a repeated key is a fault, a row whose key is None (already a fault) is left out."""
     index: dict[Key, Item] = {}
     for row in rows:
         k = key(row)
@@ -121,32 +157,43 @@ def index_rows(rows: Iterable[Item], key: Callable[[Item], Key | None], faults: 
     return index
 
 
-def whole_number(row: Row, column: str, faults: list[Fault]) -> int | None:
-    """A column's value as a whole number from 0, or None and a fault."""
+def read_number(row: Row, column: str, faults: list[Fault]) -> int | None:
+    """A column's value as an integer from 0, or None and a fault."""
     if re.fullmatch(r"[0-9]{1,9}", row[column]):
         return int(row[column])
     faults.append(Fault(row.where, f"{column} {row[column]!r} is not a whole number", "correct it"))
     return None
 
 
-class Vocabulary:
-    """The names a column may hold; remembers which spellings it had to read as which name.
+def read_intensity(row: Row, column: str, faults: list[Fault]) -> Intensity | None:
+    """positive, intermediate, or None where the column is empty or (with a fault) has another value."""
+    intensity = _INTENSITIES.get(row[column].lower())
+    if row[column] and intensity is None:
+        faults.append(Fault(row.where, f"unknown intensity {row[column]!r}", "use positive or intermediate"))
+    return intensity
 
-    spellings: other names for the same things, told in the notes
-    usual:     how the data set writes its names, not worth a note
+
+class Vocabulary:
+    """The names that a column may hold; counts the other spellings that it read as one of them.
+
+    Args:
+        kind: What the names are of, for messages.
+        names: The canonical ones.
+        spellings: Other names for the same things, each worth a note.
+        usual: How the data set itself writes its names, not worth a note.
     """
 
     def __init__(self, kind: str, names: Iterable[str], spellings: dict[str, str], usual: Iterable[str] = ()) -> None:
         self.kind = kind
         self.names = tuple(names)
         self._usual = {*self.names, *usual}
-        self._read_as = {_letters(name): name for name in self.names}
-        self._read_as |= {_letters(spelling): name for spelling, name in spellings.items()}
+        spelled = [(name, name) for name in self.names] + list(spellings.items())
+        self._canonical = {_letters_and_digits(spelling): name for spelling, name in spelled}
         self._renamed: Counter[tuple[str, str]] = Counter()
 
     def read(self, row: Row, column: str, faults: list[Fault]) -> str | None:
         """The canonical name of a column's value, or None and a fault that lists the allowed names."""
-        name = self._read_as.get(_letters(row[column]))
+        name = self._canonical.get(_letters_and_digits(row[column]))
         if name is None:
             allowed = ", ".join(self.names)
             faults.append(Fault(row.where, f"unknown {self.kind} {row[column]!r}", f"use one of: {allowed}"))
@@ -155,46 +202,12 @@ class Vocabulary:
         return name
 
     def notes(self) -> list[str]:
-        """One remark per spelling that was read as another name."""
+        """One note per spelling that was read as another name."""
         return [
             f"{self.kind} spelled {spelling!r} read as {name!r} ({count} rows)"
             for (spelling, name), count in sorted(self._renamed.items())
         ]
 
 
-def read_intensity(row: Row, column: str, faults: list[Fault]) -> Intensity | None:
-    """positive, intermediate, or None where the column is empty or (with a fault) says something else."""
-    value = row[column].lower()
-    if value == "positive":
-        return "positive"
-    if value == "intermediate":
-        return "intermediate"
-    if value:
-        faults.append(Fault(row.where, f"unknown intensity {row[column]!r}", "use positive or intermediate"))
-    return None
-
-
-def _fields(line: str, delimiter: str) -> list[str] | None:
-    if '"' not in line:
-        return [field.strip() for field in line.split(delimiter)]
-    try:
-        return [field.strip() for field in next(csv.reader([line], delimiter=delimiter, strict=True))]
-    except csv.Error:
-        return None
-
-
-def _wrong_header(line: str, delimiter: str, columns: Sequence[str]) -> tuple[str, str]:
-    wanted = {_loose(column) for column in columns}
-    expected = delimiter.join(columns)
-    for other, word in _DELIMITERS.items():
-        if other != delimiter and wanted <= {_loose(field) for field in line.split(other)}:
-            return f"is {word}-separated", f"separate it by {_DELIMITERS[delimiter]}s: {expected}"
-    return f"header is {line[:120]!r}", f"expected the columns {expected}"
-
-
-def _loose(title: str) -> str:
-    return re.sub(r"[\s_]+", "_", title.strip().lower())
-
-
-def _letters(name: str) -> str:
+def _letters_and_digits(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.lower())

@@ -37,13 +37,10 @@ class UnreadableFileError(Exception):
 
 
 class FileTree(ABC):
-    """Files by their relative name with forward slashes; hidden and system files are left out.
-
-    names: sorted
-    """
+    """Files by their relative name with forward slashes, sorted; hidden and system files are left out."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.names = sorted(name for name in names if not _hidden(name))
+        self.names = sorted(name for name in names if not _is_hidden(name))
         self._known = frozenset(self.names)
 
     def __contains__(self, name: str) -> bool:
@@ -51,11 +48,16 @@ class FileTree(ABC):
 
     @abstractmethod
     def read(self, name: str) -> bytes:
-        """Content of one file.
+        """Content of one file; UnreadableFileError where it is damaged, not permitted, or larger than 512 MiB."""
 
-        Raises:
-            UnreadableFileError: damaged, not permitted, or larger than 512 MiB
-        """
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part.lower() in _SYSTEM_FILES for part in name.split("/"))
+
+
+def _check_file_size(size: int) -> None:
+    if size > MAX_FILE_BYTES:
+        raise UnreadableFileError(f"{size / 2**20:.0f} MiB, more than the {MAX_FILE_BYTES // 2**20} MiB allowed")
 
 
 class FolderTree(FileTree):
@@ -63,84 +65,21 @@ class FolderTree(FileTree):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        super().__init__(_files_below(folder))
+        super().__init__(_walk(folder))
 
     def read(self, name: str) -> bytes:
+        """Content of one file."""
         path = os.path.join(self.folder, name)  # a Path for each of millions of files costs more than reading them
         try:
-            _refuse_large(os.stat(path).st_size)
+            _check_file_size(os.stat(path).st_size)
             with open(path, "rb") as file:
                 return file.read()
         except OSError as error:
             raise UnreadableFileError(error.strerror or str(error)) from error
 
 
-class ZipTree(FileTree):
-    """A zip archive, members read on demand."""
-
-    def __init__(self, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> None:
-        self._archive = archive
-        self._members = members
-        super().__init__(members)
-
-    def read(self, name: str) -> bytes:
-        member = self._members[name]
-        _refuse_large(member.file_size)
-        try:
-            return self._archive.read(member)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-            raise UnreadableFileError(f"damaged in the archive ({error})") from error
-
-
-def open_tree(location: Path, stack: ExitStack) -> FileTree:
-    """Open a folder, ``.zip``, ``.tar``, ``.tar.gz`` or ``.tgz``.
-
-    A tar archive is unpacked once to a temporary folder, since it allows no random access.
-
-    Args:
-        stack: closes the archive and removes the temporary folder
-
-    Raises:
-        UserError: nothing there, not an archive, damaged, or unsafe
-    """
-    if location.is_dir():
-        return FolderTree(location)
-    if not location.exists():
-        raise UserError(f"{location}: no such file or folder; check the path")
-    name = location.name.lower()
-    if not name.endswith(ARCHIVE_SUFFIXES):
-        raise UserError(f"{location}: not a folder or an archive; give a folder, {', '.join(ARCHIVE_SUFFIXES)}")
-    try:
-        if name.endswith(".zip"):
-            archive = stack.enter_context(zipfile.ZipFile(location))
-            return ZipTree(archive, _safe_zip_members(location, archive))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hep2flow-")))
-        _unpack_tar(location, folder)
-        return FolderTree(folder)
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
-        raise UserError(
-            f"{location}: not a whole {_suffix(name)} archive ({error}); copy or download it again"
-        ) from error
-    except OSError as error:
-        raise UserError(
-            f"{location}: cannot be opened ({error.strerror or error}); check permissions and free space in TMPDIR"
-        ) from error
-
-
-def _suffix(name: str) -> str:
-    return next(suffix for suffix in ARCHIVE_SUFFIXES if name.endswith(suffix))
-
-
-def _hidden(name: str) -> bool:
-    return any(part.startswith(".") or part.lower() in _SYSTEM_FILES for part in name.split("/"))
-
-
-def _refuse_large(size: int) -> None:
-    if size > MAX_FILE_BYTES:
-        raise UnreadableFileError(f"{size / 2**20:.0f} MiB, more than the {MAX_FILE_BYTES // 2**20} MiB allowed")
-
-
-def _files_below(folder: Path) -> Iterable[str]:
+def _walk(folder: Path) -> Iterable[str]:
+    """Names of all files below a folder."""
     seen: set[str] = set()
 
     def fail(error: OSError) -> None:
@@ -155,18 +94,134 @@ def _files_below(folder: Path) -> Iterable[str]:
         below = "".join(f"{part}/" for part in Path(parent).relative_to(folder).parts)
         for file in files:
             path = os.path.join(parent, file)
-            if not _is_text(path):
-                raise UserError(f"{os.fsencode(path)!r}: file name is not UTF-8; rename it")
+            try:
+                path.encode()
+            except UnicodeEncodeError:
+                raise UserError(f"{os.fsencode(path)!r}: file name is not UTF-8; rename it") from None
             if os.path.isfile(path):
                 yield below + file
 
 
-def _is_text(name: str) -> bool:
+class ZipTree(FileTree):
+    """A zip archive, members read on demand."""
+
+    def __init__(self, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> None:
+        self._archive = archive
+        self._members = members
+        super().__init__(members)
+
+    def read(self, name: str) -> bytes:
+        """Content of one member."""
+        member = self._members[name]
+        _check_file_size(member.file_size)
+        try:
+            return self._archive.read(member)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            raise UnreadableFileError(f"damaged in the archive ({error})") from error
+
+
+def open_tree(location: Path, stack: ExitStack) -> FileTree:
+    """Open a folder, ``.zip``, ``.tar``, ``.tar.gz`` or ``.tgz``.
+
+    Args:
+        location: Path of one of those. A tar archive is unpacked to a temporary folder, since it allows no random access.
+        stack: Closes the archive and removes the temporary folder.
+
+    Raises:
+        UserError: It does not exist, is no archive, or the archive is damaged or unsafe.
+    """
+    if location.is_dir():
+        return FolderTree(location)
+    if not location.exists():
+        raise UserError(f"{location}: no such file or folder; check the path")
+    suffix = next((suffix for suffix in ARCHIVE_SUFFIXES if location.name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise UserError(f"{location}: not a folder or an archive; give a folder, {', '.join(ARCHIVE_SUFFIXES)}")
     try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        if suffix == ".zip":
+            archive = stack.enter_context(zipfile.ZipFile(location))
+            return ZipTree(archive, _safe_zip_members(location, archive))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hep2flow-")))
+        with cast(BinaryIO, location.open("rb") if suffix == ".tar" else gzip.open(location, "rb")) as stream:
+            _unpack_tar(location, stream, folder)
+        return FolderTree(folder)
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
+        raise UserError(f"{location}: not a complete {suffix} archive ({error}); copy or download it again") from error
+    except OSError as error:
+        raise UserError(
+            f"{location}: cannot be opened ({error.strerror or error}); check permissions and free space in TMPDIR"
+        ) from error
+
+
+def _safe_zip_members(location: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Members by their safe names. A zip's directory states every size, so a bomb is seen before it unfolds."""
+    infos = archive.infolist()
+    if len(infos) > MAX_MEMBERS:
+        raise _bomb_error(location, f"more than {MAX_MEMBERS:,} members")
+    if sum(info.file_size for info in infos) > MAX_TOTAL_BYTES:
+        raise _bomb_error(location, f"it unpacks to more than {MAX_TOTAL_BYTES // 2**30} GiB")
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        name = _safe_name(location, info.filename)
+        # Archives made on Unix keep the file's mode in the upper half; others leave it 0.
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise _member_error(location, info.filename, "a link or a device")
+        if info.is_dir() or info.filename.endswith("\\"):
+            continue
+        if info.flag_bits & 1:
+            raise UserError(f"{location}: member {info.filename!r} is encrypted; pack it again without a password")
+        if info.file_size > RATIO_MATTERS_FROM and info.file_size > MAX_RATIO * info.compress_size:
+            raise _bomb_error(location, f"member {info.filename!r} unpacks to more than {MAX_RATIO} times its size")
+        if name in members:
+            raise _member_error(location, info.filename, "there twice")
+        members[name] = info
+    return members
+
+
+def _unpack_tar(location: Path, stream: BinaryIO, folder: Path) -> None:
+    limited = _LimitedReader(location, stream)
+    with tarfile.open(fileobj=cast(BinaryIO, limited), mode="r|") as archive:
+        for count, member in enumerate(archive):
+            if count >= MAX_MEMBERS:
+                raise _bomb_error(location, f"more than {MAX_MEMBERS:,} members")
+            path = folder / _safe_name(location, member.name)
+            if member.isdir():
+                continue
+            if not member.isreg() or member.issparse():
+                raise _member_error(location, member.name, "a link, a device or a sparse file")
+            if path.exists():
+                raise _member_error(location, member.name, "there twice")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = archive.extractfile(member)
+            assert content is not None, "a regular member has content"
+            with path.open("wb") as file:
+                shutil.copyfileobj(content, file)
+    while limited.read():
+        pass
+    # tarfile takes an archive cut between two members for a complete one; a complete one ends in zeros.
+    if limited.last_block.strip(b"\0"):
+        raise tarfile.ReadError("its end is missing")
+
+
+class _LimitedReader:
+    """Counts the unpacked bytes of a tar stream, headers included, and refuses a bomb while it unfolds."""
+
+    def __init__(self, location: Path, stream: BinaryIO) -> None:
+        self._location = location
+        self._stream = stream
+        self._packed = location.stat().st_size
+        self._total = 0
+        self.last_block = b""
+
+    def read(self, size: int = 2**16) -> bytes:
+        data = self._stream.read(size)
+        self._total += len(data)
+        if self._total > MAX_TOTAL_BYTES:
+            raise _bomb_error(self._location, f"it unpacks to more than {MAX_TOTAL_BYTES // 2**30} GiB")
+        if self._total > RATIO_MATTERS_FROM and self._total > MAX_RATIO * self._packed:
+            raise _bomb_error(self._location, f"it unpacks to more than {MAX_RATIO} times its size")
+        self.last_block = (self.last_block + data)[-tarfile.BLOCKSIZE :]
+        return data
 
 
 def _safe_name(location: Path, name: str) -> str:
@@ -180,86 +235,9 @@ def _safe_name(location: Path, name: str) -> str:
     return "/".join(parts)
 
 
-def _refuse_member(location: Path, name: str, what: str) -> UserError:
+def _member_error(location: Path, name: str, what: str) -> UserError:
     return UserError(f"{location}: unsafe archive, member {name!r} is {what}; pack plain files and folders only")
 
 
-def _bomb(location: Path, what: str) -> UserError:
+def _bomb_error(location: Path, what: str) -> UserError:
     return UserError(f"{location}: unsafe archive, {what}; unpack it yourself and give the folder if you trust it")
-
-
-def _safe_zip_members(location: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    members: dict[str, zipfile.ZipInfo] = {}
-    infos = archive.infolist()
-    if len(infos) > MAX_MEMBERS:
-        raise _bomb(location, f"more than {MAX_MEMBERS:,} members")
-    if sum(info.file_size for info in infos) > MAX_TOTAL_BYTES:
-        raise _bomb(location, f"it unpacks to more than {MAX_TOTAL_BYTES // 2**30} GiB")
-    for info in infos:
-        name = _safe_name(location, info.filename)
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise _refuse_member(location, info.filename, "a link or a device")
-        if info.is_dir() or info.filename.endswith("\\"):
-            continue
-        if info.flag_bits & 1:
-            raise UserError(f"{location}: member {info.filename!r} is encrypted; pack it again without a password")
-        if info.file_size > RATIO_MATTERS_FROM and info.file_size > MAX_RATIO * info.compress_size:
-            raise _bomb(location, f"member {info.filename!r} unpacks to more than {MAX_RATIO} times its size")
-        if name in members:
-            raise _refuse_member(location, info.filename, "there twice")
-        members[name] = info
-    return members
-
-
-class _Metered:
-    """Counts the unpacked bytes of a tar stream, headers included, and refuses a bomb while it unfolds."""
-
-    def __init__(self, location: Path, stream: BinaryIO) -> None:
-        self._location = location
-        self._stream = stream
-        self._packed = location.stat().st_size
-        self._total = 0
-        self.last = b""
-
-    def read(self, size: int = 2**16) -> bytes:
-        data = self._stream.read(size)
-        self._total += len(data)
-        if self._total > MAX_TOTAL_BYTES:
-            raise _bomb(self._location, f"it unpacks to more than {MAX_TOTAL_BYTES // 2**30} GiB")
-        if self._total > RATIO_MATTERS_FROM and self._total > MAX_RATIO * self._packed:
-            raise _bomb(self._location, f"it unpacks to more than {MAX_RATIO} times its size")
-        self.last = (self.last + data)[-tarfile.BLOCKSIZE :]
-        return data
-
-
-def _unpack_tar(location: Path, folder: Path) -> None:
-    plain = location.name.lower().endswith(".tar")
-    with cast(BinaryIO, location.open("rb") if plain else gzip.open(location, "rb")) as stream:
-        metered = _Metered(location, stream)
-        with tarfile.open(fileobj=cast(BinaryIO, metered), mode="r|") as archive:
-            for count, member in enumerate(archive):
-                if count >= MAX_MEMBERS:
-                    raise _bomb(location, f"more than {MAX_MEMBERS:,} members")
-                _unpack_member(location, archive, member, folder)
-        while metered.read():
-            pass
-        # tarfile takes an archive cut between two members for a whole one; a whole one ends in zeros.
-        if metered.last.strip(b"\0"):
-            raise tarfile.ReadError("its end is missing")
-
-
-def _unpack_member(location: Path, archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    name = _safe_name(location, member.name)
-    if member.isdir():
-        return
-    if not member.isreg() or member.issparse():
-        raise _refuse_member(location, member.name, "a link, a device or a sparse file")
-    path = folder / name
-    if path.exists():
-        raise _refuse_member(location, member.name, "there twice")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = archive.extractfile(member)
-    assert content is not None, "a regular member has content"
-    with path.open("wb") as file:
-        shutil.copyfileobj(content, file)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from hep2flow.cells import OfficialSplit
@@ -16,14 +15,15 @@ from hep2flow.sources.listing import Labels, Listing
 LOOKED_FOR = "CLASS/file.png with at least two class folders, if need be below train/ and test/"
 
 _SPLITS: dict[str, OfficialSplit] = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-_NO_SPLITS = {"val", "valid", "validation"}
+_VALIDATION = {"val", "valid", "validation"}
 _MASK = re.compile(r"_mask$", re.IGNORECASE)
-_LOSSY = {".jpg", ".jpeg", ".jpe", ".jp2", ".gif", ".webp", ".heic", ".avif"}
+_LOSSY = (".jpg", ".jpeg", ".jpe", ".jp2", ".gif", ".webp", ".heic", ".avif")
 
 
 def find_root(tree: FileTree) -> str | None:
     """The folder of the class or split folders, with a trailing slash or empty; None where there are none."""
-    parents = sorted({os.path.dirname(name) for name in tree.names if _is_image(name) or _is_lossy(name)})
+    suffixes = (*image_files.SUFFIXES, *_LOSSY)
+    parents = sorted({os.path.dirname(name) for name in tree.names if name.lower().endswith(suffixes)})
     if not parents:
         return None
     common: list[str] = []
@@ -39,27 +39,11 @@ def find_root(tree: FileTree) -> str | None:
 def read_labels(tree: FileTree, root: str) -> Labels:
     """Every cell of the folder; its pattern is its class folder's name in lower snake case."""
     labels = Labels()
-    files = [name for name in tree.names if name.startswith(root)]
-    tops = {name[len(root) :].split("/")[0].lower() for name in files if _is_image(name) and "/" in name[len(root) :]}
-    has_splits = tops <= _SPLITS.keys() | _NO_SPLITS
+    images, masks = _images_and_masks(tree, root, labels)
+    tops = {stem.split("/")[0].lower() for stem in (*images, *masks) if "/" in stem}
+    has_splits = tops <= _SPLITS.keys() | _VALIDATION
     class_names: dict[str, str] = {}
-    images_by_stem: dict[str, str] = {}
-    masks_by_stem: dict[str, str] = {}
-    others = []
-    for name in files:
-        path = PurePosixPath(name)
-        if _is_lossy(name):
-            labels.fault(name, f"{path.suffix} images are lossy", "give the original pixels as PNG, BMP or TIFF")
-        elif not _is_image(name):
-            others.append(name)
-        else:
-            stem = name[len(root) : -len(path.suffix)]
-            found, stem = (masks_by_stem, _MASK.sub("", stem)) if _MASK.search(stem) else (images_by_stem, stem)
-            if stem in found:
-                labels.fault(name, f"the same name as {found[stem]}", "rename or remove one of the two")
-            else:
-                found[stem] = name
-    for stem, image in images_by_stem.items():
+    for stem, image in images.items():
         folders = stem.split("/")[:-1]
         split = None
         if has_splits and folders and (split := _split(folders.pop(0), image, labels)) is None:
@@ -67,37 +51,49 @@ def read_labels(tree: FileTree, root: str) -> Labels:
         if len(folders) != 1:
             expected = f"{root}{'train/' if has_splits else ''}CLASS/file"
             labels.fault(image, "does not lie in a class folder", f"place it as {expected}")
-            continue
-        if (pattern := _pattern(folders[0], image, class_names, labels)) is not None:
-            labels.listings.append(Listing(stem, split, pattern, None, None, image, masks_by_stem.get(stem), image))
-    for stem in sorted(masks_by_stem.keys() - images_by_stem.keys()):
-        labels.fault(masks_by_stem[stem], "mask without an image", "add the image, or remove the mask")
-    if others:
-        labels.notes.append(f"{len(others)} files that are no images were ignored: {_some(others)}")
+        elif (pattern := _pattern(folders[0], image, class_names, labels)) is not None:
+            labels.listings.append(Listing(stem, split, pattern, None, None, image, masks.get(stem), image))
+    for stem in sorted(masks.keys() - images.keys()):
+        labels.fault(masks[stem], "mask without an image", "add the image, or remove the mask")
     labels.notes += [f"class {n!r} is called {slug!r}" for slug, n in sorted(class_names.items()) if n != slug]
     return labels
 
 
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(image_files.SUFFIXES)
-
-
-def _is_lossy(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in _LOSSY
+def _images_and_masks(tree: FileTree, root: str, labels: Labels) -> tuple[dict[str, str], dict[str, str]]:
+    """Images and masks below the root by their path in it, without ending and ``_mask``; notes the other files."""
+    images: dict[str, str] = {}
+    masks: dict[str, str] = {}
+    others = []
+    for name in tree.names:
+        suffix = PurePosixPath(name).suffix
+        if not name.startswith(root):
+            continue
+        if suffix.lower() in _LOSSY:
+            labels.fault(name, f"{suffix} images are lossy", "give the original pixels as PNG, BMP or TIFF")
+        elif not name.lower().endswith(image_files.SUFFIXES):
+            others.append(name)
+        else:
+            path = name[len(root) : -len(suffix)]
+            stem = _MASK.sub("", path)
+            first = (images if stem == path else masks).setdefault(stem, name)
+            if first != name:
+                labels.fault(name, f"the same name as {first}", "rename or remove one of the two")
+    if others:
+        examples = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+        labels.notes.append(f"{len(others)} files that are no images were ignored: {examples}")
+    return images, masks
 
 
 def _split(folder: str, image: str, labels: Labels) -> OfficialSplit | None:
     split = _SPLITS.get(folder.lower())
     if split is None:
-        labels.fault(
-            image,
-            f"unknown split {folder!r}",
-            "use train and test; move validation cells to train, a stage draws its own",
-        )
+        fix = "use train and test; move validation cells to train, a stage draws its own"
+        labels.fault(image, f"unknown split {folder!r}", fix)
     return split
 
 
 def _pattern(folder: str, image: str, class_names: dict[str, str], labels: Labels) -> str | None:
+    """The pattern of a class folder, or None and a fault; ``class_names`` maps patterns to their folders."""
     slug = re.sub(r"[\W_]+", "_", unicodedata.normalize("NFKC", folder).lower()).strip("_")
     if not slug:
         labels.fault(image, f"class folder {folder!r} has no letter or digit", "rename the folder")
@@ -107,7 +103,3 @@ def _pattern(folder: str, image: str, class_names: dict[str, str], labels: Label
         labels.fault(image, f"classes {known!r} and {folder!r} would both be called {slug!r}", "rename or merge them")
         return None
     return slug
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 
-from hep2flow.errors import Fault, UserError
-from hep2flow.sources.csv_labels import Row, Vocabulary, index_rows, read_intensity, read_table, whole_number
+from hep2flow.errors import UserError
+from hep2flow.sources.csv_labels import Row, Vocabulary, index_rows, read_intensity, read_number, read_table
 from hep2flow.sources.file_tree import FileTree
 from hep2flow.sources.listing import Labels, Listing, Subset
 
-NAME = "i3a"
 PATTERNS = ("homogeneous", "speckled", "nucleolar", "centromere", "numem", "golgi")
 LOOKED_FOR = "gt_training.csv and images NNNNN.png with numbers of five digits"
 
@@ -35,7 +34,7 @@ def find_root(tree: FileTree) -> str | None:
     """Folder of ``gt_training.csv``, with a trailing slash or empty; None where this is no I3A data set.
 
     Raises:
-        UserError: several of them
+        UserError: There are several.
     """
     if not any(_IMAGE.fullmatch(name) for name in tree.names):
         return None
@@ -51,63 +50,53 @@ def read_labels(tree: FileTree, root: str) -> Labels:
     labels = Labels()
     file = f"{root}gt_training.csv"
     patterns = Vocabulary("pattern", PATTERNS, _SPELLINGS, usual=_AS_PUBLISHED)
-    table = read_table(tree, file, ",", ("Image ID", "Image class"), labels.faults, optional=("Intensity",))
-    rows = index_rows(table, lambda row: _cell_id(row, labels.faults), labels.faults)
-    images, masks = _files(tree, _IMAGE, labels), _files(tree, _MASK, labels)
-    for cell_id, row in rows.items():
+    rows = _read_rows(tree, file, ("Image ID", "Image class"), labels, optional=("Intensity",))
+    images, masks = labels.number_files(tree, _IMAGE, "ID"), labels.number_files(tree, _MASK, "ID")
+    for number, row in rows.items():
         pattern = patterns.read(row, "Image class", labels.faults)
         intensity = read_intensity(row, "Intensity", labels.faults)
-        image = images.get(cell_id)
+        image = images.get(number)
         if image is None:
-            labels.fault(row.where, f"no image {cell_id}.png", "add the image, or remove the row")
+            labels.fault(row.where, f"no image {_cell_id(number)}.png", "add the image, or remove the row")
         elif pattern is not None:
-            mask = masks.get(cell_id)
-            labels.listings.append(Listing(cell_id, None, pattern, intensity, None, image, mask, row.where))
+            mask = masks.get(number)
+            labels.listings.append(Listing(_cell_id(number), None, pattern, intensity, None, image, mask, row.where))
     if rows:
-        for cell_id in sorted((images.keys() | masks.keys()) - rows.keys()):
-            labels.fault(
-                images.get(cell_id) or masks[cell_id],
-                "image without a label",
-                f"add its row to {file}, or remove the image",
-            )
+        for number in sorted((images.keys() | masks.keys()) - rows.keys()):
+            fix = f"add its row to {file}, or remove the image"
+            labels.fault(images.get(number) or masks[number], "image without a label", fix)
         labels.given_split = _read_split(tree, f"{root}public_split.csv", rows, labels)
     labels.notes += patterns.notes()
     return labels
 
 
-def _cell_id(row: Row, faults: list[Fault]) -> str | None:
-    number = whole_number(row, "Image ID", faults)
-    return None if number is None else f"{number:05d}"  # spreadsheets drop leading zeros
+def _read_rows(
+    tree: FileTree, file: str, columns: tuple[str, ...], labels: Labels, optional: tuple[str, ...] = ()
+) -> dict[int, Row]:
+    table = read_table(tree, file, ",", columns, labels.faults, optional)
+    return index_rows(table, lambda row: read_number(row, "Image ID", labels.faults), labels.faults)
 
 
-def _files(tree: FileTree, form: re.Pattern[str], labels: Labels) -> dict[str, str]:
-    files: dict[str, str] = {}
-    for name in tree.names:
-        if found := form.fullmatch(name):
-            if found[1] in files:
-                labels.fault(name, f"the same ID as {files[found[1]]}", "remove one of the two")
-            else:
-                files[found[1]] = name
-    return files
+def _cell_id(number: int) -> str:
+    return f"{number:05d}"  # spreadsheets drop the leading zeros
 
 
-def _read_split(tree: FileTree, name: str, labelled: dict[str, Row], labels: Labels) -> dict[str, Subset] | None:
-    if name not in tree:
+def _read_split(tree: FileTree, file: str, labelled: dict[int, Row], labels: Labels) -> dict[str, Subset] | None:
+    if file not in tree:
         return None
-    table = read_table(tree, name, ",", ("Image ID", "split"), labels.faults)
-    rows = index_rows(table, lambda row: _cell_id(row, labels.faults), labels.faults)
+    rows = _read_rows(tree, file, ("Image ID", "split"), labels)
     split: dict[str, Subset] = {}
-    for cell_id, row in rows.items():
+    for number, row in rows.items():
         subset = _SUBSETS.get(row["split"].lower())
         if subset is None:
             labels.fault(row.where, f"unknown split {row['split']!r}", "use train, val or test")
-        elif cell_id not in labelled:
-            labels.fault(row.where, f"cell {cell_id} has no label", "add it to gt_training.csv, or remove this row")
+        elif number not in labelled:
+            fix = "add it to gt_training.csv, or remove this row"
+            labels.fault(row.where, f"cell {_cell_id(number)} has no label", fix)
         else:
-            split[cell_id] = subset
+            split[_cell_id(number)] = subset
     if rows:
-        for cell_id in labelled.keys() - rows.keys():
-            labels.fault(
-                labelled[cell_id].where, f"cell {cell_id} is not in {name}", "add its row there, or remove that file"
-            )
+        for number in labelled.keys() - rows.keys():
+            fix = "add its row there, or remove that file"
+            labels.fault(labelled[number].where, f"cell {_cell_id(number)} is not in {file}", fix)
     return split

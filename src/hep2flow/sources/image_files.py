@@ -1,4 +1,4 @@
-"""Image files to lossless pixels: PNG, BMP and TIFF of 8 and 16 bit. Nothing is ever rounded in silence."""
+"""Image files to lossless pixels: PNG, BMP and TIFF of 8 and 16 bit. What cannot be read without rounding is refused."""
 
 from __future__ import annotations
 
@@ -25,20 +25,17 @@ _WHITE_IS_ZERO = 0
 
 
 class BadImageError(Exception):
-    """An image file that cannot become a cell or a mask.
+    """An image file that cannot become a cell or a mask; ``what`` and ``remedy`` as in a Fault."""
 
-    what, mend: as in :class:`hep2flow.errors.Fault`
-    """
-
-    def __init__(self, what: str, mend: str) -> None:
+    def __init__(self, what: str, remedy: str) -> None:
         super().__init__(what)
         self.what = what
-        self.mend = mend
+        self.remedy = remedy
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """pixels: (height, width) or (height, width, 3), uint8 or uint16; png: a file that decode_png decodes to them."""
+    """An image as pixels, (height, width) or (height, width, 3), uint8 or uint16, and as a PNG of the same pixels."""
 
     pixels: Pixels
     png: bytes
@@ -50,92 +47,93 @@ def decode_image(data: bytes) -> DecodedImage:
     Grey stays grey, RGB stays RGB, 16 bit stay 16 bit; an opaque alpha channel is dropped.
 
     Raises:
-        BadImageError: not an image, damaged, over 64 megapixels, several frames, transparent, or of a depth or colour
-            that the Cell table cannot hold without loss
+        BadImageError: Not an image, damaged, over 64 megapixels, several frames, transparent, or of a depth or colour
+            that the Cell table cannot hold without loss.
     """
-    pixels, keeps_bytes = _decode(data)
-    return DecodedImage(pixels, data if keeps_bytes else encode_png(pixels))
+    pixels, is_plain_png = _decode(data)
+    return DecodedImage(pixels, data if is_plain_png else encode_png(pixels))
 
 
 def decode_mask(data: bytes) -> npt.NDArray[np.bool_]:
     """(height, width), True inside the cell. Of two values the greater one is inside, whatever the bit depth.
 
     Raises:
-        BadImageError: as :func:`decode_image`, and for colours, for more than two values, and for an empty mask
+        BadImageError: As :func:`decode_image`, and for colours, for more than two values, and for an empty mask.
     """
     pixels, _ = _decode(data)
     if pixels.ndim == 3:
-        pixels = _one_channel(pixels, BadImageError("mask has colours", "save it as black and white"))
+        pixels = _single_channel(pixels, BadImageError("mask has colours", "save it as black and white"))
     values = np.unique(pixels)
     if len(values) > 2:
         raise BadImageError(
             f"mask has {len(values)} different values", "save it as black and white, without grey edges"
         )
-    inside: npt.NDArray[np.bool_] = pixels == values[-1] if values[-1] > 0 else np.zeros(pixels.shape, np.bool_)
-    if not inside.any():
+    if values[-1] == 0:
         raise BadImageError("mask is empty", "mark the cell in white, or remove the cell")
-    return inside
+    return np.asarray(pixels == values[-1])
 
 
 def _decode(data: bytes) -> tuple[Pixels, bool]:
     """Pixels, and whether ``data`` itself is a PNG that decode_png decodes to them."""
     if not data:
         raise BadImageError("file is empty", "replace it by a good copy")
+    too_large = BadImageError(
+        f"has more than {MAX_PIXELS // 10**6} megapixels", "one cell per image: cut the cells out"
+    )
     try:
         with warnings.catch_warnings():
             # Pillow warns of large images, which are refused here, and of odd metadata, which nobody reads.
             warnings.simplefilter("ignore")
-            return _decode_checked(data)
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise too_large
+                return _decode_opened(data, image)
     except (BadImageError, MemoryError):
         raise
     except UnidentifiedImageError:
         raise BadImageError("is not a PNG, BMP or TIFF image", "replace it by a good copy, best as PNG") from None
     except Image.DecompressionBombError:
-        raise _too_large() from None
+        raise too_large from None
     except Exception as error:  # decoders raise many kinds for damaged files
         raise BadImageError(f"is truncated or damaged ({error})", "replace it by a good copy") from error
 
 
-def _decode_checked(data: bytes) -> tuple[Pixels, bool]:
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise _too_large()
-        if getattr(image, "n_frames", 1) > 1:
-            raise BadImageError("has several frames or pages", "save one image per file")
-        transparent = "transparency" in image.info
-        if isinstance(image, TiffImagePlugin.TiffImageFile):
-            bits = max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))
-            if bits > 8 and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
-                raise BadImageError("16-bit TIFF in which zero is white", "save it as 16-bit grey PNG")
-            if bits > 8 and image.tag_v2.get(_SAMPLES_PER_PIXEL, 1) > 1:
-                return _grey_of_deep_colour(_tiff_samples(data)), False
-            return _pillow_pixels(image), False
-        if image.format != "PNG":
-            return _pillow_pixels(image), False
-        image.verify()  # checksums, which loading skips
+def _decode_opened(data: bytes, image: Image.Image) -> tuple[Pixels, bool]:
+    if getattr(image, "n_frames", 1) > 1:
+        raise BadImageError("has several frames or pages", "save one image per file")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits = max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))
+        if bits > 8 and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+            raise BadImageError("16-bit TIFF in which zero is white", "save it as 16-bit grey PNG")
+        if bits > 8 and image.tag_v2.get(_SAMPLES_PER_PIXEL, 1) > 1:
+            return _grey_of_deep_colour(_tiff_samples(data)), False
+    if image.format != "PNG":
+        return _pillow_pixels(image), False
+    transparent = "transparency" in image.info
+    image.verify()  # checksums, which loading skips; Pillow cannot load this image afterwards
     depth, colour_type = data[24], data[25]  # PNG specification, chunk IHDR
     if depth == 16 and colour_type != 0:
         return _grey_of_deep_colour(_png_samples(data)), False
     if not transparent and (depth, colour_type) in ((8, 0), (16, 0), (8, 2)):
         return decode_png(data), True
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        return _pillow_pixels(image), False
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as reopened:
+        return _pillow_pixels(reopened), False
 
 
 def _pillow_pixels(image: Image.Image) -> Pixels:
+    transparent = image.info.get("transparency")
     if image.mode in _GREY_16_MODES or (image.mode == "I" and image.format == "PNG"):
         pixels = np.asarray(image).astype(np.uint16)
-        if "transparency" in image.info:
-            _refuse_transparent(bool((pixels == image.info["transparency"]).any()))
+        if transparent is not None:
+            _check_opaque(pixels != transparent)
         return pixels
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        was_grey = image.mode in ("1", "L", "LA")
         rgba = np.asarray(image.convert("RGBA"))
-        _refuse_transparent(bool((rgba[..., 3] < 255).any()))
-        return np.ascontiguousarray(rgba[..., 0] if was_grey else rgba[..., :3])
+        _check_opaque(rgba[..., 3] == 255)
+        return np.ascontiguousarray(rgba[..., 0] if image.mode in ("1", "L", "LA") else rgba[..., :3])
     if image.mode == "P":
         colours = np.asarray(image.convert("RGB"))
-        return np.ascontiguousarray(colours[..., 0]) if _equal_channels(colours) else colours
+        return np.ascontiguousarray(colours[..., 0]) if _has_equal_channels(colours) else colours
     if image.mode == "1":
         return np.asarray(image.convert("L"))
     if image.mode in ("L", "RGB"):
@@ -158,31 +156,28 @@ def _tiff_samples(data: bytes) -> npt.NDArray[Any]:
 
 
 def _grey_of_deep_colour(samples: npt.NDArray[Any]) -> Pixels:
-    refused = BadImageError(
+    """(height, width) of 16-bit colours that are all grey: microscopes save a single channel as RGB."""
+    coloured = BadImageError(
         "16-bit colour cannot be kept without loss", "save it as 16-bit grey, the channel of the stain"
     )
     if samples.dtype != np.uint16:
-        raise refused
+        raise coloured
     if samples.shape[2] in (2, 4):
-        _refuse_transparent(bool((samples[..., -1] < 65535).any()))
+        _check_opaque(samples[..., -1] == 65535)
         samples = samples[..., :-1]
-    return _one_channel(samples, refused)
+    return _single_channel(samples, coloured)
 
 
-def _one_channel(samples: npt.NDArray[Any], refused: BadImageError) -> npt.NDArray[Any]:
-    if not _equal_channels(samples):
-        raise refused
+def _single_channel(samples: npt.NDArray[Any], error: BadImageError) -> npt.NDArray[Any]:
+    if not _has_equal_channels(samples):
+        raise error
     return np.ascontiguousarray(samples[..., 0])
 
 
-def _equal_channels(samples: npt.NDArray[Any]) -> bool:
+def _has_equal_channels(samples: npt.NDArray[Any]) -> bool:
     return bool((samples == samples[..., :1]).all())
 
 
-def _refuse_transparent(transparent: bool) -> None:
-    if transparent:
+def _check_opaque(opaque: npt.NDArray[np.bool_]) -> None:
+    if not opaque.all():
         raise BadImageError("has transparent pixels", "save it without an alpha channel")
-
-
-def _too_large() -> BadImageError:
-    return BadImageError(f"has more than {MAX_PIXELS // 10**6} megapixels", "one cell per image: cut the cells out")

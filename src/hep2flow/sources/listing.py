@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from hep2flow.cells import Intensity, OfficialSplit
 from hep2flow.errors import Fault
+from hep2flow.sources.file_tree import FileTree
 
 Subset = Literal["train", "val", "test"]
 
@@ -24,9 +26,11 @@ class LabelledSize:
 class Listing:
     """One labelled cell before its pixels are read.
 
-    image, mask: names inside the file tree; mask is None where there is none
-    where:       label file and row, for messages
-    size:        what the labels say of it, None where they are silent
+    Attributes:
+        image: Name in the file tree.
+        mask: Name in the file tree; None where there is none.
+        where: Label file and row, for messages.
+        size: As labelled; None where the labels state none.
     """
 
     cell_id: str
@@ -42,7 +46,7 @@ class Listing:
 
 @dataclass
 class Labels:
-    """What one reader found: the cells, everything wrong with them, and remarks worth telling."""
+    """What one reader found: the cells, everything wrong with them, and notes for the user."""
 
     listings: list[Listing] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -50,6 +54,16 @@ class Labels:
     given_split: dict[str, Subset] | None = None
     synthetic: bool = False
 
-    def fault(self, where: str, what: str, mend: str) -> None:
+    def fault(self, where: str, what: str, remedy: str) -> None:
         """Append one fault."""
-        self.faults.append(Fault(where, what, mend))
+        self.faults.append(Fault(where, what, remedy))
+
+    def number_files(self, tree: FileTree, form: re.Pattern[str], kind: str, folder: str = "") -> dict[int, str]:
+        """Number -> file, for the files below ``folder`` whose name has the form; a repeated number is a fault."""
+        files: dict[int, str] = {}
+        for name in tree.names:
+            if not name.startswith(folder) or (found := form.fullmatch(name, len(folder))) is None:
+                continue
+            if (first := files.setdefault(int(found[1]), name)) != name:
+                self.fault(name, f"the same {kind} as {first}", "remove one of the two")
+        return files

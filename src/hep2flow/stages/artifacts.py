@@ -1,33 +1,27 @@
-"""What a finished run left in the store, read back: histories, evaluations, sweeps, ablations."""
+"""Readers of a finished run's artifacts: evaluations, training histories, sweeps."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import parse_recipe
-from hep2flow.reporting.report_content import ModelResult, SweepResult
+from hep2flow.reporting.report_content import Family, ModelResult, SweepResult
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.errors import NotThereError
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 
 
-def read_history(store: Store, training: str) -> list[dict[str, Any]]:
-    """``metrics.jsonl`` of a training's URI, one entry per epoch (see :class:`hep2flow.training.trainer.Epoch`)."""
-    text = store.get_bytes(f"{store.key(training)}/metrics.jsonl").decode()
-    return [json.loads(line) for line in text.splitlines()]
-
-
 def finished_evaluations(store: Store, run_id: str) -> list[str]:
-    """URIs of the evaluations that a run has finished, at least one, in the order of their models' names.
+    """URIs of a run's finished evaluations, at least one, in the order of their models' names.
 
-    Raises UserError where there is no such run, or none of its evaluations is finished.
+    Raises:
+        UserError: There is no such run, or it has no finished evaluation.
     """
     records = sorted(show_run(store, run_id).stages, key=lambda record: record.model or "")
     uris = [
@@ -38,21 +32,20 @@ def finished_evaluations(store: Store, run_id: str) -> list[str]:
     return uris
 
 
-def read_predictions(store: Store, uri: str) -> pd.DataFrame:
-    """``predictions.parquet`` of an evaluation: cell_id, truth, predicted, ``p_<label>`` per class."""
-    return pd.read_parquet(io.BytesIO(store.get_bytes(f"{store.key(uri)}/predictions.parquet")))
+def finished_sweeps(store: Store, run_id: str) -> list[tuple[str, str]]:
+    """URI of each finished sweep of a run, and of its judgement, empty where it was not judged."""
+    records = [one for one in show_run(store, run_id).stages if one.stage == "tune" and one.status == "succeeded"]
+    return [(str(one.result["uri"]), str(one.result["summary"].get("judgement_uri", ""))) for one in records]
 
 
-def read_pictures(store: Store, uri: str, name: str) -> pd.DataFrame | None:
-    """``mistakes.parquet`` or ``batch.parquet`` of an evaluation; None for evaluations of earlier versions, without."""
-    try:
-        return pd.read_parquet(io.BytesIO(store.get_bytes(f"{store.key(uri)}/{name}.parquet")))
-    except NotThereError:
-        return None
+def read_history(store: Store, training: str) -> list[dict[str, Any]]:
+    """``metrics.jsonl`` of a training, by its URI: one entry per epoch."""
+    text = store.get_bytes(f"{store.key(training)}/metrics.jsonl").decode()
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def read_model(store: Store, uri: str) -> ModelResult:
-    """An evaluation with the training it is of."""
+    """Read an evaluation, by its URI, and its training."""
     key = store.key(uri)
     manifest = store.get_json(f"{key}/manifest.json")
     recipe = parse_recipe(manifest["recipe"], uri)
@@ -63,45 +56,44 @@ def read_model(store: Store, uri: str) -> ModelResult:
         training=store.get_json(f"{store.key(manifest['training'])}/manifest.json"),
         metrics=store.get_json(f"{key}/metrics.json"),
         history=read_history(store, manifest["training"]),
-        predictions=read_predictions(store, uri),
-        mistakes=read_pictures(store, uri, "mistakes"),
-        batch=read_pictures(store, uri, "batch"),
+        predictions=_read_table(store, f"{key}/predictions.parquet"),
+        mistakes=_read_optional_table(store, f"{key}/mistakes.parquet"),
+        batch=_read_optional_table(store, f"{key}/batch.parquet"),
     )
 
 
-def finished_sweeps(store: Store, run_id: str) -> list[tuple[str, str]]:
-    """URI of each finished sweep of a run, and of its judgement, empty where it was not judged."""
-    records = [one for one in show_run(store, run_id).stages if one.stage == "tune" and one.status == "succeeded"]
-    return [(str(one.result["uri"]), str(one.result["summary"].get("judgement_uri", ""))) for one in records]
+def read_family(store: Store, run_id: str) -> Family:
+    """Read the models of a finished run of one recipe, with the IDs and specimens of its cells.
+
+    Raises:
+        UserError: The run has no finished evaluation.
+    """
+    uris = finished_evaluations(store, run_id)
+    dataset = store.get_json(f"{store.key(uris[0])}/manifest.json")["dataset"]
+    cells = open_dataset(store, dataset).table(["cell_id", "specimen_id"])
+    return Family([read_model(store, uri) for uri in uris], cells)
 
 
 def read_sweep(store: Store, sweep: str, judgement: str) -> SweepResult:
-    """What a finished sweep has found; judgement: URI, empty where it was not judged."""
+    """Read a finished sweep and its judgement, by their URIs; the second is empty where it was not judged."""
     folder = store.key(sweep)
     manifest = store.get_json(f"{folder}/manifest.json")
     return SweepResult(
         title=parse_recipe(manifest["recipe"], sweep).title,
         recipe=manifest["recipe"],
         manifest=manifest,
-        trials=pd.read_parquet(io.BytesIO(store.get_bytes(f"{folder}/trials.parquet"))),
-        curves=pd.read_parquet(io.BytesIO(store.get_bytes(f"{folder}/curves.parquet"))),
+        trials=_read_table(store, f"{folder}/trials.parquet"),
+        curves=_read_table(store, f"{folder}/curves.parquet"),
         judgement=store.get_json(store.key(judgement)) if judgement else None,
     )
 
 
-def outcomes(
-    store: Store, runs: Mapping[str, str]
-) -> tuple[dict[str, list[pd.DataFrame]], pd.DataFrame, dict[str, Any]]:
-    """Predictions of each value's run, one table per seed; the cells; and the metrics of one of them.
+def _read_table(store: Store, key: str) -> pd.DataFrame:
+    return pd.read_parquet(io.BytesIO(store.get_bytes(key)))
 
-    runs: value -> id of a finished run of one recipe
-    Raises UserError for a run without evaluations.
-    """
-    predictions: dict[str, list[pd.DataFrame]] = {}
-    dataset, metrics = "", {}
-    for value, run_id in runs.items():
-        uris = finished_evaluations(store, run_id)
-        predictions[value] = [read_predictions(store, uri) for uri in uris]
-        dataset = store.get_json(f"{store.key(uris[0])}/manifest.json")["dataset"]
-        metrics = store.get_json(f"{store.key(uris[0])}/metrics.json")
-    return predictions, open_dataset(store, dataset).table(["cell_id", "specimen_id"]), metrics
+
+def _read_optional_table(store: Store, key: str) -> pd.DataFrame | None:
+    try:
+        return _read_table(store, key)
+    except NotThereError:  # evaluations of earlier versions have no such table
+        return None

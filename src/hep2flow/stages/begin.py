@@ -1,4 +1,4 @@
-"""Begin: a run's record, checked and written before anything runs; and what each of its steps reads from it."""
+"""Begin: validates a run and writes its record before anything runs; each step reads its recipe from that record."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Profile, Recipe, load_recipe, parse_recipe, read_recipe
+from hep2flow.search.settings import SweepSettings
 from hep2flow.search.space import check_space
 from hep2flow.stages.finalists import finalist_names, finalists
 from hep2flow.stages.preflight import preflight
@@ -14,47 +15,20 @@ from hep2flow.store.layout import run_id_from_job, valid_run_id
 from hep2flow.store.runs import RunRecord, RunStatus, start_run
 from hep2flow.store.s3 import Store
 
-MOST_GROUPS = 64
+MAX_GROUPS = 64
 
 
-def asked(
-    source: str,
-    format: str,
-    seeds: int = 1,
-    tune: bool = False,
-    trials: int = 0,
-    hours: float = 0,
-    concurrency: int = 0,
-    earlier: str = "",
-    judge: int = 0,
-    finals: int = 1,
-    beside: bool = False,
-) -> dict[str, Any]:
-    """What a run is asked to do beside its recipes, as its record keeps it; of a sweep only where there is one.
+def run_parameters(source: str, format: str, seeds: int = 1, sweep: SweepSettings | None = None) -> dict[str, Any]:
+    """What a run is asked to do beside its recipes, as its record stores it.
 
     Args:
         source: Cells, as the steps find them.
         format: Of the source.
         seeds: Trainings of each recipe as it is, under successive seeds.
-        tune: Whether the recipes' search spaces are swept; what follows is what each sweep is asked to do.
-        trials: Of each sweep.
-        hours: After which a sweep begins no more trials; 0: no limit.
-        concurrency: Trials at once; 0: no limit.
-        earlier: Run, or URI of a sweep, to learn from.
-        judge: Trainings of the winner, and of its recipe as it is, that judge it.
-        finals: Full trainings of each winner, under successive seeds.
-        beside: Whether the recipes are trained as they are too.
+        sweep: Of each recipe's search space; None for a run that trains the recipes as they are.
     """
-    sweep = {
-        "trials": trials,
-        "hours": hours,
-        "concurrency": concurrency,
-        "earlier": earlier,
-        "judge": judge,
-        "finals": finals,
-        "beside": beside,
-    }
-    return {"source": source, "format": format, "seeds": seeds, **({"tune": sweep} if tune else {})}
+    parameters = {"source": source, "format": format, "seeds": seeds}
+    return parameters if sweep is None else {**parameters, "tune": sweep.model_dump(mode="json")}
 
 
 def begin(
@@ -70,55 +44,54 @@ def begin(
     Args:
         store: Where the run lies.
         run_id: Its name.
-        parameters: As :func:`asked` makes them.
+        parameters: As :func:`run_parameters` makes them.
         recipes: Under one seed each; all share mask and split.
         attempt: Id of the pipeline's job, where it is known already.
-        status: ``submitted`` where Kubeflow is yet to begin.
+        status: ``submitted`` where Kubeflow has not started it yet.
 
     Raises:
         UserError: The recipes do not go together, a network or its weights cannot be had, or the run id is taken.
     """
-    check_shared(recipes)
-    sweep = parameters.get("tune")
-    for recipe in recipes if sweep is not None else ():
-        check_space(recipe)
-    as_they_are = _as_they_are(recipes, parameters)
-    kept = as_they_are if sweep is None else [*recipes, *as_they_are]
-    preflight(store, kept)
+    check_same_data(recipes)
+    recorded = _recipes_as_they_are(recipes, parameters)
+    if "tune" in parameters:
+        for recipe in recipes:
+            check_space(recipe)
+        recorded = [*recipes, *recorded]
+    preflight(store, recorded)
     record = RunRecord(
         run_id=valid_run_id(run_id),
         attempt=attempt,
         status=status,
         parameters=parameters,
-        recipes={recipe.name: recipe.model_dump(mode="json") for recipe in kept},
-        models=models_of(recipes, parameters),
+        recipes={recipe.name: recipe.model_dump(mode="json") for recipe in recorded},
+        models=trained_models(recipes, parameters),
     )
     return start_run(store, record)
 
 
-def models_of(recipes: list[Recipe], parameters: dict[str, Any]) -> dict[str, str]:
+def trained_models(recipes: list[Recipe], parameters: dict[str, Any]) -> dict[str, str]:
     """Models that a run trains in full -> the recipe whose sweep each comes from, empty for one trained as it is."""
-    as_they_are = {recipe.name: "" for recipe in _as_they_are(recipes, parameters)}
-    sweep = parameters.get("tune")
-    if sweep is None:
+    as_they_are = {recipe.name: "" for recipe in _recipes_as_they_are(recipes, parameters)}
+    if "tune" not in parameters:
         return as_they_are
-    tuned = {name: recipe.name for recipe in recipes for name in finalist_names(recipe, sweep["finals"])}
-    return {**tuned, **as_they_are}
+    finals = parameters["tune"]["finals"]
+    return {name: recipe.name for recipe in recipes for name in finalist_names(recipe, finals)} | as_they_are
 
 
-def groups_of(models: list[str]) -> list[str]:
-    """Models that one task of a pipeline trains one after the other, names with spaces between: 64 groups at most.
-
-    Argo keeps what it knows of a run in one object of a megabyte, compressed: five to six kilobytes for each group.
-    """
-    size = math.ceil(len(models) / MOST_GROUPS)
-    return [" ".join(models[start : start + size]) for start in range(0, len(models), size)]
-
-
-def _as_they_are(recipes: list[Recipe], parameters: dict[str, Any]) -> list[Recipe]:
+def _recipes_as_they_are(recipes: list[Recipe], parameters: dict[str, Any]) -> list[Recipe]:
     if "tune" in parameters and not parameters["tune"]["beside"]:
         return []
     return [one for recipe in recipes for one in recipe.with_seeds(parameters["seeds"])]
+
+
+def group_models(models: list[str]) -> list[str]:
+    """Models that one task of a pipeline trains one after the other, names with spaces between: 64 groups at most.
+
+    Argo stores what it knows of a run in one object of a megabyte, compressed: five to six kilobytes for each group.
+    """
+    size = math.ceil(len(models) / MAX_GROUPS)
+    return [" ".join(models[start : start + size]) for start in range(0, len(models), size)]
 
 
 def run_id_of(run_id: str, job_id: str) -> str:
@@ -126,7 +99,7 @@ def run_id_of(run_id: str, job_id: str) -> str:
     return valid_run_id(run_id) if run_id else run_id_from_job(job_id)
 
 
-def recipe_in(record: RunRecord, name: str = "") -> Recipe:
+def recipe_of_run(record: RunRecord, name: str = "") -> Recipe:
     """A recipe of the run by its name; without one the first: all have mask and split in common."""
     found = record.recipes.get(name or next(iter(record.recipes)))
     if found is None:
@@ -141,17 +114,17 @@ def recipe_of_model(store: Store, record: RunRecord, model: str, sweep: str) -> 
         store: Where the sweep lies.
         record: Of the run.
         model: Its name in the run.
-        sweep: URI of the sweep that it comes from; empty for one that is trained as it is.
+        sweep: URI of the sweep that chose its recipe; empty for a recipe trained as it is.
     """
     if not sweep:
-        return recipe_in(record, model)
+        return recipe_of_run(record, model)
     best = read_recipe(store.get_bytes(f"{store.key(sweep)}/best.yaml").decode(), sweep)
     found = {recipe.name: recipe for recipe in finalists(best, record.parameters["tune"]["finals"])}
     return found[model]
 
 
-def recipe_of(store: Store, text: str, profile: Profile) -> Recipe:
-    """A recipe as a pipeline parameter gives it: a shipped name, the URI of one in the store, or whole, as YAML."""
+def resolve_recipe(store: Store, text: str, profile: Profile) -> Recipe:
+    """A recipe from a pipeline parameter: a shipped name, the URI of one in the store, or a complete one as YAML."""
     if text.startswith("s3://"):
         return read_recipe(store.get_bytes(store.key(text)).decode(), text)
     if "\n" not in text and ":" not in text:
@@ -159,7 +132,7 @@ def recipe_of(store: Store, text: str, profile: Profile) -> Recipe:
     return read_recipe(text)
 
 
-def check_shared(recipes: list[Recipe]) -> None:
+def check_same_data(recipes: list[Recipe]) -> None:
     """Refuse recipes that do not share mask and split: models are compared on the same cells or not at all."""
     if not recipes:
         raise UserError("--recipe: a run needs at least one recipe")

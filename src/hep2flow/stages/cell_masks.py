@@ -1,11 +1,12 @@
-"""The cells of a data set with what lies outside of them blacked out or cut off, and masks for those that have none.
+"""Masking of cells, and masks derived from the images of those that have none.
 
-Apart from its stage, because numpy is slow to import, and most runs find their data set masked already.
+A module of its own, because numpy is slow to import, and most runs find their data set cached.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -13,31 +14,34 @@ import numpy as np
 import numpy.typing as npt
 
 from hep2flow.cells import SCHEMA, Cell, encode_png, pixel_sha256
-from hep2flow.distributed.ray_cluster import on_a_cluster
-from hep2flow.parallel import on_all_cores
+from hep2flow.distributed.ray_cluster import ray_data_available
+from hep2flow.parallel import parallel_map
 from hep2flow.store.datasets import Dataset
 
 DERIVED_NOTE = "{} masks derived from the images (Otsu, largest component): the source has none"
 
 Mask = npt.NDArray[np.bool_]
-Cutting = Literal["apply", "crop"]
+MaskingMode = Literal["apply", "crop"]
 
 
-def masked_cells(opened: Dataset, mode: Cutting) -> Iterator[Masked]:
-    """All cells in their order, by all cores of this machine, or a large set by all machines of the cluster there is."""
-    if len(opened.manifest["parts"]) > 1 and on_a_cluster():
-        from hep2flow.distributed.ray_tasks import over_machines
+def mask_cells(opened: Dataset, mode: MaskingMode) -> Iterator[MaskedCell]:
+    """Mask all cells, in their order, on all cores of this machine, or a large set on all machines of the Ray cluster."""
+    if len(opened.manifest["parts"]) > 1 and ray_data_available():
+        from hep2flow.distributed.ray_tasks import map_cells
 
-        return map(_of_row, over_machines(partial(_as_row, mode=mode), opened))
+        return map(_from_row, map_cells(partial(_to_row, mode=mode), opened))
     cells = (Cell(**row) for row in opened.rows())
-    return on_all_cores(partial(masked_cell, mode=mode), cells, opened.manifest["count"], lambda cell: len(cell.image))
+    return parallel_map(partial(mask_cell, mode=mode), cells, opened.manifest["count"], lambda cell: len(cell.image))
 
 
-class Masked(NamedTuple):
-    """A cell that has been masked, ready for ``CellWriter.add(cell, max_value, mask_sha256)``.
+class MaskedCell(NamedTuple):
+    """A masked cell with its mask, ready for ``CellWriter.add(cell, max_value, mask_sha256)``.
 
-    cell:    with its mask
-    derived: the mask had to be derived from the image
+    Attributes:
+        cell: The masked cell and its mask.
+        max_value: Largest pixel value.
+        mask_sha256: Digest of the mask's pixels.
+        derived: Whether the mask was derived from the image.
     """
 
     cell: Cell
@@ -46,13 +50,11 @@ class Masked(NamedTuple):
     derived: bool
 
 
-def masked_cell(cell: Cell, mode: Cutting) -> Masked:
-    """The cell, what lies outside its mask blacked out or cut off."""
+def mask_cell(cell: Cell, mode: MaskingMode) -> MaskedCell:
+    """Set pixels outside the cell's mask to 0, or crop to the mask's bounding box; derive a mask where it has none."""
     pixels = cell.pixels()
-    inside = cell.mask_pixels()
-    derived = inside is None
-    if inside is None:
-        inside = derive_mask(pixels)
+    given = cell.mask_pixels()
+    inside = derive_mask(pixels) if given is None else given
     result: npt.NDArray[Any]
     if mode == "apply":
         result = np.where(inside if pixels.ndim == 2 else inside[..., None], pixels, 0).astype(pixels.dtype)
@@ -60,49 +62,47 @@ def masked_cell(cell: Cell, mode: Cutting) -> Masked:
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         result, inside = pixels[box], inside[box]
-    masked = Cell(
-        **{
-            **vars(cell),
-            "width": result.shape[1],
-            "height": result.shape[0],
-            "image": encode_png(result),
-            "mask": encode_png(inside),
-            "sha256": pixel_sha256(result),
-        }
+    masked = replace(
+        cell,
+        width=result.shape[1],
+        height=result.shape[0],
+        image=encode_png(result),
+        mask=encode_png(inside),
+        sha256=pixel_sha256(result),
     )
-    return Masked(masked, int(result.max()), pixel_sha256(inside), derived)
+    return MaskedCell(masked, int(result.max()), pixel_sha256(inside), given is None)
 
 
-def _as_row(cell: Cell, mode: Cutting) -> dict[str, Any]:
-    masked = masked_cell(cell, mode)
-    told = {"max_value": masked.max_value, "mask_sha256": masked.mask_sha256, "derived": masked.derived}
-    return {**vars(masked.cell), **told}
+def _to_row(cell: Cell, mode: MaskingMode) -> dict[str, Any]:
+    masked = mask_cell(cell, mode)._asdict()
+    return {**vars(masked.pop("cell")), **masked}
 
 
-def _of_row(row: dict[str, Any]) -> Masked:
+def _from_row(row: dict[str, Any]) -> MaskedCell:
     cell = Cell(**{name: row[name] for name in SCHEMA.names})
-    return Masked(cell, row["max_value"], row["mask_sha256"], row["derived"])
+    return MaskedCell(cell, row["max_value"], row["mask_sha256"], row["derived"])
 
 
 def derive_mask(pixels: npt.NDArray[Any]) -> Mask:
-    """Mask of the one cell in an image, (height, width), True inside; never empty.
+    """Derive the mask of the one cell in an image: (height, width), True inside; never empty.
 
     Otsu's threshold (skimage ``threshold_otsu``) on the smoothed square root of the brightest channel, then the largest
-    component, its convex hull, and a rim of 4 % of the side. The square root evens out photon noise, so that a dim
-    nucleus with bright dots is not lost; nuclei are convex; the rim keeps the nuclear membrane.
+    component, its convex hull, and a rim of 4 % of the side.
     """
-    # Slow to import: not for masks that are there already.
+    # Slow to import: not for given masks.
     from scipy.ndimage import binary_dilation, binary_fill_holes, gaussian_filter
     from skimage.filters import threshold_otsu
     from skimage.measure import label
     from skimage.morphology import convex_hull_image, disk
 
     grey = pixels if pixels.ndim == 2 else pixels.max(axis=2)
+    # The square root stabilises the variance of photon noise: a dim nucleus with bright dots is not lost.
     smooth = np.sqrt(gaussian_filter(grey.astype(np.float32), sigma=2.0))
     if np.ptp(smooth) < 512 * np.spacing(smooth.max()):  # flat: too few float32 values for Otsu's histogram
         return np.ones(grey.shape, dtype=np.bool_)
     components = label(smooth > threshold_otsu(smooth))
     largest = components == 1 + np.argmax(np.bincount(components.ravel())[1:])
+    # Nuclei are convex, and a rim around the hull keeps the nuclear membrane.
     hull = convex_hull_image(largest) if min(np.ptp(np.argwhere(largest), axis=0)) > 0 else largest
     rim = max(1, round(0.04 * max(grey.shape)))
     result: Mask = binary_dilation(binary_fill_holes(hull), structure=disk(rim))

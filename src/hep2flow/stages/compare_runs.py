@@ -1,4 +1,4 @@
-"""Compare: the models of two runs, or of one, on the cells that both were evaluated on."""
+"""Compare: the models of two runs, or of one, on the cells that all were evaluated on."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from itertools import combinations
 from typing import Any
 
 from hep2flow.errors import UserError
-from hep2flow.evaluation.paired_tests import OtherCellsError
+from hep2flow.evaluation.paired_tests import DifferentCellsError
+from hep2flow.reporting.comparison import compare
 from hep2flow.reporting.report_content import Family, families_of
-from hep2flow.reporting.run_comparison import compare
 from hep2flow.stages.artifacts import finished_evaluations, read_model
 from hep2flow.store.datasets import Dataset, open_dataset
 from hep2flow.store.s3 import Store
@@ -17,8 +17,8 @@ from hep2flow.store.splits import split_digest
 
 
 @dataclass(frozen=True)
-class _Evaluated:
-    """A run with its models, best first; all of one data set and one split."""
+class _EvaluatedRun:
+    """A run with its models, best first, all of one data set and one split."""
 
     run_id: str
     families: list[Family]
@@ -27,82 +27,81 @@ class _Evaluated:
 
     @property
     def by_recipe(self) -> dict[str, Family]:
-        return {family.file: family for family in self.families}
+        return {family.recipe_name: family for family in self.families}
 
     @property
     def facts(self) -> dict[str, str]:
-        return {"run": self.run_id, "dataset": self.dataset.ref.digest, "split": self.split}
+        return {"run": self.run_id, "dataset": self.dataset.digest, "split": self.split}
 
 
 def compare_runs(store: Store, first: str, second: str) -> dict[str, Any]:
-    """Every pair of models that two runs give to compare; of one and the same run, every two of its models.
+    """Compare the models of two runs that share a recipe's name, or, where none does, the best of each.
 
-    first, second: ids of runs; of two runs those models are compared that share a recipe's name, or, where none does,
-                   the best of each
+    If both ids name the same run, every two of its models are compared.
 
-    Returns ``runs`` [first, second], ``each_best`` (whether no name was shared), ``unpaired`` {run: recipes that only it
-    has, where names are shared}, and ``comparisons``, one for each pair: see
-    :func:`hep2flow.reporting.run_comparison.compare`, both sides also with ``run`` and the digests ``dataset`` and
-    ``split``.
+    Returns:
+        ``runs`` [first, second], ``each_best`` (whether no name was shared), ``unpaired`` {run: recipes that only it has,
+        where names are shared}, and ``comparisons``, one for each pair: see
+        :func:`hep2flow.reporting.comparison.compare`, both sides also with ``run`` and the digests ``dataset`` and
+        ``split``.
 
-    Raises UserError where a run is not there or has no finished evaluation, where one run has only one model, and where
-    the two were evaluated on different cells.
+    Raises:
+        UserError: A run does not exist or has no finished evaluation, the only run has only one model, or the two were
+            evaluated on different cells.
     """
-    ours = _evaluated(store, first)
+    ours = _read_run(store, first)
     if first == second:
         if len(ours.families) == 1:
             raise UserError(f"run {first}: has one model only, so there is nothing to compare; give another run")
         pairs = [(ours.facts, one, ours.facts, other) for one, other in combinations(ours.families, 2)]
-        return _compared(first, second, pairs)
-    theirs = _evaluated(store, second)
+        return _compare_pairs(first, second, pairs)
+    theirs = _read_run(store, second)
     _check_pixels(store, ours, theirs)
     shared = [name for name in ours.by_recipe if name in theirs.by_recipe]
     if not shared:
         best = (ours.facts, ours.families[0], theirs.facts, theirs.families[0])
-        return {**_compared(first, second, [best]), "each_best": True}
+        return {**_compare_pairs(first, second, [best]), "each_best": True}
     pairs = [(ours.facts, ours.by_recipe[name], theirs.facts, theirs.by_recipe[name]) for name in shared]
-    alone = {run.run_id: [name for name in run.by_recipe if name not in shared] for run in (ours, theirs)}
+    unpaired = {run.run_id: [name for name in run.by_recipe if name not in shared] for run in (ours, theirs)}
     return {
-        **_compared(first, second, pairs),
-        "unpaired": {run_id: names for run_id, names in alone.items() if names},
+        **_compare_pairs(first, second, pairs),
+        "unpaired": {run_id: names for run_id, names in unpaired.items() if names},
     }
 
 
-def _compared(
+def _compare_pairs(
     first: str, second: str, pairs: list[tuple[dict[str, str], Family, dict[str, str], Family]]
 ) -> dict[str, Any]:
     comparisons = []
     for our_facts, ours, their_facts, theirs in pairs:
         try:
-            found = compare(ours, theirs, ours.against(theirs))
-        except OtherCellsError as error:
+            comparison = compare(ours, theirs, ours.compare_with(theirs))
+        except DifferentCellsError as error:
             one, other = _cells(ours), _cells(theirs)
             how = f"{len(one):,} and {len(other):,}, {len(one & other):,} in common"
-            raise _other_cells(first, second, f"{how}, under other labels" if one == other else how) from error
-        found["first"] |= our_facts
-        found["second"] |= their_facts
-        comparisons.append(found)
+            raise _different_cells(first, second, f"{how}, under other labels" if one == other else how) from error
+        comparison["first"] |= our_facts
+        comparison["second"] |= their_facts
+        comparisons.append(comparison)
     return {"runs": [first, second], "each_best": False, "unpaired": {}, "comparisons": comparisons}
 
 
-def _evaluated(store: Store, run_id: str) -> _Evaluated:
+def _read_run(store: Store, run_id: str) -> _EvaluatedRun:
     uris = finished_evaluations(store, run_id)
     manifest = store.get_json(f"{store.key(uris[0])}/manifest.json")
     dataset = open_dataset(store, manifest["dataset"])
     families = families_of([read_model(store, uri) for uri in uris], dataset.table())
-    return _Evaluated(run_id, families, dataset, split_digest(store, manifest["split"]))
+    return _EvaluatedRun(run_id, families, dataset, split_digest(store, manifest["split"]))
 
 
 def _cells(family: Family) -> set[str]:
     return set(family.models[0].predictions["cell_id"])
 
 
-def _check_pixels(store: Store, ours: _Evaluated, theirs: _Evaluated) -> None:
-    """Refuse cells that share no more than their ids: different data sets may number their cells alike.
-
-    Masking changes pixels; what a data set was masked from tells whether the cells are the same.
-    """
-    sources = [run.dataset.manifest["facts"].get("parent") or run.dataset.ref.uri for run in (ours, theirs)]
+def _check_pixels(store: Store, ours: _EvaluatedRun, theirs: _EvaluatedRun) -> None:
+    """Refuse cells that share only their ids: different data sets may number their cells alike."""
+    # Masking changes pixels: the unmasked parents are compared.
+    sources = [run.dataset.manifest["facts"].get("parent") or run.dataset.uri for run in (ours, theirs)]
     if sources[0] == sources[1]:
         return
     tables = [open_dataset(store, uri).table(["cell_id", "sha256"]).set_index("cell_id")["sha256"] for uri in sources]
@@ -110,12 +109,12 @@ def _check_pixels(store: Store, ours: _Evaluated, theirs: _Evaluated) -> None:
     one, other = (table.reindex(evaluated) for table in tables)
     if not one.equals(other):
         different = int((one != other).sum())
-        raise _other_cells(
+        raise _different_cells(
             ours.run_id, theirs.run_id, f"{different:,} of {len(evaluated):,} with the same id are other images"
         )
 
 
-def _other_cells(first: str, second: str, how: str) -> UserError:
+def _different_cells(first: str, second: str, how: str) -> UserError:
     return UserError(
         f"runs {first} and {second}: were evaluated on different cells ({how}), so they cannot be compared; run both on "
         "the same data with the same data.split"

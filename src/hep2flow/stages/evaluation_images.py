@@ -1,4 +1,4 @@
-"""What an evaluation leaves for the eye: its most confident mistakes, and a batch of cells as its training was shown it."""
+"""Images of an evaluation: its most confident mistakes, and a training batch after augmentation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 
 from hep2flow.cells import encode_png
 from hep2flow.data.batch import BatchMixer
-from hep2flow.data.cell_set import CellSet, columns
+from hep2flow.data.cell_set import CellSet, required_columns
 from hep2flow.data.sampling import Key, ordered_keys, training_keys
 from hep2flow.data.seeding import seeded
 from hep2flow.evaluation.error_analysis import most_confident_mistakes
-from hep2flow.evaluation.grad_cam import NoMapsError, heat_maps
+from hep2flow.evaluation.grad_cam import NoFeatureMapsError, heat_maps
 from hep2flow.recipe import Data
 from hep2flow.store.datasets import Dataset
 from hep2flow.store.splits import Split
@@ -24,32 +24,34 @@ from hep2flow.training.checkpoint import Description
 SHOWN = 16
 
 
-def pictured_mistakes(
+def mistake_images(
     network: torch.nn.Module, cells: CellSet, predictions: pd.DataFrame, labels: list[str], device: torch.device
 ) -> pd.DataFrame:
-    """The most confident mistakes: cell_id, truth, predicted, confidence, and two PNG of the network's input size each.
+    """The most confident mistakes, with images; ``predictions`` are of ``cells``, in the same order.
 
-    cells, predictions: of the same cells in the same order
-    seen: the cell as the network saw it
-    heat: what of it speaks for the predicted pattern, grey, 8 bit, see :func:`heat_maps`; None for a network without maps
+    Returns:
+        cell_id, truth, predicted, confidence, and two PNG of the network's input size each: ``seen``, the network's input,
+        and ``heat``, the Grad-CAM of the predicted pattern (8-bit grey, see :func:`heat_maps`; None for a network without
+        feature maps).
     """
     wrong = most_confident_mistakes(predictions, labels)
-    seen = [_png(cells.images[place]) for place in wrong.index]
+    seen = [_png(cells.images[index]) for index in wrong.index]
     table: pd.DataFrame = wrong.assign(seen=seen, heat=None).reset_index(drop=True)
     if len(wrong):
         batch = next(cells.batches(ordered_keys(wrong.index.tolist(), len(wrong))))
         predicted = torch.tensor([labels.index(label) for label in wrong["predicted"]])
-        with suppress(NoMapsError):
+        with suppress(NoFeatureMapsError):
             heat = heat_maps(network, batch.inputs(device), predicted)
             table["heat"] = [encode_png(np.rint(255 * one.numpy()).astype(np.uint8), 6) for one in heat]
     return table
 
 
 def augmented_batch(dataset: Dataset, split: Split, description: Description) -> pd.DataFrame:
-    """The first cells of a training's first batch, as a single worker's network was shown them.
+    """The first SHOWN cells of a training's first batch, after augmentation and mixing, as a single worker loads them.
 
-    cell_id, pattern, mixed_with (pattern of the cell that mixup or cutmix mixed in; None where the recipe does not mix),
-    image (PNG of the network's input size)
+    Returns:
+        cell_id, pattern, mixed_with (pattern of the cell that mixup or cutmix mixed in; None where the recipe does not
+        mix), image (PNG of the network's input size).
     """
     recipe, labels = description.recipe, description.labels
     training = list(dataset.rows(set(split.ids("train")), ["cell_id", "pattern"]))
@@ -57,17 +59,18 @@ def augmented_batch(dataset: Dataset, split: Split, description: Description) ->
     train, epoch = recipe.train, 1
     keys = training_keys(patterns, epoch, train.batch_size, train.seed, train.sampler)[0]
     shown = [training[index] for _, index, _ in keys]
-    rows = dataset.rows({row["cell_id"] for row in shown}, columns(recipe))
+    rows = dataset.rows({row["cell_id"] for row in shown}, required_columns(recipe))
     cells = CellSet(rows, labels, description.bits, recipe, training=True)
-    places: list[Key] = [
+    # The same keys for a set of these cells only: the draws depend on epoch, seed, cell_id and repeat.
+    local_keys: list[Key] = [
         (epoch, cells.ids.index(row["cell_id"]), repeat) for row, (_, _, repeat) in zip(shown, keys, strict=True)
     ]
     mixer = BatchMixer(recipe, len(labels))
-    batch = next(cells.batches([places]))
+    batch = next(cells.batches([local_keys]))
     with seeded(train.seed, epoch, "mixing", 0):
         images = _pixels(mixer(batch).images, recipe.data)
     names = [row["pattern"] for row in shown]
-    whole = pd.DataFrame(
+    batch_table = pd.DataFrame(
         {
             "cell_id": [row["cell_id"] for row in shown],
             "pattern": names,
@@ -75,12 +78,12 @@ def augmented_batch(dataset: Dataset, split: Split, description: Description) ->
             "image": [_png(image) for image in images],
         }
     )
-    table: pd.DataFrame = whole.head(SHOWN)
+    table: pd.DataFrame = batch_table.head(SHOWN)
     return table
 
 
 def _pixels(images: torch.Tensor, data: Data) -> torch.Tensor:
-    """What a network was shown, as uint8: :func:`hep2flow.data.cell_set.normalize` backwards, clipped to 0 to 255."""
+    """The inverse of :func:`hep2flow.data.cell_set.normalize`, rounded and clipped to uint8."""
     return images.mul(data.std).add_(data.mean).mul_(255.0).round_().clamp_(0, 255).to(torch.uint8)
 
 

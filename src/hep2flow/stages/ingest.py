@@ -1,50 +1,60 @@
-"""Ingest: a laboratory's files, checked one by one, become a data set in the object store."""
+"""Ingest: read and check a laboratory's files, and publish them as a data set in the object store."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from hep2flow.cells import CellWriter, scratch_folder
-from hep2flow.distributed.ray_cluster import soon_wanted
+from hep2flow.cells import CellWriter, temporary_folder
+from hep2flow.distributed.ray_cluster import prestart_cluster
 from hep2flow.errors import DataFaults
 from hep2flow.sources import open_source
 from hep2flow.sources.file_tree import FolderTree
 from hep2flow.stage_result import Progress, StageResult
 from hep2flow.store import layout
 from hep2flow.store.datasets import publish_dataset
-from hep2flow.store.s3 import Store, file_sha256
+from hep2flow.store.local_files import file_sha256
+from hep2flow.store.publish import find_published
+from hep2flow.store.s3 import Store
 from hep2flow.store.splits import Split, write_split
-from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
+from hep2flow.store.stage_cache import CachedStage, stage_key
 
 
 def ingest(
     store: Store, source: str, format: str = "auto", name: str | None = None, progress: Progress | None = None
 ) -> StageResult:
-    """Read every cell of ``source``, check it, and publish the data set.
+    """Read and check every cell of a source, and publish the data set.
 
-    source: a directory, a .zip or .tar(.gz) archive, or an s3:// prefix; a data set of this store is taken as it is
-    format: auto | icpr2012 | i3a | folder
-    name:   of the data set in the store; the source's own where None
-    The summary's ``given_split`` is the URI of the source's own division (``public_split.csv``), or empty.
-    Raises DataFaults with every fault found; then nothing is written.
+    Args:
+        store: Where to.
+        source: A directory, a .zip or .tar(.gz) archive, or an s3:// prefix; a data set of this store is used as it is.
+        format: auto, icpr2012, i3a or folder.
+        name: Name of the data set in the store; the source's own where None.
+        progress: Called with the numbers of read and of all cells.
+
+    Returns:
+        The data set; the summary's ``given_split`` is the URI of the source's own split (``public_split.csv``), or empty.
+
+    Raises:
+        DataFaults: With every fault found; then nothing is written.
     """
-    if (there := _dataset_there(store, source)) is not None:
-        return there
-    fingerprint = _fingerprint(store, source)
-    key = None
-    if fingerprint is not None:
-        key = stage_key("ingest", {"source": fingerprint, "format": format, "name": name}, code_version("ingest"))
-        entry = lookup(store, "ingest", key)
-        if entry is not None and _given_split_there(store, entry["summary"]["given_split"]):
-            return StageResult(
-                stage="ingest", key=key, uri=entry["output"]["uri"], cached=True, summary=entry["summary"]
-            )
-    with open_source(source, format, store.download) as opened, scratch_folder() as scratch:
+    if (existing := _existing_dataset(store, source)) is not None:
+        return existing
+    digest = _source_digest(store, source)
+    cache = None
+    if digest is not None:
+        key = stage_key("ingest", {"source": digest, "format": format, "name": name})
+        cache = CachedStage(store, "ingest", key)
+        cached = cache.lookup()
+        if cached is not None and _split_exists(store, cached.summary["given_split"]):
+            return cached
+    with open_source(source, format, store.download) as opened, temporary_folder() as scratch:
         faults = list(opened.faults)
         if not faults:
-            soon_wanted()
+            prestart_cluster()
         with CellWriter(scratch / "dataset") as writer:
             for read in opened.cells(faults, progress):
                 if not faults:
@@ -65,36 +75,35 @@ def ingest(
             given_split = write_split(store, Split(opened.given_split, "given", None, None, writer.digest))
             facts["given_split"] = store.key(given_split)
         uri = publish_dataset(store, name or opened.name, writer, facts)
-        summary = {
-            "cells": writer.count,
-            "given_split": given_split,
-            "synthetic": opened.synthetic,
-            "notes": opened.notes,
-        }
-        key = key or stage_key("ingest", {"dataset": uri}, code_version("ingest"))
-    commit(store, "ingest", key, {"output": {"uri": uri, "kind": "folder"}, "summary": summary})
-    return StageResult(stage="ingest", key=key, uri=uri, summary=summary)
+        summary = _summary(writer.count, given_split, facts)
+    if cache is None:
+        cache = CachedStage(store, "ingest", stage_key("ingest", {"dataset": uri}))
+    return cache.commit(uri, "folder", summary)
 
 
-def _dataset_there(store: Store, source: str) -> StageResult | None:
-    """The result for a source that is a whole data set of this store; None for any other."""
-    inside = source.startswith(store.uri(layout.DATASETS + "/"))
-    if not inside or (manifest := store.published(store.key(source))) is None:
-        return None
-    split, facts = manifest["facts"].get("given_split"), manifest["facts"]
-    given_split = "" if split is None else store.uri(split)
-    summary = {
-        "cells": manifest["count"],
+def _summary(cells: int, given_split: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "cells": cells,
         "given_split": given_split,
         "synthetic": facts["synthetic"],
         "notes": facts["notes"],
     }
-    key = stage_key("ingest", {"dataset": source}, code_version("ingest"))
+
+
+def _existing_dataset(store: Store, source: str) -> StageResult | None:
+    """The result for a source that is a complete data set of this store; None for any other."""
+    inside = source.startswith(store.uri(layout.DATASETS + "/"))
+    if not inside or (manifest := find_published(store, store.key(source))) is None:
+        return None
+    facts = manifest["facts"]
+    split = facts.get("given_split")
+    summary = _summary(manifest["count"], "" if split is None else store.uri(split), facts)
+    key = stage_key("ingest", {"dataset": source})
     return StageResult(stage="ingest", key=key, uri=source.rstrip("/"), cached=True, summary=summary)
 
 
-def _fingerprint(store: Store, source: str) -> str | None:
-    """Digest of the source's bytes: unchanged files are not decoded again. None where they cannot be read."""
+def _source_digest(store: Store, source: str) -> str | None:
+    """Digest of the source's bytes, so that unchanged files are not decoded again; None where they cannot be read."""
     total = hashlib.sha256()
     if source.startswith("s3://"):
         for item in store.objects_at(source):
@@ -111,10 +120,10 @@ def _fingerprint(store: Store, source: str) -> str | None:
     try:
         for name in names:
             total.update(os.fsencode(f"{name}\0{file_sha256(os.path.join(folder, name))}\n"))
-    except OSError:  # told, with all other faults, by what reads the file next
+    except OSError:  # reported, with all other faults, by the reader
         return None
     return total.hexdigest()
 
 
-def _given_split_there(store: Store, uri: str) -> bool:
+def _split_exists(store: Store, uri: str) -> bool:
     return not uri or store.exists(store.key(uri))

@@ -1,4 +1,4 @@
-"""Where a training's first weights come from: timm's hub, a file, the store's mirror, or another run."""
+"""Initial weights of a training: from timm's hub, the store's mirror, a file, or another run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hep2flow.errors import UserError
-from hep2flow.recipe import Model, Recipe, parse_recipe, read_recipe
+from hep2flow.recipe import Model, Recipe, parse_recipe
+from hep2flow.stages.trained_models import read_training_recipe
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 from hep2flow.store.weights_mirror import Mirrored, find_mirrored, mirror_file, put_weights
@@ -16,12 +17,13 @@ FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
-class Weights:
-    """First weights of a training.
+class InitialWeights:
+    """Initial weights of a training.
 
-    key:    of the safetensors in the store, or their s3:// URI
-    sha256: of the file
-    origin: what the training's manifest tells of them
+    Attributes:
+        key: Of the safetensors file in the store.
+        sha256: Of the file.
+        origin: The training's manifest's entry on them.
     """
 
     key: str
@@ -29,37 +31,39 @@ class Weights:
     origin: dict[str, Any]
 
 
-def resolve_weights(store: Store, section: Model) -> Weights | None:
-    """The weights a recipe starts from, in the store, where every worker finds them; None for one from scratch.
+def resolve_weights(store: Store, section: Model) -> InitialWeights | None:
+    """Make a recipe's initial weights available in the store, for every worker; None for random initial weights.
 
-    A local file is copied into the store by its SHA-256. ``pretrained`` prefers the store's mirror; what is not there is
-    fetched from timm's hub, and mirrored from then on.
-    Raises UserError where the weights cannot be had, naming the ways out.
+    A local file is copied into the store by its SHA-256. ``pretrained`` prefers the store's mirror; missing weights are
+    downloaded from timm's hub and mirrored.
+
+    Raises:
+        UserError: The weights are unavailable; names the alternatives.
     """
     if section.weights == "none":
         return None
     if section.weights == "pretrained":
         # A name with its tag is found in the mirror without timm.
-        mirrored = find_mirrored(store, section.network) or mirror(store, section.network)
-        told = mirrored.model_dump(mode="json", include={"network", "origin", "sha256"})
-        return Weights(mirrored.key, mirrored.sha256, told)
+        mirrored = find_mirrored(store, section.network) or mirror_weights(store, section.network)
+        origin = mirrored.model_dump(mode="json", include={"network", "origin", "sha256"})
+        return InitialWeights(mirrored.key, mirrored.sha256, origin)
     if section.weights.startswith("s3://"):
         key = store.key(section.weights)
         if not store.exists(key):
             raise UserError(f"model.weights: {section.weights} is not there; check the URI")
         sha256 = store.sha256(key)
-        return Weights(key, sha256, {"origin": section.weights, "sha256": sha256})
+        return InitialWeights(key, sha256, {"origin": section.weights, "sha256": sha256})
     path = Path(section.weights)
     if not path.is_file():
         raise UserError(
             f"model.weights: there is no file {section.weights}; give a path, an s3:// URI, 'pretrained' or 'none'"
         )
     key, sha256 = put_weights(store, path)
-    return Weights(key, sha256, {"origin": path.name, "sha256": sha256})
+    return InitialWeights(key, sha256, {"origin": path.name, "sha256": sha256})
 
 
-def shippable(store: Store, recipe: Recipe) -> Recipe:
-    """The recipe with a local file of weights replaced by its copy in the store: other machines can train it then."""
+def with_stored_weights(store: Store, recipe: Recipe) -> Recipe:
+    """The recipe with a local file of weights replaced by its copy in the store, where other machines find it."""
     if recipe.model.weights in {"none", "pretrained"} or recipe.model.weights.startswith("s3://"):
         return recipe
     weights = resolve_weights(store, recipe.model)
@@ -67,11 +71,16 @@ def shippable(store: Store, recipe: Recipe) -> Recipe:
     return parse_recipe(recipe.model_dump(mode="json"), recipe.name, [f"model.weights={store.uri(weights.key)}"])
 
 
-def mirror(store: Store, network: str, file: Path | None = None) -> Mirrored:
-    """Copy a network's pre-trained weights into the store, from timm's hub or from a file fetched elsewhere.
+def mirror_weights(store: Store, network: str, file: Path | None = None) -> Mirrored:
+    """Copy a network's pretrained weights into the store.
 
-    network: timm's name; without a tag, timm's default weights of it
-    Raises UserError for a network timm does not know, a file that does not fit it, and a hub that does not answer.
+    Args:
+        store: The store.
+        network: timm's name of it; without a tag, timm's default weights.
+        file: The weights, downloaded elsewhere; None to download them from timm's hub.
+
+    Raises:
+        UserError: timm does not know the network, the file does not fit it, or the hub does not answer.
     """
     name, repository = _full_name(network)
     if file is not None:
@@ -89,7 +98,7 @@ def mirror(store: Store, network: str, file: Path | None = None) -> Mirrored:
 
 
 def _full_name(network: str) -> tuple[str, str]:
-    """timm's name with its tag, and the hub's repository."""
+    """The network's name with its tag, and its repository on the hub."""
     from timm.models import get_pretrained_cfg, is_model
 
     config = get_pretrained_cfg(network) if is_model(network) else None
@@ -98,12 +107,12 @@ def _full_name(network: str) -> tuple[str, str]:
             f"model.weights: timm has no pre-trained weights for {network}; give a path or s3:// URI, or 'none'"
         )
     name = f"{config.architecture}.{config.tag}" if config.tag else str(config.architecture)
-    # timm writes "timm/" for "timm/{its full name}".
+    # timm abbreviates "timm/{full name}" to "timm/".
     return name, config.hf_hub_id + name if config.hf_hub_id.endswith("/") else str(config.hf_hub_id)
 
 
 def _check_fit(file: Path, network: str) -> None:
-    # Not at the top: it imports torch, which the mirror's readers do without.
+    # Imported here: finding mirrored weights needs no torch.
     import torch
     from timm.models import get_pretrained_cfg
 
@@ -120,7 +129,7 @@ def _from_hub(network: str, repository: str) -> Path:
 
     try:
         return Path(hf_hub_download(repository, FILE))
-    # A download that breaks off raises what the client's HTTP library raises, and that changes between its releases.
+    # A broken download raises an error of the client's HTTP library, which changes between its releases.
     except Exception as error:
         raise UserError(
             f"model.weights: {repository} cannot be fetched from timm's hub ({type(error).__name__}), and the object store "
@@ -130,20 +139,22 @@ def _from_hub(network: str, repository: str) -> Path:
         ) from error
 
 
-def init_from(store: Store, run_id: str, recipes: list[Recipe]) -> list[Recipe]:
+def initialize_from_run(store: Store, run_id: str, recipes: list[Recipe]) -> list[Recipe]:
     """The recipes with ``model.weights`` set to the best checkpoint of the run's training of the same network.
 
-    Where the run has several of a network, the one of the recipe's own name is taken, else the first by name.
-    Raises UserError where the run has none.
+    Of several trainings of a network, the one of the recipe's own name is used, else the first by name.
+
+    Raises:
+        UserError: The run has no training of a recipe's network.
     """
     view = show_run(store, run_id)
-    trained = {
+    trainings = {
         record.model: record.result["uri"]
         for record in view.stages
         if record.stage == "train" and record.status == "succeeded" and record.model is not None
     }
-    # From the training itself: a sweep's run does not know its tuned recipes when it begins.
-    networks = {name: _trained(store, trained[name]).model.network for name in sorted(trained)}
+    # From the training itself: the record of a sweep's run is written before its tuned recipes are known.
+    networks = {name: read_training_recipe(store, trainings[name]).model.network for name in sorted(trainings)}
     chosen = []
     for recipe in recipes:
         fitting = [name for name, network in networks.items() if network == recipe.model.network]
@@ -154,10 +165,6 @@ def init_from(store: Store, run_id: str, recipes: list[Recipe]) -> list[Recipe]:
                 f"{has}; name a run of the same networks, or leave that recipe out with --recipe"
             )
         name = recipe.name if recipe.name in fitting else fitting[0]
-        weights = f"model.weights={trained[name]}/best.safetensors"
+        weights = f"model.weights={trainings[name]}/best.safetensors"
         chosen.append(parse_recipe(recipe.model_dump(mode="json"), recipe.name, [weights]))
     return chosen
-
-
-def _trained(store: Store, training: str) -> Recipe:
-    return read_recipe(store.get_bytes(f"{store.key(training)}/recipe.yaml").decode(), training)

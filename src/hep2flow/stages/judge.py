@@ -1,4 +1,4 @@
-"""Judge: a sweep's winner against the recipe's own values, on validation cells that chose nothing; several seeds each.
+"""Judge: a sweep's winner against the recipe's own values, on validation cells that selected nothing.
 
 The best of many trials on a few hundred cells is partly luck on these very cells: hence other cells, and fresh seeds.
 """
@@ -15,100 +15,97 @@ import pandas as pd
 from hep2flow.errors import UserError
 from hep2flow.evaluation.paired_tests import paired_difference
 from hep2flow.recipe import parse_recipe
-from hep2flow.search.trial_budget import JUDGING, fresh_seeds
+from hep2flow.search.trial_budget import JUDGING_SEEDS, fresh_seeds
 from hep2flow.stage_result import StageResult
-from hep2flow.stages.finalists import tuned
+from hep2flow.stages.finalists import tuned_recipe
 from hep2flow.stages.initial_weights import resolve_weights
 from hep2flow.stages.tune import sweep_spec
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.outage import Tell, to_standard_error
+from hep2flow.store.outage import Log, log_to_stderr
+from hep2flow.store.publish import find_published
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
-from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
-
-SIDES = ("tuned", "default")
+from hep2flow.store.stage_cache import CachedStage, stage_key
 
 
-def judge(
+def judge_sweep(
     store: Store,
     sweep: str,
-    seeds: int = JUDGING,
+    seeds: int = JUDGING_SEEDS,
     announce: Callable[[str], None] | None = None,
-    tell: Tell = to_standard_error,
+    log: Log = log_to_stderr,
 ) -> StageResult:
-    """Train both under fresh seeds with equal updates, and compare them on the half of the validation that judges.
+    """Train the tuned and the default recipe under fresh seeds and compare both on held-out validation cells.
 
-    sweep: URI of a finished sweep; seeds: trainings of each side, none of them the sweep's own
-    The output, ``sweeps/{key}/judgements/{key}.json``, is :func:`hep2flow.evaluation.paired_tests.paired_difference` of
-    tuned minus default, with ``cells``, ``by``, ``updates`` and ``each`` (ACA of each seed); or ``same``, where the
-    recipe's own values have won.
-    Raises UserError where there is no such sweep, and where a training cannot be done.
+    All trainings have the same number of updates, and none of the sweep's own seeds.
+
+    Args:
+        store: Store of all inputs and outputs.
+        sweep: URI of a finished sweep.
+        seeds: Trainings of each side.
+        announce: Called with the sweep's key before the trainings start.
+        log: Called with a line for each finished training.
+
+    Returns:
+        ``sweeps/{key}/judgements/{key}.json``: :func:`hep2flow.evaluation.paired_tests.paired_difference` of tuned minus
+        default, with ``cells``, ``by``, ``updates`` and ``each`` (ACA of each seed); or ``same``, where the recipe's own
+        values won the sweep.
+
+    Raises:
+        UserError: There is no such sweep, or a training is impossible.
     """
-    manifest = store.published(store.key(sweep))
+    folder = store.key(sweep)
+    manifest = find_published(store, folder)
     if manifest is None or manifest.get("kind") != "sweep":
         raise UserError(f"{sweep}: there is no finished sweep; give the URI that `hep2flow tune` returned")
-    sweep_key = store.key(sweep).split("/")[-1]
-    key = stage_key("judge", {"sweep": sweep_key, "best": manifest["best"], "seeds": seeds}, code_version("judge"))
-    output = f"{store.key(sweep)}/judgements/{key}.json"
-    entry = lookup(store, "judge", key)
-    if entry is not None:
-        return StageResult(stage="judge", key=key, uri=store.uri(output), cached=True, summary=entry["summary"])
+    sweep_key = folder.split("/")[-1]
+    key = stage_key("judge", {"sweep": sweep_key, "best": manifest["best"], "seeds": seeds})
+    cache, prefix = CachedStage(store, "judge", key), f"{folder}/judgements/{key}"
+    if (cached := cache.lookup()) is not None:
+        return cached
     if announce is not None:
         announce(sweep_key)
-    told: dict[str, Any] = {"by": manifest["chosen_on"]["by"], "same": not manifest["best"]}
+    judgement: dict[str, Any] = {"by": manifest["chosen_on"]["by"], "same": not manifest["best"]}
     if manifest["best"]:
-        told |= _compare(store, manifest, sweep_key, f"{store.key(sweep)}/judgements/{key}", seeds, tell)
-    store.put_json(output, told)
-    store.delete_folder(f"{store.key(sweep)}/judgements/{key}")
-    commit(store, "judge", key, {"output": {"uri": store.uri(output), "kind": "object"}, "summary": told})
-    return StageResult(stage="judge", key=key, uri=store.uri(output), summary=told)
+        judgement |= _compare(store, manifest, sweep_key, prefix, seeds, log)
+    store.put_json(f"{prefix}.json", judgement)
+    store.delete_folder(prefix)
+    return cache.commit(store.uri(f"{prefix}.json"), "object", judgement)
 
 
 def _compare(
-    store: Store, manifest: dict[str, Any], sweep_key: str, prefix: str, seeds: int, tell: Tell
+    store: Store, manifest: dict[str, Any], sweep_key: str, prefix: str, seeds: int, log: Log
 ) -> dict[str, Any]:
     from hep2flow.distributed.ray_cluster import connected
 
     recipe = parse_recipe(manifest["recipe"], sweep_key)
+    dataset, split = manifest["dataset"], manifest["split"]
     weights = resolve_weights(store, recipe.model)
-    spec = sweep_spec(
-        store,
-        recipe,
-        manifest["dataset"],
-        manifest["split"],
-        sweep_key,
-        None if weights is None else weights.key,
-        manifest["trials"],
-    )
-    sides = dict(zip(SIDES, (tuned(recipe, manifest["best"]), recipe), strict=True))
+    weights_key = None if weights is None else weights.key
+    spec = sweep_spec(store, recipe, dataset, split, sweep_key, weights_key, manifest["trials"])
+    sides = {"tuned": tuned_recipe(recipe, manifest["best"]), "default": recipe}
+    fresh = fresh_seeds(recipe, seeds)
     trainings = {
         f"{side}-{seed}": parse_recipe(one.model_dump(mode="json"), side, [f"train.seed={seed}"])
-        for seed in fresh_seeds(recipe, seeds)  # one seed of both sides, then the next: a killed one is half done
+        for seed in fresh  # both sides of a seed, then the next: an interrupted comparison is balanced
         for side, one in sides.items()
     }
-    # Ray tells of its tasks on standard output, which belongs to the result.
+    # Ray reports its tasks on standard output, which is for the result.
     with redirect_stdout(sys.stderr), connected():
         from hep2flow.distributed.run_judging import run_judging
 
-        predicted, updates = run_judging(spec, prefix, trainings, tell)
-    judging = set(read_split(store, manifest["split"]).ids("test"))
-    rows = open_dataset(store, manifest["dataset"]).rows(
-        judging, ["cell_id", "pattern", "specimen_id"], {"train", None}
-    )
-    cells = pd.DataFrame.from_records(list(rows), columns=["cell_id", "pattern", "specimen_id"])
+        predicted, updates = run_judging(spec, prefix, trainings, log)
+    columns = ["cell_id", "pattern", "specimen_id"]
+    rows = open_dataset(store, dataset).rows(set(read_split(store, split).ids("test")), columns, {"train", None})
+    cells = pd.DataFrame.from_records(list(rows), columns=columns)
+    truth = cells[["cell_id", "pattern"]].rename(columns={"pattern": "truth"})
     tables = {
-        side: [_table(cells, predicted[f"{side}-{seed}"]) for seed in fresh_seeds(recipe, seeds)] for side in SIDES
+        side: [truth.assign(predicted=cells["cell_id"].map(predicted[f"{side}-{seed}"])) for seed in fresh]
+        for side in sides
     }
-    found = paired_difference(tables["tuned"], tables["default"], cells[["cell_id", "specimen_id"]])
+    difference = paired_difference(tables["tuned"], tables["default"], cells[["cell_id", "specimen_id"]])
     each = {
-        side: [float((table["truth"] == table["predicted"]).mean()) for table in those]
-        for side, those in tables.items()
+        side: [float((table["truth"] == table["predicted"]).mean()) for table in of_side]
+        for side, of_side in tables.items()
     }
-    return {**found, "cells": len(cells), "updates": updates, "each": each}
-
-
-def _table(cells: pd.DataFrame, predicted: dict[str, str]) -> pd.DataFrame:
-    table: pd.DataFrame = pd.DataFrame(
-        {"cell_id": cells["cell_id"], "truth": cells["pattern"], "predicted": cells["cell_id"].map(predicted)}
-    )
-    return table
+    return {**difference, "cells": len(cells), "updates": updates, "each": each}

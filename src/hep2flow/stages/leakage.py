@@ -1,4 +1,4 @@
-"""Leakage: what cells of different subsets have in common: specimens, blocks of IDs, and the pixels themselves."""
+"""Leakage: what cells of different subsets have in common: specimens, blocks of IDs, and pixels."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from hep2flow.stages.split import id_blocks
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import SUBSETS, read_split
-from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
+from hep2flow.store.stage_cache import commit, lookup, stage_key
 
 Descriptors = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.intp]
 
 SIDE = 32
 BLUR = 2.0  # sigma in pixels of the descriptor
@@ -31,25 +32,24 @@ BLOCK = 1024  # cells of one subset at a time: with 10,000 of the other 40 MB
 CHUNK = 4096  # pairs at a time: 16 MB
 
 
-def leakage(store: Store, dataset: str, split: str) -> dict[str, Any]:
-    """What cells of different subsets of a split share; JSON-able, and kept in the cache by data set and split.
+def find_leakage(store: Store, dataset: str, split: str) -> dict[str, Any]:
+    """Find what cells of different subsets of a split share; cached by data set (masked as the networks saw it) and split.
 
-    dataset: URI of the data set in the form the networks saw
-
-    Returns ``test_specimens`` (specimens with cells in the test set and in training or validation; None where there is no
-    test set, or specimens are unknown), ``id_blocks`` {shared, of}: the blocks of contiguous IDs, I3A's stand-in for
-    specimens, with cells in more than one subset (None where the order of IDs tells nothing), and ``duplicates``, see
-    :func:`near_duplicates`.
+    Returns:
+        JSON-able: ``test_specimens`` (specimens with cells in the test set and in training or validation; None where there
+        is no test set, or specimens are unknown), ``id_blocks`` {shared, of}: the blocks of contiguous IDs, I3A's proxy for
+        specimens, with cells in more than one subset (None where the order of IDs means nothing), and ``duplicates``, see
+        :func:`near_duplicates`.
     """
     opened, division = open_dataset(store, dataset), read_split(store, split)
-    key = stage_key("leakage", {"dataset": opened.ref.digest, "split": division.digest}, code_version("leakage"))
+    key = stage_key("leakage", {"dataset": opened.digest, "split": division.digest})
     entry = lookup(store, "leakage", key)
     if entry is not None:
-        found: dict[str, Any] = entry["found"]
-        return found
+        cached: dict[str, Any] = entry["found"]
+        return cached
     rows, descriptors = [], []
     for row in opened.rows(set(division.subsets), ["cell_id", "pattern", "specimen_id", "sha256", "image"]):
-        descriptors.append(describe(decode_png(row.pop("image"))))
+        descriptors.append(texture_descriptor(decode_png(row.pop("image"))))
         rows.append(row)
     cells = pd.DataFrame(rows).assign(subset=[division.subsets[row["cell_id"]] for row in rows])
     blocks = None
@@ -65,13 +65,14 @@ def leakage(store: Store, dataset: str, split: str) -> dict[str, Any]:
     return found
 
 
-def describe(pixels: npt.NDArray[Any]) -> Descriptors:
-    """The texture of an image: SIDE x SIDE means of its grey less a blur of themselves, of mean 0 and length 1.
+def texture_descriptor(pixels: npt.NDArray[Any]) -> Descriptors:
+    """The high-pass filtered, downsampled image, of mean 0 and length 1: (SIDE, SIDE); zeros for a flat image.
 
-    pixels: (height, width) or (height, width, 3), of any depth
+    The inner product of two is their correlation. It ignores size, brightness and contrast, and, by the high pass, also the
+    round outline and the slow shading that all cells have in common.
 
-    The product of two is their correlation: size, brightness and contrast do not count, and neither do the round outline
-    and the slow shading that all cells have in common. Zeros for a flat image.
+    Args:
+        pixels: (height, width) or (height, width, 3), of any depth.
     """
     grey = pixels.astype(np.float32)
     if grey.ndim == 3:
@@ -87,53 +88,36 @@ def describe(pixels: npt.NDArray[Any]) -> Descriptors:
 
 
 def near_duplicates(cells: pd.DataFrame, descriptors: Descriptors) -> dict[str, Any]:
-    """Pairs of cells of different subsets that show the same: equal pixels, or nearly so in one of eight views.
+    """Find pairs of cells of different subsets with equal pixels, or nearly so in one of eight views.
 
-    The threshold stands above what unlike cells reach, and below what copies have. Of the 10,876 public cells of I3A no
-    cell's closest of another pattern comes above 0.83 (masked: 0.90), and of the synthetic twin, where no cell is another's
-    copy, no cell's closest at all above 0.93, masked or not. Turned, dimmed or as JPEG, I3A's cells keep 0.976 or more with
-    themselves, at 0.7 of their size 0.93. From 0.95 on I3A has 118 pairs equal to the pixel, and some 45 others that show
-    one cell twice, mostly within 100 IDs; such pairs go on down to 0.85, cut out by a pixel or two aside: what is counted is
-    a lower bound.
+    The threshold is above what different cells reach, and below what copies have. Of the 10,876 public cells of I3A no
+    cell's closest of another pattern is above 0.83 (masked: 0.90), and of the synthetic twin, which has no copies, no cell's
+    closest at all is above 0.93, masked or not. Turned, dimmed or as JPEG, I3A's cells keep 0.976 or more with themselves,
+    at 0.7 of their size 0.93. From 0.95 on I3A has 118 pairs equal to the pixel, and some 45 others that show one cell
+    twice, mostly within 100 IDs; such pairs continue down to 0.85, cropped a pixel or two apart: the count is a lower bound.
 
-    cells:       cell_id, pattern, subset (train | val | test), sha256 (of the pixels)
-    descriptors: of the same cells, see :func:`describe`; (cells, SIDE, SIDE)
+    Args:
+        cells: cell_id, pattern, subset (train | val | test), sha256 (of the pixels).
+        descriptors: Of the same cells, see :func:`texture_descriptor`; (cells, SIDE, SIDE).
 
-    Returns ``threshold`` (correlation from which two cells are near-duplicates), ``count`` (pairs), ``equal`` (how many of
-    them are equal to the pixel), ``cells`` (how many cells are in a pair), and ``pairs``: the SHOWN closest, each
-    ``cells``, ``subsets`` and ``patterns`` (two each) and ``correlation`` (None: equal pixels).
+    Returns:
+        ``threshold`` (correlation from which two cells are near-duplicates), ``count`` (pairs), ``equal`` (pairs equal to
+        the pixel), ``cells`` (cells that are in a pair), and ``pairs``: the SHOWN closest, each ``cells``, ``subsets`` and
+        ``patterns`` (two each) and ``correlation`` (None: equal pixels).
     """
-    pixels = pd.factorize(cells["sha256"])[0]
+    search = _PairSearch(pd.factorize(cells["sha256"])[0], descriptors)
     members = [np.flatnonzero(cells["subset"] == subset) for subset in SUBSETS]
-    invariant = _invariant(descriptors)
-    lengths = np.square(invariant).sum(axis=1)
-    furthest = 2 * (1 - THRESHOLD) + 1e-5  # squared, of two of length 1; and the rounding of float32
-    textured = np.asarray(descriptors.any(axis=(1, 2)))
     involved = np.zeros(len(cells), dtype=np.bool_)
     count = equal = 0
     closest: list[tuple[float, int, int]] = []
     for first, second in combinations(members, 2):
         for start in range(0, len(first), BLOCK):
-            rows = first[start : start + BLOCK]
-            same = np.equal.outer(pixels[rows], pixels[second])
-            apart = lengths[rows][:, None] + lengths[second] - 2 * invariant[rows] @ invariant[second].T
-            at, of = np.nonzero(same | ((apart <= furthest) & np.logical_and.outer(textured[rows], textured[second])))
-            one, other, correlation = rows[at], second[of], np.where(same[at, of], EQUAL, 0)
-            for chunk in range(0, len(one), CHUNK):
-                part = slice(chunk, chunk + CHUNK)
-                close = _close(descriptors[one[part]], descriptors[other[part]])
-                correlation[part] = np.maximum(correlation[part], close)
-            near = correlation >= THRESHOLD
-            one, other, correlation = one[near], other[near], correlation[near]
+            one, other, correlation = search.near_pairs(first[start : start + BLOCK], second)
             count, equal = count + len(one), equal + int((correlation == EQUAL).sum())
             involved[one] = involved[other] = True
             order = np.argsort(-correlation, kind="stable")[:SHOWN]
             closest += [(float(correlation[k]), int(one[k]), int(other[k])) for k in order]
     closest.sort(key=lambda pair: -pair[0])
-
-    def both(column: str, pair: list[int]) -> list[str]:
-        return [str(value) for value in cells[column].iloc[pair]]
-
     return {
         "threshold": THRESHOLD,
         "count": count,
@@ -141,9 +125,9 @@ def near_duplicates(cells: pd.DataFrame, descriptors: Descriptors) -> dict[str, 
         "cells": int(involved.sum()),
         "pairs": [
             {
-                "cells": both("cell_id", pair),
-                "subsets": both("subset", pair),
-                "patterns": both("pattern", pair),
+                "cells": cells["cell_id"].iloc[pair].astype(str).tolist(),
+                "subsets": cells["subset"].iloc[pair].astype(str).tolist(),
+                "patterns": cells["pattern"].iloc[pair].astype(str).tolist(),
                 "correlation": None if correlation == EQUAL else min(correlation, 1.0),
             }
             for correlation, *pair in closest[:SHOWN]
@@ -151,28 +135,55 @@ def near_duplicates(cells: pd.DataFrame, descriptors: Descriptors) -> dict[str, 
     }
 
 
+class _PairSearch:
+    """Finds near-duplicates: a cheap bound on the distance of all pairs, then the correlation of the pairs within it."""
+
+    def __init__(self, pixels: npt.NDArray[np.intp], descriptors: Descriptors) -> None:
+        self.pixels, self.descriptors = pixels, descriptors
+        self.invariant = _view_invariant(descriptors)
+        self.squared_norms = np.square(self.invariant).sum(axis=1)
+        self.textured = np.asarray(descriptors.any(axis=(1, 2)))
+
+    def near_pairs(self, rows: Indices, columns: Indices) -> tuple[Indices, Indices, npt.NDArray[np.float32]]:
+        """Pairs of a cell of each set whose correlation reaches the threshold, EQUAL for equal pixels."""
+        same = np.equal.outer(self.pixels[rows], self.pixels[columns])
+        norms, products = self.squared_norms, self.invariant[rows] @ self.invariant[columns].T
+        squared_distance = norms[rows][:, None] + norms[columns] - 2 * products
+        # |a - b|^2 = 2 (1 - a b) for descriptors of length 1; the summand covers the rounding of float32.
+        within = squared_distance <= 2 * (1 - THRESHOLD) + 1e-5
+        textured = np.logical_and.outer(self.textured[rows], self.textured[columns])
+        at, of = np.nonzero(same | (within & textured))
+        one, other, correlation = rows[at], columns[of], np.where(same[at, of], EQUAL, 0)
+        for start in range(0, len(one), CHUNK):
+            part = slice(start, start + CHUNK)
+            best = _best_correlation(self.descriptors[one[part]], self.descriptors[other[part]])
+            correlation[part] = np.maximum(correlation[part], best)
+        near = correlation >= THRESHOLD
+        return one[near], other[near], correlation[near]
+
+
 def _views(descriptors: Descriptors) -> Iterator[Descriptors]:
-    """The eight: each quarter turn, mirrored and not."""
+    """The eight views: each quarter turn, mirrored and not."""
     for mirrored in (descriptors, descriptors[:, :, ::-1]):
         for turns in range(4):
             yield np.rot90(mirrored, turns, axes=(1, 2))
 
 
-def _close(first: Descriptors, second: Descriptors) -> npt.NDArray[np.float32]:
+def _best_correlation(first: Descriptors, second: Descriptors) -> npt.NDArray[np.float32]:
     """Highest correlation of each cell of the first with any view of the cell at the same place of the second."""
     best: npt.NDArray[np.float32] = np.max([np.einsum("nij,nij->n", first, view) for view in _views(second)], axis=0)
     return best
 
 
-def _invariant(descriptors: Descriptors) -> npt.NDArray[np.float32]:
-    """The mean of each cell's views, (cells, SIDE * SIDE / 4): equal for all of them.
+def _view_invariant(descriptors: Descriptors) -> npt.NDArray[np.float32]:
+    """The mean of each cell's views, (cells, SIDE * SIDE / 4), which is equal for all of them.
 
-    A mean of views is a projection, and brings no two cells further apart: two that are not close here are close in no
-    view. One quarter, twice as long, holds it all, as the others are its mirror images.
+    A mean of views is a projection, which increases no distance: two cells that are far apart here are so in every view.
     """
     total = np.zeros_like(descriptors)
     for view in _views(descriptors):
         total += view
+    # The other quarters are mirror images of the first, which therefore counts fourfold: twice the length.
     total *= 2 / 8
     quarter: npt.NDArray[np.float32] = total[:, : SIDE // 2, : SIDE // 2].reshape(len(total), -1)
     return quarter

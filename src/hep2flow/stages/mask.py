@@ -1,4 +1,4 @@
-"""Mask: what lies outside the cell is blacked out or cut off (paper section 3.1.1, Figure 5)."""
+"""Mask: black out or crop what lies outside the cell (paper section 3.1.1, Figure 5)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hep2flow.recipe import MaskMode, MaskSource
 from hep2flow.stage_result import Progress, StageResult
 from hep2flow.store.datasets import open_dataset, publish_dataset
 from hep2flow.store.s3 import Store
-from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
+from hep2flow.store.stage_cache import CachedStage, stage_key
 
 
 def mask(
@@ -15,19 +15,27 @@ def mask(
 ) -> StageResult:
     """Publish the masked data set; its manifest names its parent.
 
-    mode:   apply: pixels outside the mask become 0; crop: the image is cut to the mask's box, its background kept;
-            none: the data set stays as it is
-    source: auto: the data set's own masks, or, where it has none at all, masks derived from the images, and says so;
-            given: a data set without masks is refused
-    The summary's ``derived`` counts derived masks. Raises UserError where masks are wanted and cannot be had.
+    Args:
+        store: Where the data sets are.
+        dataset: URI of the data set.
+        mode: apply sets pixels outside the mask to 0; crop cuts the image to the mask's bounding box and keeps the
+            background; none leaves the data set as it is.
+        source: auto takes the data set's own masks or, where it has none at all, masks derived from the images, and says
+            so; given refuses a data set without masks.
+        progress: Called with the numbers of masked and of all cells.
+
+    Returns:
+        The data set; the summary's ``derived`` counts derived masks.
+
+    Raises:
+        UserError: Masks are required and unavailable.
     """
     opened = open_dataset(store, dataset)
     facts, count = opened.manifest["facts"], opened.manifest["count"]
-    inputs = {"dataset": store.key(opened.ref.uri), "mode": mode, "source": source}  # the same in every bucket
-    key = stage_key("mask", inputs, code_version("mask"))
-    entry = lookup(store, "mask", key)
-    if entry is not None:
-        return StageResult(stage="mask", key=key, uri=entry["output"]["uri"], cached=True, summary=entry["summary"])
+    inputs = {"dataset": store.key(opened.uri), "mode": mode, "source": source}  # a key, equal in every bucket
+    cache = CachedStage(store, "mask", stage_key("mask", inputs))
+    if (cached := cache.lookup()) is not None:
+        return cached
     if mode == "none":
         uri, derived = dataset, 0
     else:
@@ -36,13 +44,13 @@ def mask(
                 f"data.mask_source: {opened.manifest['name']} has no masks; "
                 "set data.mask_source=auto to derive them, or data.mask=none"
             )
-        from hep2flow.cells import CellWriter, scratch_folder
-        from hep2flow.stages.cell_masks import DERIVED_NOTE, masked_cells
+        from hep2flow.cells import CellWriter, temporary_folder
+        from hep2flow.stages.cell_masks import DERIVED_NOTE, mask_cells
 
         derived = 0
-        with scratch_folder() as scratch:
+        with temporary_folder() as scratch:
             with CellWriter(scratch / "dataset") as writer:
-                for done, masked in enumerate(masked_cells(opened, mode), start=1):
+                for done, masked in enumerate(mask_cells(opened, mode), start=1):
                     writer.add(masked.cell, masked.max_value, masked.mask_sha256)
                     derived += masked.derived
                     if progress is not None:
@@ -53,8 +61,6 @@ def mask(
                 "parent": dataset,
                 "mask": {"mode": mode, "given": count - derived, "derived": derived},
             }
-            # The camera's depth stays its depth, however dark the masked images are.
+            # The bit depth is the camera's, however dark the masked images are.
             uri = publish_dataset(store, opened.manifest["name"], writer, masked_facts, bits=opened.manifest["bits"])
-    summary = {"mode": mode, "derived": derived, "cells": count}
-    commit(store, "mask", key, {"output": {"uri": uri, "kind": "folder"}, "summary": summary})
-    return StageResult(stage="mask", key=key, uri=uri, summary=summary)
+    return cache.commit(uri, "folder", {"mode": mode, "derived": derived, "cells": count})

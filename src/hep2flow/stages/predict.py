@@ -1,8 +1,8 @@
-"""Predict: what a finished run's network says of images that nobody labelled."""
+"""Predict: a finished run's network on unlabelled images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,11 @@ import pandas as pd
 
 from hep2flow.errors import DataFaults, Fault, UserError
 from hep2flow.recipe import Recipe
-from hep2flow.sources.source import ReadCell, Source
+from hep2flow.sources.source import Source
 from hep2flow.stage_result import Progress
-from hep2flow.stages.cell_masks import DERIVED_NOTE, masked_cell
-from hep2flow.stages.trained_models import find_trained, load_network
-from hep2flow.stages.unlabelled_images import open_images
+from hep2flow.stages.cell_masks import DERIVED_NOTE, mask_cell
+from hep2flow.stages.trained_models import find_model, load_network
+from hep2flow.store.outage import Log
 from hep2flow.store.s3 import Store
 
 if TYPE_CHECKING:
@@ -26,66 +26,70 @@ ABSTAIN = "abstain"
 def predict(
     store: Store,
     run_id: str,
-    images: list[str],
+    source: Source,
     *,
     model: str | None = None,
-    format: str = "auto",
-    mask: str | None = None,
     tta: str | None = None,
-    tell: Callable[[str], None],
+    log: Log,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """One row per image: file, specimen, predicted, confidence (probability of the predicted class), ``p_<label>``.
+    """Classify images, masked, resized and normalised as the network's training images were.
 
-    images, format, mask: as for :func:`hep2flow.stages.unlabelled_images.open_images`
-    model: name of a recipe of the run; None: see :func:`hep2flow.stages.trained_models.find_trained`
-    tta:   none | dihedral; None: as the run evaluates
-    tell:  told of what a reader of the table should know, a line each
-    Masked, resized and normalised as the network was trained: everything but TTA is read from its checkpoint.
-    Raises UserError for a run without such a network, and DataFaults with every image that cannot be used.
+    Args:
+        store: Store of the run.
+        run_id: A finished run.
+        source: The images, see :func:`hep2flow.stages.unlabelled_images.open_images`.
+        model: As for :func:`hep2flow.stages.trained_models.find_model`.
+        tta: none or dihedral; None for what the run's evaluation uses.
+        log: Called with a line for each note that a reader of the table needs.
+        progress: Called with the numbers of predicted and of all images.
+
+    Returns:
+        One row per image: file, specimen, predicted, confidence (probability of the predicted class), ``p_<label>``.
+
+    Raises:
+        UserError: The run has no such network.
+        DataFaults: With every image that cannot be used.
     """
-    with open_images(images, format, mask) as source:
-        trained = find_trained(store, run_id, model, tell)
-        # torch takes seconds to import: not for a path that is none.
-        import torch
+    trained = find_model(store, run_id, model, log)
+    # torch takes seconds to import: not for a run that does not exist.
+    from hep2flow.data.cell_set import CellSet
+    from hep2flow.evaluation.predict import predict_probabilities
 
-        from hep2flow.data.cell_set import CellSet
-        from hep2flow.evaluation.predict import predict as probabilities_of
-
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network, description = load_network(store, trained, device, tell)
-        recipe = description.recipe
-        if tta is not None:
-            recipe = recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"tta": tta})})
-        for note in source.notes:
-            tell(note)
-        faults: list[Fault] = []
-        rows = _rows(source, description, faults, tell)
-        cells = CellSet(rows, description.labels, description.bits, recipe, training=False)
-        if faults:
-            raise DataFaults(source.name, faults)
-        _, probabilities = probabilities_of(network, cells, recipe, device, progress)
-    columns = [f"p_{label}" for label in description.labels]
-    each = pd.DataFrame(probabilities.double().numpy(), columns=columns)
+    network, description, device = load_network(store, trained, log)
+    recipe, labels = description.recipe, description.labels
+    if tta is not None:
+        recipe = recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"tta": tta})})
+    for note in source.notes:
+        log(note)
+    faults: list[Fault] = []
+    cells = CellSet(_rows(source, description, faults, log), labels, description.bits, recipe, training=False)
+    if faults:
+        raise DataFaults(source.name, faults)
+    _, probabilities = predict_probabilities(network, cells, recipe, device, progress)
+    by_class = pd.DataFrame(probabilities.double().numpy(), columns=[f"p_{label}" for label in labels])
     table: pd.DataFrame = pd.DataFrame(
         {
             "file": cells.ids,
             "specimen": [listing.specimen_id for listing in source.listings],
-            "predicted": [description.labels[index] for index in probabilities.argmax(1).tolist()],
-            "confidence": each.max(axis=1),
+            "predicted": [labels[index] for index in probabilities.argmax(1).tolist()],
+            "confidence": by_class.max(axis=1),
+            **by_class,
         }
     )
-    joined: pd.DataFrame = pd.concat([table, each], axis=1)
-    return joined
+    return table
 
 
-def vote(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per specimen of :func:`predict`'s table: specimen, predicted, share, cells, confidence, ``p_<label>``.
+def specimen_votes(table: pd.DataFrame) -> pd.DataFrame:
+    """Majority vote of the cells of each specimen in :func:`predict`'s table.
 
-    predicted:  what most cells are; a tied vote goes to the likelier class, as in an evaluation
-    share:      of the cells that voted for it, (0, 1]
-    confidence: its mean probability over all cells; ``p_<label>``: the mean probability of each
-    Raises UserError where the specimen of a cell is unknown.
+    Returns:
+        One row per specimen: specimen, predicted (a tied vote goes to the likelier class, as in an evaluation), share
+        (of the cells that voted for it, (0, 1]), cells (how many), confidence (its mean probability over all cells), and
+        ``p_<label>`` (the mean probability of each class).
+
+    Raises:
+        UserError: The specimen of a cell is unknown.
     """
     unknown = table.loc[table["specimen"].isna(), "file"]
     if len(unknown):
@@ -113,35 +117,34 @@ def vote(table: pd.DataFrame) -> pd.DataFrame:
     return voted
 
 
-def abstaining(table: pd.DataFrame, below: float) -> pd.DataFrame:
-    """The table with ``predicted`` abstain where the confidence is lower."""
-    told: pd.DataFrame = table.assign(predicted=table["predicted"].mask(table["confidence"] < below, ABSTAIN))
-    return told
+def mark_abstentions(table: pd.DataFrame, below: float) -> pd.DataFrame:
+    """The table with ``predicted`` abstain where the confidence is below a threshold."""
+    marked: pd.DataFrame = table.assign(predicted=table["predicted"].mask(table["confidence"] < below, ABSTAIN))
+    return marked
 
 
-def _rows(
-    source: Source, description: Description, faults: list[Fault], tell: Callable[[str], None]
-) -> Iterator[dict[str, Any]]:
-    """Rows of the Cell table, masked as the recipe says; what cannot be used is appended to ``faults``."""
-    recipe, brightest = description.recipe, 2**description.bits - 1
-    _settle_masks(source, recipe, faults)
+def _rows(source: Source, description: Description, faults: list[Fault], log: Log) -> Iterator[dict[str, Any]]:
+    """Rows of the Cell table, masked as the recipe says; appends a fault for each image that cannot be used."""
+    recipe, white = description.recipe, 2**description.bits - 1
+    _check_masks(source, recipe, faults)
     derived = 0
     for read in source.cells(faults):
-        if read.max_value > brightest:
-            faults.append(_too_deep(read, description.bits))
+        if read.max_value > white:
+            what = f"has values up to {read.max_value}, the network was trained on images of {description.bits} bits"
+            faults.append(Fault(read.cell.cell_id, what, f"scale it, so that white is {white}"))
             continue
         cell = read.cell
         if recipe.data.mask != "none":
-            cell, _, _, was_derived = masked_cell(cell, recipe.data.mask)
+            cell, _, _, was_derived = mask_cell(cell, recipe.data.mask)
             derived += was_derived
-        # Nobody knows the pattern: any label stands for it, and none is read.
+        # The pattern is unknown; a CellSet needs some label, which prediction does not read.
         yield {**vars(cell), "pattern": description.labels[0]}
     if derived and not faults:
-        tell(DERIVED_NOTE.format(derived))
+        log(DERIVED_NOTE.format(derived))
 
 
-def _settle_masks(source: Source, recipe: Recipe, faults: list[Fault]) -> None:
-    """Masks for all cells, or for none where they are derived, or where nobody looks at them."""
+def _check_masks(source: Source, recipe: Recipe, faults: list[Fault]) -> None:
+    """Require masks of all cells, or of none, where they can be derived; drop masks that the network does not use."""
     data, features = recipe.data, recipe.model.aux_features
     if data.mask == "none" and not features:
         source.listings = [replace(listing, mask=None) for listing in source.listings]
@@ -155,11 +158,3 @@ def _settle_masks(source: Source, recipe: Recipe, faults: list[Fault]) -> None:
     elif without and (data.mask == "none" or data.mask_source == "given"):
         why = f"measures each cell ({', '.join(features)})" if data.mask == "none" else "was trained on given masks"
         raise UserError(f"the network {why}: give every image a mask, NAME_mask.png beside it or with --mask")
-
-
-def _too_deep(read: ReadCell, bits: int) -> Fault:
-    return Fault(
-        read.cell.cell_id,
-        f"has values up to {read.max_value}, the network was trained on images of {bits} bits",
-        f"scale it, so that white is {2**bits - 1}",
-    )

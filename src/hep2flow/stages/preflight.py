@@ -1,4 +1,4 @@
-"""Preflight: what a recipe needs and can be known before any data is read."""
+"""Preflight: checks of recipes that need no data."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from importlib.util import find_spec
 from hep2flow.recipe import Recipe
 from hep2flow.stages.initial_weights import resolve_weights
 from hep2flow.store.s3 import Store
-from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
+from hep2flow.store.stage_cache import commit, lookup, stage_key
 from hep2flow.store.weights_mirror import find_mirrored
 
 
 def preflight(store: Store, recipes: list[Recipe]) -> None:
-    """Refuse a network or image size that timm refuses, and weights that cannot be had.
+    """Check that timm accepts every network and image size, and that the initial weights are available.
 
-    Where timm is not installed (a pipeline's step without torch) the training finds out what could not be told here.
+    Where timm is not installed (a pipeline's step without torch), the training makes the other checks.
+
+    Raises:
+        UserError: A check failed.
     """
     timm = find_spec("timm") is not None
     for recipe in recipes:
@@ -26,8 +29,8 @@ def preflight(store: Store, recipes: list[Recipe]) -> None:
                 "freeze": recipe.optim.freeze,
                 "timm": metadata.version("timm"),
             }
-            key = stage_key("network", inputs, code_version("network"))
-            # Remembered, because timm takes seconds to import.
+            key = stage_key("network", inputs)
+            # Cached, because timm takes seconds to import.
             if lookup(store, "network", key) is None:
                 from hep2flow.network.freezing import check_freezing
                 from hep2flow.network.model import check_network

@@ -1,4 +1,4 @@
-"""Report: what the run found, as one HTML page; to ``runs/{run_id}/report``."""
+"""Report: a run's results as one HTML page; to ``runs/{run_id}/report``."""
 
 from __future__ import annotations
 
@@ -8,40 +8,46 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hep2flow.reporting.provenance import readdress
-from hep2flow.selected_on_test import reservation
+from hep2flow.reporting.provenance import replace_run
+from hep2flow.selected_on_test import selection_note
 from hep2flow.stage_result import StageResult
 from hep2flow.stages.split import shared_specimens
 from hep2flow.store import layout
 from hep2flow.store.datasets import Dataset, open_dataset
+from hep2flow.store.layout import MANIFEST
+from hep2flow.store.publish import publish
 from hep2flow.store.runs import show_run
-from hep2flow.store.s3 import MANIFEST, Store
+from hep2flow.store.s3 import Store
 from hep2flow.store.splits import Split, read_split
-from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
+from hep2flow.store.stage_cache import commit, lookup, stage_key
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hep2flow.reporting.report_content import Family, ModelResult
+    from hep2flow.reporting.report_content import Family
 
 EXAMPLES_PER_PATTERN = 4
-Pictures = dict[str, dict[str, Any]]
+CellImages = dict[str, dict[str, Any]]  # cell_id -> pattern, image, mask
 
 
 def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[tuple[str, str]] = ()) -> StageResult:
     """Write ``index.html``, its figures, ``summary.md`` and the model cards for the evaluations of one run.
 
-    evaluations: URIs, all of the same cells and split; those of one recipe under several seeds are shown together
-    sweeps:      URI of each sweep of the run, and of its judgement, empty where it was not judged
-    Where another run has a report of the same evaluations it is taken, and what it tells of its own run (id, versions,
-    keys, times) is made this run's.
+    Where another run has a report of the same evaluations, it is copied, and the facts of its run (id, versions, keys,
+    times) are replaced by this run's.
+
+    Args:
+        store: Store of all inputs and outputs.
+        run_id: The run.
+        evaluations: URIs, all of the same cells and split; those of one recipe under several seeds are shown together.
+        sweeps: URI of each sweep of the run, and of its judgement, empty where it was not judged.
     """
-    # The same in every bucket.
-    shown = {
+    # Keys and not URIs: equal in every bucket.
+    inputs = {
         "evaluations": [store.key(uri) for uri in evaluations],
         "sweeps": [[store.key(uri) if uri else "" for uri in sweep] for sweep in sweeps],
     }
-    prefix, key = layout.report_prefix(run_id), stage_key("report", shown, code_version("report"))
+    prefix, key = layout.report_prefix(run_id), stage_key("report", inputs)
     entry = lookup(store, "report", key)
     with tempfile.TemporaryDirectory(prefix="hep2flow-report-") as scratch:
         folder = Path(scratch) / "report"
@@ -51,9 +57,9 @@ def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[t
             shared, summary = entry["shared"], entry["summary"]
             store.get_folder(store.key(entry["output"]["uri"]), folder)
             (folder / MANIFEST).unlink()
-            readdress(folder, entry["run_id"], run_id, _provenance(store, run_id, shared))
-        told = {"kind": "report", "run_id": run_id, "evaluations": evaluations}
-        store.publish(folder, prefix, {**told, **reservation(summary["selected_on_test"])})
+            replace_run(folder, entry["run_id"], run_id, _provenance(store, run_id, shared))
+        manifest = {"kind": "report", "run_id": run_id, "evaluations": evaluations}
+        publish(store, folder, prefix, {**manifest, **selection_note(summary["selected_on_test"])})
     if entry is None:
         output = {"uri": store.uri(prefix), "kind": "folder"}
         commit(store, "report", key, {"output": output, "run_id": run_id, "shared": shared, "summary": summary})
@@ -63,38 +69,40 @@ def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[t
 def _write(
     store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[tuple[str, str]], folder: Path
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A report made anew; returns what the models' trainings add to its provenance, and the stage's summary."""
-    # Slow to import: not for a report that is there already.
+    """Write a new report; returns what the trainings add to its provenance, and the stage's summary."""
+    # Slow to import: not for a cached report.
     from hep2flow.reporting.page import write
     from hep2flow.reporting.report_content import ReportContent
     from hep2flow.stages.artifacts import read_model, read_sweep
-    from hep2flow.stages.leakage import leakage
+    from hep2flow.stages.leakage import find_leakage
 
     manifest = store.get_json(f"{store.key(evaluations[0])}/manifest.json")
     dataset, split = open_dataset(store, manifest["dataset"]), read_split(store, manifest["split"])
     models = [read_model(store, uri) for uri in evaluations]
     cells = dataset.table()
-    chosen = _example_ids(dataset, split)
+    examples = _example_ids(dataset, split)
     wrong = {cell for model in models if model.mistakes is not None for cell in model.mistakes["cell_id"]}
-    original, masked = _pictures(store, dataset, chosen | wrong)
-    shared = _of_trainings(models)
+    original, masked = _read_images(store, dataset, examples | wrong)
+    shared = {
+        name: {model.metrics["recipe"]: model.training[name] for model in models} for name in ("hardware", "weights")
+    }
     content = ReportContent(
         run_id=run_id,
-        dataset=_described(dataset),
+        dataset=_dataset_facts(dataset),
         split=_split_facts(split, cells),
         models=models,
         cells=cells,
-        examples=_examples(original, masked, chosen),
+        examples=_examples(original, masked, examples),
         originals={cell: (original[cell]["image"], original[cell]["mask"] or masked[cell]["mask"]) for cell in wrong},
         provenance=_provenance(store, run_id, shared),
         sweeps=[read_sweep(store, sweep, judgement) for sweep, judgement in sweeps],
-        leakage=leakage(store, manifest["dataset"], manifest["split"]),
+        leakage=find_leakage(store, manifest["dataset"], manifest["split"]),
     )
     write(content, folder)
     best = content.families[0]
     return shared, {
         "best": best.name,
-        "subset": best.shown.metrics["subset"],
+        "subset": best.representative.metrics["subset"],
         "models": {family.models[0].title: _scores(family) for family in content.families},
         "selected_on_test": content.selected_on_test,
     }
@@ -108,7 +116,7 @@ def _scores(family: Family) -> dict[str, Any]:
     return scores
 
 
-def _described(dataset: Dataset) -> dict[str, Any]:
+def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
     """The manifest with the source's facts beside its own."""
     facts = dataset.manifest["facts"]
     source = "derived" if facts["mask"]["derived"] else "given"
@@ -133,9 +141,8 @@ def _split_facts(split: Split, cells: pd.DataFrame) -> dict[str, Any]:
 
 def _example_ids(dataset: Dataset, split: Split) -> set[str]:
     """A few training cells of each pattern."""
-    training = set(split.ids("train"))
     table = dataset.table(["cell_id", "pattern"])
-    table = table[table["cell_id"].isin(training)].sort_values("cell_id")
+    table = table[table["cell_id"].isin(split.ids("train"))].sort_values("cell_id")
     # Evenly spaced over the sorted IDs, where neighbours are often of one specimen.
     return {
         str(group["cell_id"].iloc[round(index * (len(group) - 1) / max(EXAMPLES_PER_PATTERN - 1, 1))])
@@ -144,8 +151,8 @@ def _example_ids(dataset: Dataset, split: Split) -> set[str]:
     }
 
 
-def _pictures(store: Store, dataset: Dataset, keep: set[str]) -> tuple[Pictures, Pictures]:
-    """Cells as they came, and as the networks see them: cell_id -> pattern, image, mask."""
+def _read_images(store: Store, dataset: Dataset, keep: set[str]) -> tuple[CellImages, CellImages]:
+    """Cells before masking, and as the networks see them."""
     columns = ["cell_id", "pattern", "image", "mask"]
     masked = {row["cell_id"]: row for row in dataset.rows(keep=keep, columns=columns)}
     parent = dataset.manifest["facts"]["parent"]
@@ -154,33 +161,23 @@ def _pictures(store: Store, dataset: Dataset, keep: set[str]) -> tuple[Pictures,
     return {row["cell_id"]: row for row in open_dataset(store, parent).rows(keep=keep, columns=columns)}, masked
 
 
-def _examples(original: Pictures, masked: Pictures, chosen: set[str]) -> dict[str, list[tuple[bytes, bytes]]]:
+def _examples(original: CellImages, masked: CellImages, ids: set[str]) -> dict[str, list[tuple[bytes, bytes]]]:
     examples: dict[str, list[tuple[bytes, bytes]]] = {}
-    for cell_id in sorted(chosen):
+    for cell_id in sorted(ids):
         examples.setdefault(masked[cell_id]["pattern"], []).append(
             (original[cell_id]["image"], masked[cell_id]["image"])
         )
     return examples
 
 
-def _of_trainings(models: list[ModelResult]) -> dict[str, Any]:
-    return {
-        "hardware": {model.metrics["recipe"]: model.training["hardware"] for model in models},
-        "weights": {model.metrics["recipe"]: model.training["weights"] for model in models},
-    }
-
-
 def _provenance(store: Store, run_id: str, shared: dict[str, Any]) -> dict[str, Any]:
     view = show_run(store, run_id)
+    stages = {layout.stage_name(stage.stage, stage.model): stage for stage in view.stages}
     return {
         "run": run_id,
         "started": view.run.started.isoformat(),
         "versions": view.run.versions,
         **shared,
-        "keys": {name: stage.key for name, stage in _named(view) if stage.key},
-        "seconds": {name: stage.seconds for name, stage in _named(view) if stage.seconds is not None},
+        "keys": {name: stage.key for name, stage in stages.items() if stage.key},
+        "seconds": {name: stage.seconds for name, stage in stages.items() if stage.seconds is not None},
     }
-
-
-def _named(view: Any) -> list[tuple[str, Any]]:
-    return [(layout.stage_name(stage.stage, stage.model), stage) for stage in view.stages]

@@ -1,21 +1,21 @@
-"""Split: which cells are trained on, which choose the epoch, which are looked at once at the end (paper section 3.2)."""
+"""Split: the cells to train on, to select the epoch by, and to test on once at the end (paper section 3.2)."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Split as SplitChoice
 from hep2flow.stage_result import StageResult
-from hep2flow.store.datasets import open_dataset
+from hep2flow.store.datasets import Dataset, open_dataset
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import Split, Subset, read_split, write_split
-from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
+from hep2flow.store.stage_cache import CachedStage, stage_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,77 +26,56 @@ BLOCKS_PER_PATTERN = 14  # I3A: 83 specimens over six patterns
 
 
 def split(store: Store, dataset: str, choice: SplitChoice, given_split: str = "") -> StageResult:
-    """Divide a data set and write the division, ``splits/{digest}.parquet``.
+    """Divide a data set and write the split, ``splits/{digest}.parquet``.
 
-    An official test set stays the test set; its official training cells are divided by the protocol:
+    An official test set stays the test set; the protocol divides its official training cells:
 
     - ``stratified``: at random within each pattern, by ``train_fraction`` (the paper's 5:5)
-    - ``specimen``: whole specimens on one side or the other
+    - ``specimen``: all cells of a specimen on the same side
     - ``id-block``: the same for contiguous blocks of IDs, a proxy for I3A's unpublished specimens
     - ``whole-train``: train on all official training cells, validate on the test set (the paper's Appendix A)
     - ``given``: the source's own ``public_split.csv``, at the URI ``given_split``
     - ``auto``: given where there is one, else stratified
 
-    Raises UserError where the data set cannot be divided so.
+    Raises:
+        UserError: The data set cannot be divided so.
     """
     opened = open_dataset(store, dataset)
     protocol = choice.protocol
     if protocol == "auto":
         protocol = "given" if given_split else "stratified"
+    drawn = protocol not in {"given", "whole-train"}
     inputs: dict[str, Any] = {
-        "dataset": opened.ref.digest,
+        "dataset": opened.digest,
         "protocol": protocol,
-        "train_fraction": choice.train_fraction if protocol not in {"given", "whole-train"} else None,
-        "seed": choice.seed if protocol not in {"given", "whole-train"} else None,
+        "train_fraction": choice.train_fraction if drawn else None,
+        "seed": choice.seed if drawn else None,
         "given_split": given_split if protocol == "given" else None,
     }
-    key = stage_key("split", inputs, code_version("split"))
-    entry = lookup(store, "split", key)
-    if entry is not None:
-        return StageResult(stage="split", key=key, uri=entry["output"]["uri"], cached=True, summary=entry["summary"])
+    cache = CachedStage(store, "split", stage_key("split", inputs))
+    if (cached := cache.lookup()) is not None:
+        return cached
     cells = opened.table(["cell_id", "official_split", "pattern", "specimen_id"])
     if protocol == "given":
-        if not given_split:
-            raise UserError(
-                f"data.split.protocol: {opened.manifest['name']} comes with no public_split.csv; "
-                "choose stratified, specimen or id-block"
-            )
-        assignment = dict(read_split(store, given_split).subsets)
-        if strange := len(assignment.keys() ^ set(cells["cell_id"])):
-            raise UserError(
-                f"{given_split}: not a division of {dataset}, {strange} cells are in one of the two only; "
-                "give the split that this data set's ingest returned"
-            )
+        assignment = _given(opened, cells, given_split)
     elif protocol == "whole-train":
-        if not (cells["official_split"] == "test").any():
-            raise UserError(
-                f"data.split.protocol: whole-train needs an official test set, {opened.manifest['name']} has none"
-            )
-        official = zip(cells["cell_id"].tolist(), cells["official_split"].tolist(), strict=True)
-        assignment = {cell_id: "val" if part == "test" else "train" for cell_id, part in official}
+        assignment = _whole_train(opened, cells)
     else:
-        if protocol == "id-block" and not opened.manifest["facts"]["id_order_is_proxy"]:
-            raise UserError(
-                f"data.split.protocol: id-block is for data whose ID order stands for specimens (I3A), "
-                f"not for {opened.manifest['name']}"
-            )
-        divide = {"stratified": stratified, "specimen": by_specimen, "id-block": by_id_block}[protocol]
-        assignment = _divide(cells, divide, choice)
+        assignment = _divide(opened, cells, protocol, choice)
     built = Split(
         assignment,
         protocol=protocol,
         ratio=inputs["train_fraction"],
         seed=inputs["seed"],
-        dataset_digest=opened.ref.digest,
+        dataset_digest=opened.digest,
     )
     uri = write_split(store, built)
-    summary = {"protocol": protocol, "counts": built.counts(), "shared_specimens": shared_specimens(cells, assignment)}
-    commit(store, "split", key, {"output": {"uri": uri, "kind": "object"}, "summary": summary})
-    return StageResult(stage="split", key=key, uri=uri, summary=summary)
+    shared = shared_specimens(cells, assignment)
+    return cache.commit(uri, "object", {"protocol": protocol, "counts": built.counts(), "shared_specimens": shared})
 
 
 def shared_specimens(cells: pd.DataFrame, assignment: Mapping[str, Subset]) -> int | None:
-    """Specimens with cells in both train and validation: leakage; None where specimens are unknown."""
+    """Number of specimens with cells in both train and validation (leakage); None where specimens are unknown."""
     known = cells.dropna(subset=["specimen_id"])
     if known.empty:
         return None
@@ -104,11 +83,39 @@ def shared_specimens(cells: pd.DataFrame, assignment: Mapping[str, Subset]) -> i
     return len(sides.get("train", set()) & sides.get("val", set()))
 
 
-def _divide(
-    cells: pd.DataFrame, divide: Callable[[pd.DataFrame, float, int], Assignment], choice: SplitChoice
-) -> Assignment:
+def _given(opened: Dataset, cells: pd.DataFrame, given_split: str) -> Assignment:
+    if not given_split:
+        raise UserError(
+            f"data.split.protocol: {opened.manifest['name']} comes with no public_split.csv; "
+            "choose stratified, specimen or id-block"
+        )
+    assignment = dict(read_split(opened.store, given_split).subsets)
+    if unmatched := len(assignment.keys() ^ set(cells["cell_id"])):
+        raise UserError(
+            f"{given_split}: not a division of {opened.uri}, {unmatched} cells are in one of the two only; "
+            "give the split that this data set's ingest returned"
+        )
+    return assignment
+
+
+def _whole_train(opened: Dataset, cells: pd.DataFrame) -> Assignment:
     official_test = cells["official_split"] == "test"
-    assignment: Assignment = dict.fromkeys(cells.loc[official_test, "cell_id"], "test")
+    if not official_test.any():
+        raise UserError(
+            f"data.split.protocol: whole-train needs an official test set, {opened.manifest['name']} has none"
+        )
+    return {
+        cell_id: "val" if tested else "train" for cell_id, tested in zip(cells["cell_id"], official_test, strict=True)
+    }
+
+
+def _divide(opened: Dataset, cells: pd.DataFrame, protocol: str, choice: SplitChoice) -> Assignment:
+    if protocol == "id-block" and not opened.manifest["facts"]["id_order_is_proxy"]:
+        raise UserError(
+            f"data.split.protocol: id-block is for data whose ID order stands for specimens (I3A), "
+            f"not for {opened.manifest['name']}"
+        )
+    official_test = cells["official_split"] == "test"
     rest = cells.loc[~official_test]
     few = [f"{pattern} ({count} cell)" for pattern, count in rest["pattern"].value_counts().items() if count < 2]
     if few:
@@ -116,34 +123,45 @@ def _divide(
             f"split: a pattern needs two cells, one to train on and one to validate: {', '.join(few)}; "
             "add cells or leave the pattern out"
         )
-    assignment.update(divide(rest, choice.train_fraction, choice.seed))
-    return assignment
+    divide = {"stratified": stratified, "specimen": by_specimen, "id-block": by_id_block}[protocol]
+    test: Assignment = dict.fromkeys(cells.loc[official_test, "cell_id"], "test")
+    return test | divide(rest, choice.train_fraction, choice.seed)
 
 
 def stratified(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assignment:
-    """ceil(fraction * n) training cells, each pattern's share by largest remainder, cells by a hash of seed and ID.
+    """Divide at random within each pattern.
 
-    A hash and no generator: the same cells are divided alike by every version of every library.
+    The training set has ceil(train_fraction * n) cells; each pattern's number of them is found by largest remainder.
+    Cells are ordered by a hash of seed and ID and not by a random generator: every version of every library divides the
+    same cells in the same way.
+
+    Args:
+        cells: cell_id, pattern; at least two cells per pattern.
+        train_fraction: In (0, 1).
+        seed: Seed of the hash.
     """
     groups = {pattern: list(group["cell_id"]) for pattern, group in cells.groupby("pattern")}
     fraction = Fraction(str(train_fraction))  # as written: 0.55 of 100 cells are 55, the float's are more
     exact = {pattern: fraction * len(ids) for pattern, ids in groups.items()}
-    take = {pattern: math.floor(share) for pattern, share in exact.items()}
-    missing = math.ceil(fraction * len(cells)) - sum(take.values())
-    for pattern in sorted(exact, key=lambda name: (take[name] - exact[name], name))[:missing]:
-        take[pattern] += 1
+    quota = {pattern: math.floor(share) for pattern, share in exact.items()}
+    missing = math.ceil(fraction * len(cells)) - sum(quota.values())
+    for pattern in sorted(exact, key=lambda name: (quota[name] - exact[name], name))[:missing]:
+        quota[pattern] += 1
     assignment: Assignment = {}
     for pattern, ids in groups.items():
-        count = min(max(take[pattern], 1), len(ids) - 1)
+        count = min(max(quota[pattern], 1), len(ids) - 1)
         ordered = sorted(ids, key=lambda cell_id: _hash(seed, cell_id))
         assignment |= dict.fromkeys(ordered[:count], "train") | dict.fromkeys(ordered[count:], "val")
     return assignment
 
 
 def by_specimen(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assignment:
-    """Whole specimens, in an order drawn from the seed, each to the side whose patterns miss it most.
+    """Assign each specimen, in an order drawn from the seed, to the side that lacks its patterns most.
 
     A pattern's last specimen goes to the side that has none of the pattern yet.
+
+    Raises:
+        UserError: A cell's specimen is unknown, or a pattern would be on one side only.
     """
     unknown = int(cells["specimen_id"].isna().sum())
     if unknown:
@@ -154,7 +172,7 @@ def by_specimen(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assign
 
 
 def by_id_block(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assignment:
-    """Contiguous blocks of IDs within each pattern, as a proxy for specimens."""
+    """Assign contiguous blocks of IDs within each pattern, a proxy for specimens, as :func:`by_specimen` does."""
     return _by_group(cells, id_blocks(cells), "ID block", train_fraction, seed)
 
 
@@ -173,6 +191,7 @@ def id_blocks(cells: pd.DataFrame) -> pd.Series[str]:
 
 def _by_group(cells: pd.DataFrame, groups: pd.Series, kind: str, train_fraction: float, seed: int) -> Assignment:
     total = Counter(cells["pattern"])
+    # Greedily: how many cells of each pattern each side still lacks of its share.
     lacking: dict[Subset, dict[str, float]] = {
         "train": {pattern: train_fraction * count for pattern, count in total.items()},
         "val": {pattern: (1 - train_fraction) * count for pattern, count in total.items()},
@@ -180,30 +199,26 @@ def _by_group(cells: pd.DataFrame, groups: pd.Series, kind: str, train_fraction:
     assignment: Assignment = {}
     sides: dict[str, set[Subset]] = defaultdict(set)
     ordered = [members for _, members in sorted(cells.groupby(groups), key=lambda item: _hash(seed, str(item[0])))]
-    to_come = Counter(pattern for members in ordered for pattern in set(members["pattern"]))
+    remaining = Counter(pattern for members in ordered for pattern in set(members["pattern"]))
     for members in ordered:
         patterns = Counter(members["pattern"])
-        to_come.subtract(patterns.keys())
+        remaining.subtract(patterns.keys())
         need = {side: sum(n * lacking[side][p] for p, n in patterns.items()) for side in lacking}
         side: Subset = "train" if need["train"] >= need["val"] else "val"
-        without = {s for pattern in patterns if not to_come[pattern] for s in lacking if s not in sides[pattern]}
+        without = {s for pattern in patterns if not remaining[pattern] for s in lacking if s not in sides[pattern]}
         if len(without) == 1:
             side = without.pop()
         for pattern, count in patterns.items():
             lacking[side][pattern] -= count
             sides[pattern].add(side)
         assignment |= dict.fromkeys(members["cell_id"], side)
-    one_sided = _names(pattern for pattern in total if len(sides[pattern]) < 2)
+    one_sided = ", ".join(sorted(pattern for pattern in total if len(sides[pattern]) < 2))
     if one_sided:
         raise UserError(
             f"split: with whole {kind}s on one side, no division leaves cells of {one_sided} on both; "
             f"these patterns need two {kind}s or more: choose stratified"
         )
     return assignment
-
-
-def _names(patterns: Iterable[str]) -> str:
-    return ", ".join(sorted(patterns))
 
 
 def _hash(seed: int, name: str) -> str:

@@ -15,10 +15,11 @@ from hep2flow.stages.artifacts import read_history
 from hep2flow.stages.initial_weights import resolve_weights
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.outage import Tell, to_standard_error
+from hep2flow.store.outage import Log, log_to_stderr
+from hep2flow.store.publish import find_published
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import split_digest
-from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
+from hep2flow.store.stage_cache import CachedStage, stage_key
 from hep2flow.tracking.mlflow import log_to_mlflow
 
 
@@ -28,40 +29,44 @@ def train(
     dataset: str,
     split: str,
     announce: Callable[[str], None] | None = None,
-    tell: Tell = to_standard_error,
+    log: Log = log_to_stderr,
 ) -> StageResult:
-    """Train, or go on with a training that was interrupted, or return the one that is there already.
+    """Train, resume an interrupted training, or return the cached one.
 
-    dataset:  URI of the masked data set; split: URI of its division
-    announce: told the training's key before it starts, so that its progress can be followed in the store
-    tell:     told in one line of what happens to a training: a crash, a lost machine, a store that is away
-    The training holds ``best.safetensors``, ``metrics.jsonl``, ``recipe.yaml`` and ``manifest.json``.
-    Raises UserError for a network, weights or resources that cannot be had, and for a training that diverged.
+    Args:
+        store: Store of all inputs and outputs.
+        recipe: What to train.
+        dataset: URI of the masked data set.
+        split: URI of its split.
+        announce: Called with the training's key before it starts, so that its progress can be read in the store.
+        log: Called with a line for each event: a crash, a lost machine, an unreachable store.
+
+    Returns:
+        The training: ``best.safetensors``, ``metrics.jsonl``, ``recipe.yaml`` and ``manifest.json``.
+
+    Raises:
+        UserError: The network, weights or resources are unavailable, or the training diverged.
     """
     weights = resolve_weights(store, recipe.model)
     key = training_key(store, recipe, dataset, split, None if weights is None else weights.sha256)
-    prefix = layout.training_prefix(key)
-    entry = lookup(store, "train", key)
-    if entry is not None:
-        return StageResult(stage="train", key=key, uri=store.uri(prefix), cached=True, summary=entry["summary"])
-
+    cache, prefix = CachedStage(store, "train", key), layout.training_prefix(key)
+    if (cached := cache.lookup()) is not None:
+        return cached
     if announce is not None:
         announce(key)
-    # A process that was killed between the last two writes left a whole training.
-    if store.published(prefix) is None:
-        _train_on_ray(
-            TrainingSpec(
-                store=store.address,
-                recipe=recipe,
-                dataset=dataset,
-                split=split,
-                prefix=prefix,
-                weights=None if weights is None else weights.key,
-                weights_origin=None if weights is None else weights.origin,
-            ),
-            tell,
+    # A process that was killed between publishing and committing left a complete training.
+    if (manifest := find_published(store, prefix)) is None:
+        spec = TrainingSpec(
+            store=store.address,
+            recipe=recipe,
+            dataset=dataset,
+            split=split,
+            prefix=prefix,
+            weights=None if weights is None else weights.key,
+            weights_origin=None if weights is None else weights.origin,
         )
-    manifest = store.published(prefix)
+        _train_on_ray(spec, log)
+        manifest = find_published(store, prefix)
     assert manifest is not None, "a training that returned has published"
     summary = {
         "network": manifest["network"],
@@ -70,29 +75,29 @@ def train(
         "updates": manifest["updates"],
         "timing": manifest["timing"],
     }
-    commit(store, "train", key, {"output": {"uri": store.uri(prefix), "kind": "folder"}, "summary": summary})
+    result = cache.commit(store.uri(prefix), "folder", summary)
     try:
-        log_to_mlflow(key, recipe, read_history(store, store.uri(prefix)), manifest)
-    except UserError as error:  # a second record, which must not fail the first
+        log_to_mlflow(key, recipe, read_history(store, result.uri), manifest)
+    except UserError as error:  # MLflow holds only a copy: its failure must not fail the training
         print(f"hep2flow: {error}", file=sys.stderr)
-    return StageResult(stage="train", key=key, uri=store.uri(prefix), summary=summary)
+    return result
 
 
-def _train_on_ray(spec: TrainingSpec, tell: Tell) -> None:
+def _train_on_ray(spec: TrainingSpec, log: Log) -> None:
     from hep2flow.distributed.ray_cluster import connected
 
-    # Ray tells of lost machines on standard output, which belongs to the result.
+    # Ray reports lost machines on standard output, which is for the result.
     with redirect_stdout(sys.stderr), connected():
-        # Imported here, while the cluster starts: Ray takes seconds, and none for a training that is there already.
+        # Imported here, while the cluster starts: Ray takes seconds, which a cached training need not wait for.
         from hep2flow.distributed.run_training import run_training
 
-        run_training(spec, tell)
+        run_training(spec, log)
 
 
 def training_key(store: Store, recipe: Recipe, dataset: str, split: str, weights_sha256: str | None) -> str:
-    """Key of a training: what it learns from and every leaf of the recipe it reads; not where or on how many cores."""
+    """Key of a training: its data and every leaf of the recipe that it reads; not the hardware it runs on."""
     inputs: dict[str, Any] = {
-        "dataset": open_dataset(store, dataset).ref.digest,
+        "dataset": open_dataset(store, dataset).digest,
         "split": split_digest(store, split),
         "weights": weights_sha256,
         "model": recipe.model.model_dump(mode="json", exclude={"weights"}),
@@ -101,4 +106,4 @@ def training_key(store: Store, recipe: Recipe, dataset: str, split: str, weights
     }
     for section in ("augment", "batch", "loss", "optim", "schedule", "select"):
         inputs[section] = getattr(recipe, section).model_dump(mode="json")
-    return stage_key("train", inputs, code_version("train"))
+    return stage_key("train", inputs)

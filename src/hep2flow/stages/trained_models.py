@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe, parse_recipe, read_recipe
-from hep2flow.selected_on_test import OPTIMISTIC
+from hep2flow.selected_on_test import OPTIMISTIC_WARNING
+from hep2flow.store.outage import Log
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """One finished training of a run.
 
-    name:   of its recipe in the run
-    uri:    of the training
-    recipe: as the run has it: two runs may share a training and look at their test cells in different ways
+    Attributes:
+        name: Name of its recipe in the run.
+        uri: URI of the training.
+        recipe: As the run has it: two runs may share a training and evaluate it differently.
     """
 
     name: str
@@ -34,55 +35,71 @@ class Trained:
     recipe: Recipe
 
 
-def find_trained(store: Store, run_id: str, model: str | None, tell: Callable[[str], None]) -> Trained:
-    """The training of a model's name; of None the run's only one, else the one of the highest ACA.
+def find_model(store: Store, run_id: str, model: str | None, log: Log) -> TrainedModel:
+    """Find a finished training of a run, by its recipe's name; by None the only one, else the one of the highest ACA.
 
-    tell: told in one line which one was taken, where there was a choice
-    Raises UserError where there is no such run or model, and where nothing tells several models apart.
+    ``log`` is called with a line that names the model, where there was a choice.
+
+    Raises:
+        UserError: There is no such run or model, or no evaluation by which to choose among several.
     """
     view = show_run(store, run_id)
     finished = [record for record in view.stages if record.status == "succeeded" and record.model is not None]
-    trained = {str(record.model): str(record.result["uri"]) for record in finished if record.stage == "train"}
-    names = ", ".join(sorted(trained))
-    if not trained:
+    trainings = {str(record.model): str(record.result["uri"]) for record in finished if record.stage == "train"}
+    names = ", ".join(sorted(trainings))
+    if not trainings:
         raise UserError(f"run {run_id} ({view.status}): has no finished training; `hep2flow runs show {run_id}`")
-    if model is None and len(trained) > 1:
+    if model is None and len(trainings) > 1:
         scores = {
             str(record.model): (float(record.result["summary"]["aca"]), str(record.result["summary"]["subset"]))
             for record in finished
-            if record.stage == "evaluate" and record.model in trained
+            if record.stage == "evaluate" and record.model in trainings
         }
         if not scores:
             raise UserError(f"run {run_id}: no evaluation tells its models apart; add --model, one of {names}")
         model = max(sorted(scores), key=lambda name: scores[name][0])
         aca, subset = scores[model]
-        tell(f"--model {model}, the best of {names} by ACA: {aca:.3f} on the {subset} cells")
-    name = next(iter(trained)) if model is None else model
-    if name not in trained:
+        log(f"--model {model}, the best of {names} by ACA: {aca:.3f} on the {subset} cells")
+    name = next(iter(trainings)) if model is None else model
+    if name not in trainings:
         raise UserError(f"--model {name}: run {run_id} has no finished training of that name; it has {names}")
     if name in view.run.recipes:
         recipe = parse_recipe(view.run.recipes[name], f"run {run_id}")
-    else:  # a sweep's run does not know its tuned recipes when it begins
-        recipe = read_recipe(store.get_bytes(f"{store.key(trained[name])}/recipe.yaml").decode(), trained[name])
-    return Trained(name, trained[name], recipe)
+    else:  # the record of a sweep's run is written before its tuned recipes are known
+        recipe = read_training_recipe(store, trainings[name])
+    return TrainedModel(name, trainings[name], recipe)
+
+
+def read_training_recipe(store: Store, training: str) -> Recipe:
+    """Read the recipe of a training, by its URI."""
+    return read_recipe(store.get_bytes(f"{store.key(training)}/recipe.yaml").decode(), training)
+
+
+class LoadedModel(NamedTuple):
+    """A network in evaluation mode, its checkpoint's description with the run's own ``eval``, and its device."""
+
+    network: torch.nn.Module
+    description: Description
+    device: torch.device
 
 
 def load_network(
-    store: Store, trained: Trained, device: torch.device, tell: Callable[[str], None]
-) -> tuple[torch.nn.Module, Description]:
-    """The network, ready to predict, and what its checkpoint says, with the run's own ``eval``.
+    store: Store, trained: TrainedModel, log: Log | None = None, device: torch.device | None = None
+) -> LoadedModel:
+    """Load the best checkpoint of a training, by default onto the GPU, where there is one.
 
-    tell: told where the network was chosen on the test set
+    ``log`` is called with a warning where the checkpoint was selected on the test set.
     """
-    from dataclasses import replace
+    import torch
 
     from hep2flow.training.checkpoint import load_checkpoint
 
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory(prefix="hep2flow-network-") as scratch:
         path = Path(scratch) / "best.safetensors"
         store.get_file(f"{store.key(trained.uri)}/{path.name}", path)
         network, description = load_checkpoint(path, device)
-    if description.selected_on_test:
-        tell(f"{trained.name}: {OPTIMISTIC}")
-    viewed = description.recipe.model_copy(update={"eval": trained.recipe.eval})
-    return network, replace(description, recipe=viewed)
+    if description.selected_on_test and log is not None:
+        log(f"{trained.name}: {OPTIMISTIC_WARNING}")
+    recipe = description.recipe.model_copy(update={"eval": trained.recipe.eval})
+    return LoadedModel(network, replace(description, recipe=recipe), device)

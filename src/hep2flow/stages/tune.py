@@ -12,17 +12,19 @@ from typing import Any
 from hep2flow.distributed.sweep_spec import SweepSpec
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
-from hep2flow.search.results import curves, importance, saved, trial_table
+from hep2flow.search.results import early_stopping_savings, learning_curves, parameter_importance, trial_table
+from hep2flow.search.settings import SweepSettings
 from hep2flow.search.space import check_space
 from hep2flow.search.trials import Trial, best_trial, read_trials
 from hep2flow.stage_result import StageResult
-from hep2flow.stages.finalists import tuned
+from hep2flow.stages.finalists import tuned_recipe
 from hep2flow.stages.initial_weights import resolve_weights
-from hep2flow.stages.masked_variant import in_form
-from hep2flow.stages.sweep_split import halve
+from hep2flow.stages.masked_variant import masked_variant
+from hep2flow.stages.sweep_split import split_validation
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.outage import Tell, to_standard_error
+from hep2flow.store.outage import Log, log_to_stderr
+from hep2flow.store.publish import publish
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import split_digest
@@ -34,41 +36,44 @@ def tune(
     recipe: Recipe,
     dataset: str,
     split: str,
-    trials: int,
+    settings: SweepSettings,
     *,
-    concurrency: int | None = None,
-    hours: float | None = None,
-    earlier: str = "",
     announce: Callable[[str], None] | None = None,
-    tell: Tell = to_standard_error,
+    log: Log = log_to_stderr,
 ) -> StageResult:
-    """Run a sweep, or go on with one that was interrupted, or return the one that is there already.
+    """Run a sweep, resume an interrupted one, or return the cached one.
 
-    dataset:     URI of the masked data set; split: URI of its division, of which :func:`hep2flow.stages.sweep_split.halve`
-                 makes the sweep's own: no test cell is in it
-    trials:      in all; a sweep of fewer is gone on with
-    concurrency: trials at once, None for as many as the cluster has room for
-    hours:       after which the sweep ends with the trials it has
-    earlier:     URI of another sweep of the same space, or a run that has one of this recipe: its trials teach this one
-    announce:    told the sweep's key before it starts, so that its progress can be followed in the store
-    tell:        told in one line of each trial that ends
-    The sweep holds ``best.yaml`` (a complete recipe), ``trials.parquet`` and ``trials.csv``, ``curves.parquet``, and a
-    record of each trial.
-    Raises UserError for a space that is none, and where every trial failed.
+    Args:
+        store: Where everything lies.
+        recipe: With the search space.
+        dataset: URI of the masked data set.
+        split: URI of its division; the sweep uses its validation set, in two halves, and no test cell.
+        settings: Of the sweep; ``judge``, ``finals`` and ``beside`` are for later stages.
+        announce: Called with the sweep's key before it starts, so that its progress can be read in the store.
+        log: Called with one line for each trial that ends.
+
+    Returns:
+        The sweep: ``best.yaml`` (a complete recipe), ``trials.parquet`` and ``trials.csv``, ``curves.parquet``, and a
+        record of each trial.
+
+    Raises:
+        UserError: The search space is invalid, or every trial failed.
     """
     check_space(recipe)
-    halves, weights = halve(store, dataset, split), resolve_weights(store, recipe.model)
-    key = sweep_key(store, recipe, dataset, halves.uri, None if weights is None else weights.sha256, trials)
-    whole, prefix = stage_key("tune", {"sweep": key, "trials": trials}, ""), layout.sweep_prefix(key)
-    entry = lookup(store, "tune", whole)
+    halves, weights = split_validation(store, dataset, split), resolve_weights(store, recipe.model)
+    trials, digest = settings.trials, None if weights is None else weights.sha256
+    key = sweep_key(store, recipe, dataset, halves.uri, digest, trials)
+    # A sweep's folder can be extended by more trials; the cache entry says with how many it is complete.
+    entry_key, prefix = stage_key("tune", {"sweep": key, "trials": trials}, ""), layout.sweep_prefix(key)
+    entry = lookup(store, "tune", entry_key)
     if entry is not None:
         return StageResult(stage="tune", key=key, uri=store.uri(prefix), cached=True, summary=entry["summary"])
-    before = read_trials(store, _key_of(store, earlier, recipe)) if earlier else []
+    before = read_trials(store, _key_of_earlier(store, settings.earlier, recipe)) if settings.earlier else []
     if announce is not None:
         announce(key)
     spec = sweep_spec(store, recipe, dataset, halves.uri, key, None if weights is None else weights.key, trials)
-    seconds = None if hours is None else 3600 * hours
-    epochs = _run(spec.model_copy(update={"concurrency": concurrency, "seconds": seconds}), before, tell)
+    limits = {"concurrency": settings.concurrency or None, "seconds": 3600 * settings.hours or None}
+    epochs = _run(spec.model_copy(update=limits), before, log)
     found = read_trials(store, key)
     # Only the last generation of a population has trained to the end.
     candidates = found[-recipe.search.population :] if recipe.search.algorithm == "pbt" else found
@@ -79,11 +84,11 @@ def tune(
     summary = _summary(found, best, halves)
     with tempfile.TemporaryDirectory(prefix="hep2flow-sweep-") as name:
         folder = Path(name)
-        (folder / "best.yaml").write_text(tuned(recipe, best.changes).to_yaml(), encoding="utf-8")
+        (folder / "best.yaml").write_text(tuned_recipe(recipe, best.changes).to_yaml(), encoding="utf-8")
         table = trial_table(recipe, found)
         table.to_parquet(folder / "trials.parquet", index=False)
         table.to_csv(folder / "trials.csv", index=False)
-        curves(found).to_parquet(folder / "curves.parquet", index=False)
+        learning_curves(found).to_parquet(folder / "curves.parquet", index=False)
         facts = {
             "kind": "sweep",
             "recipe": recipe.model_dump(mode="json"),
@@ -91,12 +96,12 @@ def tune(
             "split": halves.uri,
             "metric": recipe.search.metric,
             **summary,
-            "importance": importance(recipe, found),
-            "early_stopping": saved(found, epochs),
+            "importance": parameter_importance(recipe, found),
+            "early_stopping": early_stopping_savings(found, epochs),
         }
-        store.publish(folder, prefix, facts)
+        publish(store, folder, prefix, facts)
     if len([trial for trial in found if trial.status != "running"]) >= trials:
-        commit(store, "tune", whole, {"output": {"uri": store.uri(prefix), "kind": "folder"}, "summary": summary})
+        commit(store, "tune", entry_key, {"output": {"uri": store.uri(prefix), "kind": "folder"}, "summary": summary})
     return StageResult(stage="tune", key=key, uri=store.uri(prefix), summary=summary)
 
 
@@ -108,7 +113,10 @@ def sweep_spec(
     forms: dict[str, str] = {recipe.data.mask: dataset}
     if masks is not None:
         tried = {recipe.data.mask, *(masks.choice or ())}
-        forms = {mask: in_form(store, dataset, recipe.data.model_copy(update={"mask": mask})) for mask in sorted(tried)}
+        forms = {
+            mask: masked_variant(store, dataset, recipe.data.model_copy(update={"mask": mask}))
+            for mask in sorted(tried)
+        }
     return SweepSpec(
         store=store.address,
         key=key,
@@ -125,7 +133,7 @@ def sweep_key(store: Store, recipe: Recipe, dataset: str, halves: str, weights_s
     plain = recipe.model_dump(mode="json", exclude={"name", "profile", "paper_model", "eval", "resources"})
     del plain["model"]["weights"]
     inputs: dict[str, Any] = {
-        "dataset": open_dataset(store, dataset).ref.digest,
+        "dataset": open_dataset(store, dataset).digest,
         "halves": split_digest(store, halves),
         "weights": weights_sha256,
         "recipe": plain,
@@ -135,7 +143,7 @@ def sweep_key(store: Store, recipe: Recipe, dataset: str, halves: str, weights_s
     return stage_key("sweep", inputs, code_version("tune"))
 
 
-def _run(spec: SweepSpec, before: list[Trial], tell: Tell) -> int:
+def _run(spec: SweepSpec, before: list[Trial], log: Log) -> int:
     from hep2flow.distributed.ray_cluster import connected
 
     # Ray tells of its trials on standard output, which belongs to the result.
@@ -143,10 +151,10 @@ def _run(spec: SweepSpec, before: list[Trial], tell: Tell) -> int:
         # Imported here, while the cluster starts.
         from hep2flow.distributed.run_sweep import run_sweep
 
-        return run_sweep(spec, before, tell)
+        return run_sweep(spec, before, log)
 
 
-def _key_of(store: Store, earlier: str, recipe: Recipe) -> str:
+def _key_of_earlier(store: Store, earlier: str, recipe: Recipe) -> str:
     if not earlier.startswith("s3://"):
         stages = show_run(store, earlier).stages
         key = next((one.key for one in stages if (one.stage, one.model) == ("tune", recipe.name)), None)

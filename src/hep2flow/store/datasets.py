@@ -1,6 +1,6 @@
 """Data sets in the store: Parquet parts of the Cell table and a manifest, written last.
 
-What reads and writes parts is imported where it does: most steps of a run only look whether a data set is there.
+pyarrow and pandas are imported in functions: most steps of a run only check that a data set exists.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hep2flow import __version__
 from hep2flow.errors import UserError
 from hep2flow.store import layout
-from hep2flow.store.s3 import Store, file_sha256
+from hep2flow.store.local_files import file_sha256
+from hep2flow.store.publish import find_published, publish
+from hep2flow.store.s3 import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,43 +29,23 @@ SCHEMA_VERSION = 1
 NO_SPLIT = "none"  # stands for a missing official_split where JSON needs a key
 
 
-@dataclass(frozen=True)
-class DatasetRef:
-    """A data set that is whole in the store.
+class Dataset:
+    """A complete data set in the store. Parts are downloaded one at a time, and only those that are needed.
 
-    uri:      ``s3://…/datasets/{name}/{digest}``
-    manifest: schema_version, name, digest, count, parts [{file, rows, official_split}], bits (8 to 16), labels (sorted
-              patterns), counts {official_split or "none": {pattern: cells}}, created_by, facts (the source's, as given
-              at publication), files {name: {size, sha256}}
+    Attributes:
+        store: The store.
+        uri: ``s3://…/datasets/{name}/{digest}``.
+        manifest: schema_version, name, digest, count, parts [{file, rows, official_split}], bits (8 to 16), labels
+            (sorted patterns), counts {official_split or "none": {pattern: cells}}, created_by, facts (the source's, as
+            given at publication), files {name: {size, sha256}}.
+        digest: Of the cells; equal cells have equal digests.
+        labels: Patterns, sorted.
     """
 
-    uri: str
-    manifest: dict[str, Any]
-
-    @property
-    def digest(self) -> str:
-        """Digest of the cells; equal cells, equal digest."""
-        return str(self.manifest["digest"])
-
-    @property
-    def labels(self) -> list[str]:
-        """Patterns, sorted."""
-        return list(self.manifest["labels"])
-
-
-class Dataset:
-    """A data set to read from. Parts are downloaded one at a time, and only those that are wanted."""
-
-    def __init__(self, store: Store, ref: DatasetRef, cache: Path | None = None) -> None:
-        """cache: folder in which downloaded parts stay for the next reading; without it they are temporary."""
-        self.ref = ref
-        self.store = store
-        self._cache = cache
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """See :class:`DatasetRef`."""
-        return self.ref.manifest
+    def __init__(self, store: Store, uri: str, manifest: dict[str, Any]) -> None:
+        self.store, self.uri, self.manifest = store, uri, manifest
+        self.digest = str(manifest["digest"])
+        self.labels: list[str] = list(manifest["labels"])
 
     def rows(
         self,
@@ -72,11 +53,12 @@ class Dataset:
         columns: Iterable[str] | None = None,
         official_splits: set[str | None] | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Rows of the Cell table as dictionaries, part by part.
+        """Read rows of the Cell table as dictionaries, part by part.
 
-        keep:            only cells of these ids; None for all
-        columns:         only these columns of :data:`hep2flow.cells.SCHEMA`; None for all
-        official_splits: only these official splits (``{"train"}``, ``{None}``…); parts of others are never fetched
+        Args:
+            keep: Only cells of these ids; None for all.
+            columns: Only these columns of :data:`hep2flow.cells.SCHEMA`; None for all.
+            official_splits: Only these official splits (``{"train"}``, ``{None}``…); parts of others are never fetched.
         """
         names = None if columns is None else list(columns)
         for part in self.manifest["parts"]:
@@ -86,14 +68,14 @@ class Dataset:
     def rows_of(
         self, file: str, keep: set[str] | None = None, columns: Iterable[str] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Rows of one of the manifest's parts; ``keep`` and ``columns`` as for :meth:`rows`."""
+        """Read rows of one of the manifest's parts; ``keep`` and ``columns`` as for :meth:`rows`."""
         from hep2flow.cells import read_part
 
         with self._part(file) as path:
             yield from read_part(path, keep, columns)
 
     def table(self, columns: Iterable[str] | None = None) -> pd.DataFrame:
-        """The table of all cells; without images and masks where no columns are named."""
+        """Read the table of all cells; without images and masks where no columns are named."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -109,35 +91,33 @@ class Dataset:
 
     @contextmanager
     def _part(self, name: str) -> Iterator[Path]:
-        with ExitStack() as stack:
-            folder = self._cache
-            if folder is None:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hep2flow-")))
-            path = folder / self.ref.digest / name
-            expected = self.manifest["files"][name]
-            if not path.exists() or path.stat().st_size != expected["size"]:
-                self.store.get_file(f"{self.store.key(self.ref.uri)}/{name}", path)
-                if file_sha256(path) != expected["sha256"]:
-                    path.unlink()
-                    raise UserError(
-                        f"{self.ref.uri}/{name}: damaged in the store; delete the data set and ingest again"
-                    )
+        with tempfile.TemporaryDirectory(prefix="hep2flow-") as folder:
+            path = Path(folder) / name
+            self.store.get_file(f"{self.store.key(self.uri)}/{name}", path)
+            if file_sha256(path) != self.manifest["files"][name]["sha256"]:
+                raise UserError(f"{self.uri}/{name}: damaged in the store; delete the data set and ingest again")
             yield path
 
 
 def publish_dataset(store: Store, name: str, writer: CellWriter, facts: dict[str, Any], bits: int | None = None) -> str:
-    """Publish what a closed :class:`CellWriter` wrote; returns the data set's URI.
+    """Publish what a closed :class:`CellWriter` wrote; a complete data set in the store is not uploaded again.
 
-    A data set that is already whole in the store is not uploaded again.
-    facts: what the source tells of itself (format, synthetic, notes, parent, mask…); not part of the identity
-    bits:  significant bits of the camera; from the brightest pixel where None
+    Args:
+        store: The store.
+        name: Of the data set.
+        writer: Of its cells.
+        facts: Of the source (format, synthetic, notes, parent, mask…); not part of the digest.
+        bits: Significant bits of the camera; from the brightest pixel where None.
+
+    Returns:
+        The data set's URI.
     """
     from hep2flow.cells import significant_bits
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", name):
         raise UserError(f"data set name {name!r}: not allowed; use a-z, 0-9, dot, hyphen and underscore, at most 63")
     prefix = layout.dataset_prefix(name, writer.digest)
-    if store.published(prefix) is None:
+    if find_published(store, prefix) is None:
         counts = _counts(writer)
         manifest = {
             "schema_version": SCHEMA_VERSION,
@@ -151,7 +131,7 @@ def publish_dataset(store: Store, name: str, writer: CellWriter, facts: dict[str
             "created_by": f"hep2flow {__version__}",
             "facts": facts,
         }
-        store.publish(writer.folder, prefix, manifest)
+        publish(store, writer.folder, prefix, manifest)
     return store.uri(prefix)
 
 
@@ -165,12 +145,12 @@ def _counts(writer: CellWriter) -> dict[str, dict[str, int]]:
     return {split: dict(patterns) for split, patterns in counts.items()}
 
 
-def open_dataset(store: Store, uri: str, cache: Path | None = None) -> Dataset:
-    """The data set at a URI; UserError where there is no whole one."""
-    manifest = store.published(store.key(uri))
+def open_dataset(store: Store, uri: str) -> Dataset:
+    """Open the data set at a URI; UserError where there is no complete one."""
+    manifest = find_published(store, store.key(uri))
     if manifest is None:
-        raise UserError(f"{uri}: there is no whole data set; ingest it again, or check the URI")
+        raise UserError(f"{uri}: there is no complete data set; ingest it again, or check the URI")
     if manifest.get("schema_version") != SCHEMA_VERSION:
         found = manifest.get("schema_version")
         raise UserError(f"{uri}: data set schema {found} is not {SCHEMA_VERSION}; ingest it again with this hep2flow")
-    return Dataset(store, DatasetRef(uri.rstrip("/"), manifest), cache)
+    return Dataset(store, uri.rstrip("/"), manifest)

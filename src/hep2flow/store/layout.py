@@ -1,4 +1,4 @@
-"""Where things lie in the store: every key of the data contract, and the names of runs. Pure functions."""
+"""Where things lie in the store: every key of the data contract, and the ids of runs. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,67 +6,70 @@ import hashlib
 import re
 import secrets
 from datetime import datetime, timezone
+from functools import partial
 
 from hep2flow.errors import UserError
 
 RUN_ID_LENGTH = 40
 DATASETS = "datasets"
 RUNS = "runs"
+MANIFEST = "manifest.json"
 WEIGHTS = "weights"
 MIRRORS = f"{WEIGHTS}/hub"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_STAGE = re.compile(r"[a-z]+")  # no hyphen: `{stage}-{model}` has one reading only
-_DIGEST = re.compile(r"[0-9a-f]{32}")
 _RUN_ID = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise ValueError(f"not a name for the store: {text!r}")
+def _check(pattern: re.Pattern[str], error: str, text: str) -> str:
+    if not pattern.fullmatch(text):
+        raise ValueError(f"{error}: {text!r}")
     return text
 
 
-def _stage(text: str) -> str:
-    if not _STAGE.fullmatch(text):
-        raise ValueError(f"not the name of a stage: {text!r}")
-    return text
-
-
-def _digest(text: str) -> str:
-    if not _DIGEST.fullmatch(text):
-        raise ValueError(f"not 32 hexadecimal digits: {text!r}")
-    return text
+_name = partial(_check, _NAME, "not a name for the store")
+# No hyphen: `{stage}-{model}` has one reading only.
+_stage = partial(_check, re.compile(r"[a-z]+"), "not the name of a stage")
+_digest = partial(_check, re.compile(r"[0-9a-f]{32}"), "not 32 hexadecimal digits")
 
 
 def dataset_prefix(name: str, digest: str) -> str:
-    """``datasets/{name}/{digest}``"""
+    """``datasets/{name}/{digest}``."""
     return f"{DATASETS}/{_name(name)}/{_digest(digest)}"
 
 
 def split_key(digest: str) -> str:
-    """``splits/{digest}.parquet``"""
+    """``splits/{digest}.parquet``."""
     return f"splits/{_digest(digest)}.parquet"
 
 
 def cache_key(stage: str, key: str) -> str:
-    """``cache/{stage}/{key}.json``"""
+    """``cache/{stage}/{key}.json``."""
     return f"cache/{_stage(stage)}/{_digest(key)}.json"
 
 
 def training_prefix(key: str) -> str:
-    """``trainings/{key}``"""
+    """``trainings/{key}``."""
     return f"trainings/{_digest(key)}"
 
 
 def evaluation_prefix(key: str) -> str:
-    """``evaluations/{key}``"""
+    """``evaluations/{key}``."""
     return f"evaluations/{_digest(key)}"
 
 
 def sweep_prefix(key: str) -> str:
-    """``sweeps/{key}``"""
+    """``sweeps/{key}``."""
     return f"sweeps/{_digest(key)}"
+
+
+# Of the stages whose output lies at their key.
+OUTPUT_PREFIXES = {
+    "train": training_prefix,
+    "tune": sweep_prefix,
+    "evaluate": evaluation_prefix,
+    "external": evaluation_prefix,
+}
 
 
 def recipe_key(digest: str) -> str:
@@ -75,17 +78,17 @@ def recipe_key(digest: str) -> str:
 
 
 def run_prefix(run_id: str) -> str:
-    """``runs/{run_id}``"""
+    """``runs/{run_id}``."""
     return f"{RUNS}/{valid_run_id(run_id)}"
 
 
 def run_record(run_id: str) -> str:
-    """``runs/{run_id}/run.json``"""
+    """``runs/{run_id}/run.json``."""
     return f"{run_prefix(run_id)}/run.json"
 
 
 def stages_prefix(run_id: str) -> str:
-    """``runs/{run_id}/stages``"""
+    """``runs/{run_id}/stages``."""
     return f"{run_prefix(run_id)}/stages"
 
 
@@ -100,12 +103,12 @@ def stage_name(stage: str, model: str | None = None) -> str:
 
 
 def spec_key(run_id: str, digest: str) -> str:
-    """``runs/{run_id}/specs/{digest}.json``: what a job on a cluster is asked to do."""
+    """``runs/{run_id}/specs/{digest}.json``: what a job on a cluster runs."""
     return f"{run_prefix(run_id)}/specs/{_digest(digest)}.json"
 
 
 def outcome_key(run_id: str, digest: str) -> str:
-    """``runs/{run_id}/specs/{digest}-outcome.json``: how it ended, in its own words."""
+    """``runs/{run_id}/specs/{digest}-outcome.json``: how that job ended."""
     return f"{run_prefix(run_id)}/specs/{_digest(digest)}-outcome.json"
 
 
@@ -115,19 +118,20 @@ def log_key(run_id: str, job: str) -> str:
 
 
 def report_prefix(run_id: str) -> str:
-    """``runs/{run_id}/report``"""
+    """``runs/{run_id}/report``."""
     return f"{run_prefix(run_id)}/report"
 
 
 def weights_file(sha256: str) -> str:
-    """``weights/{digest}/model.safetensors``: first weights by the start of their SHA-256."""
+    """``weights/{digest}/model.safetensors``: initial weights by the start of their SHA-256."""
     return f"{WEIGHTS}/{_digest(sha256[:32])}/model.safetensors"
 
 
 def mirror_entry(network: str) -> str:
     """``weights/hub/{network}.json``: which file holds the pre-trained weights of a timm network, by its full name.
 
-    Raises UserError for what no network of timm's is called.
+    Raises:
+        UserError: No network of timm's can have that name.
     """
     if not _NAME.fullmatch(network):
         raise UserError(
@@ -138,7 +142,7 @@ def mirror_entry(network: str) -> str:
 
 
 def valid_run_id(text: str) -> str:
-    """The text itself where it can name Kubernetes objects (a DNS-1123 label of at most 40 characters)."""
+    """Return the text if it can name Kubernetes objects (a DNS-1123 label of at most 40 characters), else UserError."""
     if len(text) > RUN_ID_LENGTH or not _RUN_ID.fullmatch(text):
         raise UserError(
             f"run id {text!r}: not allowed; use at most {RUN_ID_LENGTH} characters of a-z, 0-9 and hyphen, "
@@ -148,7 +152,7 @@ def valid_run_id(text: str) -> str:
 
 
 def run_id_from_job(job_id: str) -> str:
-    """The run id of a Kubeflow job: the job's own id where it is one, else a readable part of it with a hash."""
+    """Return the run id of a Kubeflow job: the job's own id where valid, else a readable part of it with a hash."""
     if not job_id:
         raise ValueError("a job id is never empty")
     if len(job_id) <= RUN_ID_LENGTH and _RUN_ID.fullmatch(job_id):
@@ -158,5 +162,5 @@ def run_id_from_job(job_id: str) -> str:
 
 
 def new_run_id() -> str:
-    """Date and time (UTC) and a random end, for example ``20260131-174501-5f0c9a``: sorts by time."""
+    """Make a run id of date, time (UTC) and a random end, for example ``20260131-174501-5f0c9a``: sorts by time."""
     return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"

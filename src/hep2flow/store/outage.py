@@ -1,4 +1,4 @@
-"""Patience with a store that is away for a while: a long training must not end for it."""
+"""Outages of the store: a long training waits for ten minutes, and says so once."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from botocore.exceptions import HTTPClientError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-PATIENCE_SECONDS = 600.0
-LONGEST_PAUSE = 10.0  # between two attempts
-UNWORTHY = 2  # attempts that fail before it is worth a word
-SINCE = "hep2flow.away_since"  # in the context that botocore keeps for a request and its repetitions
+RETRY_SECONDS = 600.0
+MAX_DELAY_SECONDS = 10.0  # between two attempts
+SILENT_ATTEMPTS = 2  # failed ones that are not worth a message
+FIRST_FAILURE = "hep2flow.away_since"  # in the context that botocore keeps for a request and its retries
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]  # called with one line
 
 
-def to_standard_error(text: str) -> None:
-    """One line."""
+def log_to_stderr(text: str) -> None:
+    """Print one line."""
     print(text, file=sys.stderr, flush=True)
 
 
-class Patience:
-    """Repeats every request that gets no answer, or a 5xx, for ten minutes.
+class OutageNotifier:
+    """Retries every request that gets no answer, or a 5xx, for ten minutes.
 
-    Tells once that the store is away and once that it is back, whichever thread meets it first. botocore's own repetition
-    cannot do it: all threads of a client share a quota of 500, of which each repetition costs 14, so that 35 of them are
-    all there are, however many attempts a request is allowed.
+    Logs once that the store is unreachable and once that it is back, whichever thread notices first. botocore's own
+    retries cannot do it: all threads of a client share a quota of 500, of which each retry costs 14, so that 35 of them
+    are all there are, however many attempts a request is allowed.
     """
 
-    def __init__(self, client: S3Client, endpoint: str, tell: Tell) -> None:
-        self._endpoint, self._tell = endpoint, tell
-        self._lock, self._away = threading.Lock(), False
-        client.meta.events.register_first("needs-retry.s3", self._pause_after)  # type: ignore[arg-type] # it may answer
+    def __init__(self, client: S3Client, endpoint: str, log: Log) -> None:
+        self._endpoint, self._log = endpoint, log
+        self._lock, self._unreachable = threading.Lock(), False
+        client.meta.events.register_first("needs-retry.s3", self._retry_delay)  # type: ignore[arg-type] # may return
 
-    def _pause_after(
+    def _retry_delay(
         self,
         attempts: int,
         request_dict: dict[str, Any],
@@ -49,24 +49,27 @@ class Patience:
         caught_exception: Exception | None = None,
         **_: Any,
     ) -> float | None:
-        """Seconds after which botocore sends the request again; None where that is not for us to say."""
+        """Seconds after which botocore sends the request again; None leaves the decision to botocore."""
         if caught_exception is not None:
             failed = isinstance(caught_exception, (NoConnectionError, HTTPClientError))
+            reason = type(caught_exception).__name__
         else:
             failed = response[0].status_code >= 500
-        self._note(failed, attempts, caught_exception, response)
-        since = request_dict.setdefault("context", {}).setdefault(SINCE, time.monotonic())
-        if not failed or time.monotonic() - since > PATIENCE_SECONDS:
+            reason = f"answers {response[0].status_code}"
+        self._notify(failed, attempts, reason, answered=caught_exception is None)
+        since = request_dict.setdefault("context", {}).setdefault(FIRST_FAILURE, time.monotonic())
+        if not failed or time.monotonic() - since > RETRY_SECONDS:
             return None
-        # At random: many workers that wait for one store would all come back at once.
-        return random.uniform(0.5, 1) * min(0.1 * 2.0 ** min(attempts, 16), LONGEST_PAUSE)
+        # Jitter: many workers that wait for one store would all come back at once.
+        return random.uniform(0.5, 1) * min(0.1 * 2.0 ** min(attempts, 16), MAX_DELAY_SECONDS)
 
-    def _note(self, failed: bool, attempts: int, caught_exception: Exception | None, response: Any) -> None:
+    def _notify(self, failed: bool, attempts: int, reason: str, answered: bool) -> None:
         with self._lock:
-            if failed and not self._away and attempts >= UNWORTHY:
-                self._away = True
-                why = type(caught_exception).__name__ if caught_exception else f"answers {response[0].status_code}"
-                self._tell(f"the object store {self._endpoint} is away ({why}); trying again for about ten minutes")
-            elif self._away and not failed and caught_exception is None:
-                self._away = False
-                self._tell(f"the object store {self._endpoint} is back")
+            if failed and not self._unreachable and attempts >= SILENT_ATTEMPTS:
+                self._unreachable = True
+                self._log(
+                    f"the object store {self._endpoint} is unreachable ({reason}); retrying for about ten minutes"
+                )
+            elif self._unreachable and answered and not failed:
+                self._unreachable = False
+                self._log(f"the object store {self._endpoint} is back")

@@ -1,16 +1,13 @@
-"""The object store, over boto3: AWS S3 and every server that speaks its language."""
+"""The object store, over boto3: AWS S3 and every server that speaks its protocol."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
-import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -22,17 +19,18 @@ import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
 from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import ValidationError
 
 from hep2flow.errors import StoreError, UserError
-from hep2flow.store import embedded_server
-from hep2flow.store.errors import DamagedError, NotThereError, translated
-from hep2flow.store.outage import Patience, Tell
+from hep2flow.store.address import StoreAddress, split_uri, validation_message
+from hep2flow.store.errors import DamagedError, NotThereError, translate_errors
+from hep2flow.store.layout import MANIFEST
+from hep2flow.store.local_files import file_sha256, files_in, safe_path
+from hep2flow.store.outage import Log, OutageNotifier
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-MANIFEST = "manifest.json"
 THREADS = 4
 ATTEMPTS = 5
 CONNECT_SECONDS = 5
@@ -43,58 +41,12 @@ BLOCK_BYTES = 2**20
 TRANSFER = TransferConfig(multipart_threshold=MULTIPART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=THREADS)
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
-Progress = Callable[[int, int], None]
-Read = TypeVar("Read")
-Paths = list[Path]  # inside Store, `list` is its method
-
-
-class StoreAddress(BaseModel):
-    """Where a store is, without the right to enter it: safe to write down and to send to other machines.
-
-    endpoint: URL of an S3 server, None for AWS
-    region:   AWS region; other servers ignore it
-    bucket:   the bucket's name
-    prefix:   folder inside the bucket, without slashes at its ends; empty for the whole bucket
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    endpoint: str | None = None
-    region: str = "us-east-1"
-    bucket: str
-    prefix: str = ""
-
-    @field_validator("endpoint")
-    @classmethod
-    def _endpoint(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if "@" in value:
-            raise ValueError("the endpoint must not hold credentials; give them as AWS_ACCESS_KEY_ID and its secret")
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("the endpoint must be a URL such as http://127.0.0.1:9000")
-        return value.rstrip("/")
-
-    @field_validator("bucket")
-    @classmethod
-    def _bucket(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
-            raise ValueError("a bucket has 3 to 63 characters of a-z, 0-9, dot and hyphen")
-        return value
-
-    @field_validator("prefix")
-    @classmethod
-    def _prefix(cls, value: str) -> str:
-        value = value.strip("/")
-        if value and any(segment in ("", ".", "..") for segment in value.split("/")):
-            raise ValueError("a prefix is a path of plain names, for example team/hep2")
-        return value
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object: its key (relative to the store's prefix), its bytes, and when it was written (with time zone)."""
+    """One object: its key relative to the store's prefix, its bytes, and the time of writing with time zone."""
 
     key: str
     size: int
@@ -105,26 +57,29 @@ class Store:
     """One bucket, or one folder of it. Keys are relative to the address's prefix. Safe to share between threads.
 
     Credentials are found as boto3 finds them: environment, profile, role. Every method raises :class:`StoreError`
-    where the store cannot be reached, refuses, or lacks what was asked of it.
+    where the store cannot be reached, refuses, or lacks what was requested.
 
-    patient: a store that does not answer, or answers 5xx, is tried again for about ten minutes, and this is told that it
-             is away and that it is back; None for some seconds only, because a person waits
+    Args:
+        address: Of the store.
+        on_outage: Makes every request wait up to ten minutes for a store that does not answer, or answers 5xx; called
+            with one line when the store becomes unreachable, and when it is back. None: some seconds only, because a
+            person waits.
     """
 
-    def __init__(self, address: StoreAddress, patient: Tell | None = None) -> None:
+    def __init__(self, address: StoreAddress, on_outage: Log | None = None) -> None:
         self.address = address
         self._root = f"{address.prefix}/" if address.prefix else ""
         self._endpoint = address.endpoint or f"AWS S3 ({address.region})"
         self._client = self._connect(ATTEMPTS)
-        if patient is not None:
-            Patience(self._client, self._endpoint, patient)
+        if on_outage is not None:
+            OutageNotifier(self._client, self._endpoint, on_outage)
 
     def __repr__(self) -> str:
         return f"Store({self.uri('')} at {self._endpoint})"
 
     def _connect(self, attempts: int) -> S3Client:
         endpoint = self.address.endpoint
-        here = endpoint is not None and urlsplit(endpoint).hostname in LOOPBACK
+        local = endpoint is not None and urlsplit(endpoint).hostname in LOOPBACK
         config = Config(
             retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=CONNECT_SECONDS,
@@ -133,19 +88,19 @@ class Store:
             # Nothing can change what is sent on this machine: a signature over all bytes would cost their hash once more.
             s3={
                 "addressing_style": "path" if endpoint else "virtual",
-                **({"payload_signing_enabled": False} if here else {}),
+                **({"payload_signing_enabled": False} if local else {}),
             },
             # Servers other than AWS know the older checksums only; files carry our own SHA-256 in any case.
             request_checksum_calculation="when_required" if endpoint else "when_supported",
             response_checksum_validation="when_required" if endpoint else "when_supported",
             # A proxy cannot reach this machine's loopback, whatever HTTP_PROXY says.
-            proxies={} if here else None,
+            proxies={} if local else None,
         )
-        with self._doing("connecting"):
+        with self._translating("connecting"):
             return boto3.Session().client("s3", endpoint_url=endpoint, region_name=self.address.region, config=config)
 
-    def _doing(self, what: str) -> AbstractContextManager[None]:
-        return translated(self._endpoint, self.address.bucket, what)
+    def _translating(self, action: str) -> AbstractContextManager[None]:
+        return translate_errors(self._endpoint, self.address.bucket, action)
 
     def _full(self, key: str) -> str:
         if not key or key.startswith("/"):
@@ -157,30 +112,27 @@ class Store:
         return f"s3://{self.address.bucket}/{self._root}{key}"
 
     def key(self, uri: str) -> str:
-        """The key a URI of this store stands for; UserError for a URI outside it."""
+        """Return the key that a URI of this store stands for; UserError for a URI outside it."""
         root = self.uri("")
         if not uri.startswith(root) or uri == root:
             raise UserError(f"{uri}: lies outside this store, whose objects begin with {root}")
         return uri[len(root) :]
 
     def check(self) -> None:
-        """Reachable, credentials accepted, bucket there; a missing bucket is created where that is allowed."""
+        """Check that the store is reachable and accepts the credentials; create a missing bucket where that is allowed."""
         # Fewer attempts than elsewhere: a person waits for the answer.
         client = self._connect(2)
         bucket = self.address.bucket
         try:
-            with self._doing(f"checking {self.uri('')}"):
+            with self._translating(f"checking {self.uri('')}"):
                 client.list_objects_v2(Bucket=bucket, Prefix=self._root, MaxKeys=1)
         except NotThereError:
-            with self._doing(f"creating bucket {bucket}"):
-                try:
-                    if self.address.endpoint or self.address.region == "us-east-1":
-                        client.create_bucket(Bucket=bucket)
-                    else:
-                        place: Any = {"LocationConstraint": self.address.region}
-                        client.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
-                except client.exceptions.BucketAlreadyOwnedByYou:
-                    pass  # another process was faster
+            options: Any = {}
+            if not self.address.endpoint and self.address.region != "us-east-1":
+                options = {"CreateBucketConfiguration": {"LocationConstraint": self.address.region}}
+            # Another process may be faster.
+            with self._translating(f"creating bucket {bucket}"), suppress(client.exceptions.BucketAlreadyOwnedByYou):
+                client.create_bucket(Bucket=bucket, **options)
 
     def exists(self, key: str) -> bool:
         """Whether there is an object of that key; a folder is no object."""
@@ -191,44 +143,46 @@ class Store:
         return True
 
     def size(self, key: str) -> int:
-        """Bytes of an object."""
+        """Return the bytes of an object."""
         return self._head(key)[0]
 
+    def sha256(self, key: str) -> str:
+        """Return the SHA-256 of an object: from its metadata where we wrote it, else from its bytes."""
+        return self._head(key)[1] or hashlib.sha256(self.get_bytes(key)).hexdigest()
+
     def _head(self, key: str) -> tuple[int, str | None]:
-        with self._doing(f"looking at {self.uri(key)}"):
+        with self._translating(f"looking at {self.uri(key)}"):
             answer = self._client.head_object(Bucket=self.address.bucket, Key=self._full(key))
             return answer["ContentLength"], answer["Metadata"].get("sha256")
 
     def get_bytes(self, key: str) -> bytes:
-        """The whole object, in memory."""
-        with self._doing(f"reading {self.uri(key)}"):
-            return _to_its_end(
-                lambda: self._client.get_object(Bucket=self.address.bucket, Key=self._full(key))["Body"].read()
-            )
+        """Read a complete object into memory."""
+
+        def read() -> bytes:
+            return self._client.get_object(Bucket=self.address.bucket, Key=self._full(key))["Body"].read()
+
+        with self._translating(f"reading {self.uri(key)}"):
+            return _retry(read, _was_cut_off)
 
     def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
-        """Write an object. With ``if_absent``, False where one was there already: of many writers, one gets True."""
-        bucket, full = self.address.bucket, self._full(key)
-        with self._doing(f"writing {self.uri(key)}"):
-            if not if_absent:
-                self._client.put_object(Bucket=bucket, Key=full, Body=data)
-                return True
-            attempt = 1
-            while True:
-                try:
-                    self._client.put_object(Bucket=bucket, Key=full, Body=data, IfNoneMatch="*")
-                    return True
-                except ClientError as error:
-                    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-                    if status == 412:
-                        return False
-                    # 409: two writers at the same moment; AWS asks both to try again.
-                    if status != 409 or attempt == ATTEMPTS:
-                        raise
-                    attempt += 1
+        """Write an object. With ``if_absent``, False where one existed already: of many writers, one gets True."""
+        condition: Any = {"IfNoneMatch": "*"} if if_absent else {}
+
+        def write() -> None:
+            self._client.put_object(Bucket=self.address.bucket, Key=self._full(key), Body=data, **condition)
+
+        with self._translating(f"writing {self.uri(key)}"):
+            try:
+                # 409: two conditional writers at the same moment; AWS tells both to try again.
+                _retry(write, lambda error: if_absent and _http_status(error) == 409)
+            except ClientError as error:
+                if not if_absent or _http_status(error) != 412:
+                    raise
+                return False
+            return True
 
     def get_json(self, key: str) -> Any:
-        """The value of a JSON object; UserError for anything else."""
+        """Read the value of a JSON object; UserError for anything else."""
         try:
             return json.loads(self.get_bytes(key))
         except ValueError as error:
@@ -240,12 +194,12 @@ class Store:
         return self.put_bytes(key, text.encode(), if_absent=if_absent)
 
     def get_file(self, key: str, path: Path) -> None:
-        """Download an object, verified by size and, where known, SHA-256; ``path`` appears whole or not at all."""
+        """Download an object, verified by size and, where known, SHA-256; ``path`` appears complete or not at all."""
         partial = path.with_name(f".{secrets.token_hex(8)}.partial")
-        with self._doing(f"downloading {self.uri(key)}"):
+        with self._translating(f"downloading {self.uri(key)}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                size, sha256 = _to_its_end(lambda: self._fetch(key, partial))
+                size, sha256 = _retry(lambda: self._fetch(key, partial), _was_cut_off)
                 if partial.stat().st_size != size or (sha256 and file_sha256(partial) != sha256):
                     raise DamagedError(f"{self.uri(key)}: arrived damaged, or was rewritten meanwhile; try again")
                 partial.replace(path)
@@ -265,23 +219,23 @@ class Store:
                 self._client.download_fileobj(self.address.bucket, self._full(key), file, Config=TRANSFER)
         return size, answer["Metadata"].get("sha256")
 
-    def continue_file(self, key: str, path: Path, size: int, sha256: str, arrived: Callable[[int], None]) -> None:
+    def resume_file(self, key: str, path: Path, size: int, sha256: str, progress: Callable[[int], None]) -> None:
         """Download an object to a file that appears with this size and SHA-256, or not at all.
 
-        What has arrived when this is broken off stays beside it under a hidden name: the next call goes on from there.
-        arrived: told after each block how many bytes are there
-        Raises DamagedError where the object's bytes are others.
+        An interrupted download stays beside the file under a hidden name: the next call resumes from there.
+
+        ``progress`` is called after each block with the bytes on disk. DamagedError where the object has other bytes.
         """
         partial = path.with_name(f".{path.name}.{sha256[:16]}.partial")
-        with self._doing(f"downloading {self.uri(key)}"):
+        with self._translating(f"downloading {self.uri(key)}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _to_its_end(lambda: self._append(key, partial, size, arrived))
+            _retry(lambda: self._append(key, partial, size, progress), _was_cut_off)
             if partial.stat().st_size != size or file_sha256(partial) != sha256:
                 partial.unlink()
                 raise DamagedError(f"{self.uri(key)}: its bytes are not those that its manifest names")
             partial.replace(path)
 
-    def _append(self, key: str, partial: Path, size: int, arrived: Callable[[int], None]) -> None:
+    def _append(self, key: str, partial: Path, size: int, progress: Callable[[int], None]) -> None:
         with partial.open("ab") as file:
             if file.tell() < size:
                 answer = self._client.get_object(
@@ -289,265 +243,119 @@ class Store:
                 )
                 for block in answer["Body"].iter_chunks(BLOCK_BYTES):
                     file.write(block)
-                    arrived(file.tell())
+                    progress(file.tell())
 
-    def put_file(self, path: Path, key: str) -> None:
-        """Upload a file, in parts where it is large, with its SHA-256 in the object's metadata."""
-        self._put_file(path, key, file_sha256(path))
-
-    def _put_file(self, path: Path, key: str, sha256: str) -> None:
-        bucket, full, facts = self.address.bucket, self._full(key), {"sha256": sha256}
-        with self._doing(f"uploading {path} to {self.uri(key)}"):
+    def put_file(self, path: Path, key: str, sha256: str | None = None) -> None:
+        """Upload a file, in parts where it is large, with its SHA-256 (computed where None) in the object's metadata."""
+        bucket, full, metadata = self.address.bucket, self._full(key), {"sha256": sha256 or file_sha256(path)}
+        with self._translating(f"uploading {path} to {self.uri(key)}"):
             if path.stat().st_size < MULTIPART_BYTES:
                 # The manager's threads cost more than the request of a small file.
                 with path.open("rb") as file:
-                    self._client.put_object(Bucket=bucket, Key=full, Body=file, Metadata=facts)
+                    self._client.put_object(Bucket=bucket, Key=full, Body=file, Metadata=metadata)
                 return
             # By its path: of an open file each part would be copied into memory.
             with create_transfer_manager(self._client, TRANSFER) as manager:
-                manager.upload(str(path), bucket, full, {"Metadata": facts}).result()
+                manager.upload(str(path), bucket, full, {"Metadata": metadata}).result()
 
-    def get_folder(self, prefix: str, folder: Path, progress: Progress | None = None) -> Paths:
-        """Download all objects under a prefix; returns their paths, sorted.
-
-        progress: called in this thread with (bytes done, bytes in all) after each file
-        """
-        objects = list(self.list(prefix))
-        paths = {item.key: inside(folder, item.key[len(as_folder(prefix)) :]) for item in objects}
-        total, done = sum(item.size for item in objects), 0
-        with _threads() as run:
-            jobs = [(item, run.submit(self.get_file, item.key, paths[item.key])) for item in objects]
-            for item, job in jobs:
-                job.result()
-                done += item.size
-                if progress is not None:
-                    progress(done, total)
+    def get_folder(self, prefix: str, folder: Path) -> list[Path]:
+        """Download all objects under a prefix; returns their paths, sorted."""
+        start = len(as_folder(prefix))
+        paths = {item.key: safe_path(folder, item.key[start:]) for item in self.list_objects(prefix)}
+        with ThreadPoolExecutor(THREADS) as threads:
+            list(threads.map(self.get_file, paths.keys(), paths.values()))  # cancels the others after an error
         return sorted(paths.values())
 
-    def put_folder(self, folder: Path, prefix: str) -> None:
-        """Upload all files of a folder, its folders included."""
-        with _threads() as run:
-            _finish([run.submit(self.put_file, path, as_folder(prefix) + name) for name, path in files_in(folder)])
+    def put_folder(self, folder: Path, prefix: str, sha256: Mapping[str, str] | None = None) -> None:
+        """Upload all files of a folder, its folders included; ``sha256`` by file name, computed where None."""
+        files = files_in(folder)
+        keys = [as_folder(prefix) + name for name in files]
+        digests = [None if sha256 is None else sha256[name] for name in files]
+        with ThreadPoolExecutor(THREADS) as threads:
+            list(threads.map(self.put_file, files.values(), keys, digests))  # cancels the others after an error
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Objects under a folder, in the order of their keys; an empty prefix lists the whole store."""
-        with self._doing(f"listing {self.uri(prefix)}"):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.address.bucket, Prefix=self._root + as_folder(prefix)
-            )
-            for page in pages:
-                for item in page.get("Contents", []):
-                    if not item["Key"].endswith("/"):  # the marks that some tools leave for folders
-                        yield StoredObject(item["Key"][len(self._root) :], item["Size"], item["LastModified"])
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+        """List the objects under a folder, in the order of their keys; an empty prefix lists the complete store."""
+        for page in self._pages(prefix):
+            for item in page.get("Contents", []):
+                if not item["Key"].endswith("/"):  # the marks that some tools leave for folders
+                    yield StoredObject(item["Key"][len(self._root) :], item["Size"], item["LastModified"])
 
     def folders(self, prefix: str) -> Iterator[str]:
-        """Names of the folders directly under a folder, without listing what they hold."""
-        start = self._root + as_folder(prefix)
-        with self._doing(f"listing {self.uri(prefix)}"):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.address.bucket, Prefix=start, Delimiter="/"
+        """List the names of the folders directly under a folder, without listing what they hold."""
+        start = len(self._root + as_folder(prefix))
+        for page in self._pages(prefix, Delimiter="/"):
+            for item in page.get("CommonPrefixes", []):
+                yield item["Prefix"][start:-1]
+
+    def _pages(self, prefix: str, **options: Any) -> Iterator[Any]:
+        with self._translating(f"listing {self.uri(prefix)}"):
+            yield from self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.address.bucket, Prefix=self._root + as_folder(prefix), **options
             )
-            for page in pages:
-                for item in page.get("CommonPrefixes", []):
-                    yield item["Prefix"][len(start) : -1]
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; those that are not there are no error."""
+        """Delete objects; missing ones are no error."""
         remaining = iter(keys)
         while batch := list(islice(remaining, 1000)):
-            with self._doing(f"deleting from {self.uri('')}"):
+            with self._translating(f"deleting from {self.uri('')}"):
                 answer = self._client.delete_objects(
                     Bucket=self.address.bucket,
                     Delete={"Objects": [{"Key": self._full(key)} for key in batch], "Quiet": True},
                 )
-            for fault in answer.get("Errors", []):
-                raise StoreError(f"deleting {fault.get('Key')}: {self._endpoint} answered {fault.get('Code')}")
+            for error in answer.get("Errors", []):
+                raise StoreError(f"deleting {error.get('Key')}: {self._endpoint} answered {error.get('Code')}")
 
     def delete_folder(self, prefix: str) -> None:
-        """Delete all objects under a folder, its manifest first: nobody sees half of it as whole."""
-        assert prefix.strip("/"), "the whole store is never deleted at once"
+        """Delete all objects under a folder, its manifest first: a half-deleted folder never looks complete."""
+        assert prefix.strip("/"), "the complete store is never deleted at once"
         self.delete([as_folder(prefix) + MANIFEST])
-        self.delete(item.key for item in list(self.list(prefix)))
-
-    def publish(self, folder: Path, prefix: str, manifest: dict[str, Any]) -> None:
-        """Upload every file of a folder, then ``manifest.json``, which gains ``files: {name: {size, sha256}}``.
-
-        Whoever sees the manifest sees everything it names. An older publication with other files is withdrawn first.
-        """
-        files = dict(files_in(folder))
-        assert MANIFEST not in files, f"{folder} already has a {MANIFEST}"
-        facts = {name: {"size": path.stat().st_size, "sha256": file_sha256(path)} for name, path in files.items()}
-        place = as_folder(prefix)
-        older = self._manifest(prefix)
-        if older is not None and older.get("files") != facts:
-            self.delete([place + MANIFEST])
-        with _threads() as run:
-            _finish(
-                [
-                    run.submit(self._put_file, path, place + name, str(facts[name]["sha256"]))
-                    for name, path in files.items()
-                ]
-            )
-        self.put_json(place + MANIFEST, {**manifest, "files": facts})
-
-    def _manifest(self, prefix: str) -> dict[str, Any] | None:
-        try:
-            manifest = self.get_json(as_folder(prefix) + MANIFEST)
-        except NotThereError:
-            return None
-        return manifest if isinstance(manifest, dict) else None
-
-    def published(self, prefix: str) -> dict[str, Any] | None:
-        """The manifest, where it is there and every file it names has its size; None where the folder is not whole."""
-        manifest = self._manifest(prefix)
-        if manifest is None or not isinstance(manifest.get("files"), dict):
-            return None
-        sizes = {item.key: item.size for item in self.list(prefix)}
-        whole = all(sizes.get(as_folder(prefix) + name) == fact["size"] for name, fact in manifest["files"].items())
-        return manifest if whole else None
+        self.delete([item.key for item in self.list_objects(prefix)])
 
     def objects_at(self, uri: str) -> Iterator[StoredObject]:
-        """What a URI names, in any bucket of this server: one object, or all objects under a prefix."""
-        other, key = self._elsewhere(uri)
-        if key and not key.endswith("/") and other.exists(key):
-            folder = key.rpartition("/")[0]
-            return (item for item in other.list(folder) if item.key == key)
-        return other.list(key)
+        """List what a URI names, in any bucket of this server: one object, or all objects under a prefix."""
+        store, key = self._resolve(uri)
+        if key and not key.endswith("/") and store.exists(key):
+            return (item for item in store.list_objects(key.rpartition("/")[0]) if item.key == key)
+        return store.list_objects(key)
 
-    def sha256(self, key: str) -> str:
-        """SHA-256 of an object: from its metadata where we wrote it, else from its bytes."""
-        known = self._head(key)[1]
-        return known or hashlib.sha256(self.get_bytes(key)).hexdigest()
+    def download(self, uri: str, folder: Path) -> None:
+        """Download what a URI names, in any bucket of this server: one object, or all objects under a prefix."""
+        store, key = self._resolve(uri)
+        if key and not key.endswith("/") and store.exists(key):
+            store.get_file(key, safe_path(folder, PurePosixPath(key).name))
+        elif not store.get_folder(key, folder):
+            raise NotThereError(f"{uri}: nothing there; check the name of the bucket and the prefix")
 
-    def _elsewhere(self, uri: str) -> tuple[Store, str]:
+    def _resolve(self, uri: str) -> tuple[Store, str]:
+        """The store of a URI's bucket, and its key there."""
         bucket, key = split_uri(uri)
         try:
             address = self.address.model_copy(update={"bucket": StoreAddress(bucket=bucket).bucket, "prefix": ""})
         except ValidationError as error:
-            raise UserError(f"{uri}: {_first(error)}") from None
+            raise UserError(f"{uri}: {validation_message(error)}") from None
         return Store(address), key
-
-    def download(self, uri: str, folder: Path) -> None:
-        """Download what a URI names, in any bucket of this server: one object, or all objects under a prefix."""
-        other, key = self._elsewhere(uri)
-        if key and not key.endswith("/") and other.exists(key):
-            other.get_file(key, inside(folder, PurePosixPath(key).name))
-        elif not other.get_folder(key, folder):
-            raise NotThereError(f"{uri}: nothing there; check the name of the bucket and the prefix")
-
-
-def split_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key of ``s3://bucket/key``; UserError for anything else."""
-    scheme, separator, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme != "s3" or not separator or not bucket:
-        raise UserError(f"{uri}: not an object store address; write s3://bucket/prefix")
-    return bucket, key
 
 
 def as_folder(prefix: str) -> str:
-    """A prefix with exactly one slash at its end; empty stays empty."""
+    """Return a prefix with exactly one slash at its end; empty stays empty."""
     return f"{prefix.strip('/')}/" if prefix.strip("/") else ""
 
 
-def inside(folder: Path, name: str) -> Path:
-    """Path of ``name`` in ``folder``; StoreError for a key that would lead out of it."""
-    if PurePosixPath(name).is_absolute() or any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
-        raise StoreError(f"{name}: no safe file name; rename this object in the store")
-    return folder / name
-
-
-def files_in(folder: Path) -> list[tuple[str, Path]]:
-    """All files of a folder with their names relative to it, slashes between, sorted."""
-    return sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
-
-
-def file_sha256(path: Path | str) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    total = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        for block in iter(lambda: file.read(io.DEFAULT_BUFFER_SIZE * 128), b""):
-            total.update(block)
-    return total.hexdigest()
-
-
-def _to_its_end(read: Callable[[], Read]) -> Read:
-    """boto3 tries again until an answer begins, not where it breaks off."""
+def _retry(request: Callable[[], Answer], retryable: Callable[[Exception], bool]) -> Answer:
+    """Repeat what botocore does not: it retries until an answer begins, not where it is cut off."""
     for _ in range(ATTEMPTS - 1):
-        with suppress(ResponseStreamingError, IncompleteReadError, ReadTimeoutError):
-            return read()
-    return read()
+        try:
+            return request()
+        except Exception as error:
+            if not retryable(error):
+                raise
+    return request()
 
 
-@contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
-    run = ThreadPoolExecutor(THREADS)
-    try:
-        yield run
-    finally:
-        run.shutdown(cancel_futures=True)
+def _was_cut_off(error: Exception) -> bool:
+    return isinstance(error, (ResponseStreamingError, IncompleteReadError, ReadTimeoutError))
 
 
-def _finish(jobs: list[Future[None]]) -> None:
-    for job in jobs:
-        job.result()
-
-
-CREDENTIALS = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_PROFILE",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-)
-
-
-def open_store(address: StoreAddress | None = None, patient: Tell | None = None) -> Store:
-    """The store the environment names; the embedded one, started where necessary, where it names none.
-
-    address: skips the environment, apart from the credentials
-    patient: as for :class:`Store`
-    Reads AWS_ENDPOINT_URL, AWS_REGION, HEP2FLOW_BUCKET and HEP2FLOW_PREFIX. After the embedded server was chosen they
-    are set in ``os.environ``, with its credentials, so that child processes use the same store.
-    Raises UserError where the settings are given by half.
-    """
-    if address is not None:
-        return Store(address, patient)
-    given = {name for name, value in os.environ.items() if value}
-    if ("AWS_ACCESS_KEY_ID" in given) != ("AWS_SECRET_ACCESS_KEY" in given):
-        missing = "AWS_SECRET_ACCESS_KEY" if "AWS_ACCESS_KEY_ID" in given else "AWS_ACCESS_KEY_ID"
-        raise UserError(f"{missing} is not set, but its other half is; set both, or neither for the embedded store")
-    credentials = [name for name in CREDENTIALS if name in given]
-    if not credentials and "AWS_ENDPOINT_URL" not in given:
-        if "HEP2FLOW_BUCKET" in given and os.environ["HEP2FLOW_BUCKET"] != embedded_server.BUCKET:
-            raise UserError(
-                "HEP2FLOW_BUCKET is set, but neither AWS_ACCESS_KEY_ID nor AWS_PROFILE is; "
-                "set the credentials of that bucket, or unset HEP2FLOW_BUCKET for the embedded store"
-            )
-        os.environ.update(embedded_server.ensure().environment())
-    elif not credentials and boto3.Session().get_credentials() is None:
-        raise UserError(
-            "AWS_ENDPOINT_URL is set, but AWS_ACCESS_KEY_ID is not; set it and AWS_SECRET_ACCESS_KEY, "
-            "or unset AWS_ENDPOINT_URL for the embedded store"
-        )
-    elif "HEP2FLOW_BUCKET" not in given:
-        setting = "AWS_ENDPOINT_URL" if "AWS_ENDPOINT_URL" in given else credentials[0]
-        raise UserError(f"HEP2FLOW_BUCKET is not set, but {setting} is; set it to the bucket's name")
-    try:
-        return Store(
-            StoreAddress(
-                endpoint=os.environ.get("AWS_ENDPOINT_URL") or None,
-                region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-                bucket=os.environ["HEP2FLOW_BUCKET"],
-                prefix=os.environ.get("HEP2FLOW_PREFIX", ""),
-            ),
-            patient,
-        )
-    except ValidationError as error:
-        variables = {"endpoint": "AWS_ENDPOINT_URL", "bucket": "HEP2FLOW_BUCKET", "prefix": "HEP2FLOW_PREFIX"}
-        raise UserError(f"{variables[str(error.errors()[0]['loc'][0])]}: {_first(error)}") from None
-
-
-def _first(error: ValidationError) -> str:
-    # Never pydantic's own text: it repeats the input, and an endpoint may have come with a password in it.
-    return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+def _http_status(error: Exception) -> int | None:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(error, ClientError) else None

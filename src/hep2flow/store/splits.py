@@ -1,6 +1,6 @@
 """Splits in the store: which cell trains, which validates, which tests.
 
-What reads and writes Parquet is imported where it does: most steps of a run only look whether a split is there.
+pyarrow is imported in functions: most steps of a run only check that a split exists.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from hep2flow.cells import DIGEST_LENGTH
 from hep2flow.errors import UserError
-from hep2flow.selected_on_test import selection
+from hep2flow.selected_on_test import protocol_note
 from hep2flow.store import layout
 from hep2flow.store.errors import NotThereError
 from hep2flow.store.s3 import Store
@@ -31,12 +31,12 @@ COLUMNS = ("cell_id", "subset")
 class Split:
     """Cells of a data set, each in one subset.
 
-    subsets:        cell_id -> train, val or test; sorted by cell_id
-    protocol:       how it was drawn
-    ratio:          share of the training cells that is trained on, the rest validates; None where the protocol
-                    knows no ratio
-    seed:           of the draw, None where nothing is drawn
-    dataset_digest: of the data set it splits
+    Attributes:
+        subsets: cell_id -> train, val or test; sorted by cell_id.
+        protocol: How it was drawn.
+        ratio: Fraction of the training cells that is trained on, the rest validates; None for protocols without one.
+        seed: Of the draw; None where nothing is drawn.
+        dataset_digest: Of the data set it splits.
     """
 
     subsets: Mapping[str, Subset]
@@ -46,23 +46,23 @@ class Split:
     dataset_digest: str
 
     def __post_init__(self) -> None:
-        if strange := set(self.subsets.values()) - set(SUBSETS):
-            raise ValueError(f"no subsets: {sorted(map(str, strange))}; a subset is one of {', '.join(SUBSETS)}")
+        if unknown := set(self.subsets.values()) - set(SUBSETS):
+            raise ValueError(f"no subsets: {sorted(map(str, unknown))}; a subset is one of {', '.join(SUBSETS)}")
         object.__setattr__(self, "subsets", dict(sorted(self.subsets.items())))
 
     @property
     def digest(self) -> str:
-        """Over the sorted rows and the metadata: 32 hexadecimal digits."""
+        """Digest of the sorted rows and the metadata: 32 hexadecimal digits."""
         rows = [list(self.subsets), list(self.subsets.values())]
         text = json.dumps([self._metadata(), rows], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
     def ids(self, subset: Subset) -> list[str]:
-        """Ids of a subset's cells, sorted."""
+        """Return the ids of a subset's cells, sorted."""
         return [cell for cell, of_cell in self.subsets.items() if of_cell == subset]
 
     def counts(self) -> dict[str, int]:
-        """Cells of each subset."""
+        """Count the cells of each subset."""
         counts = Counter(self.subsets.values())
         return {subset: counts[subset] for subset in SUBSETS}
 
@@ -71,15 +71,15 @@ class Split:
 
 
 def write_split(store: Store, split: Split) -> str:
-    """Write a split, unless it is there already; returns its URI.
+    """Write a split, unless it exists already; returns its URI.
 
-    The Parquet metadata tell, as JSON, how it was drawn, and whether it selects on the test set.
+    The Parquet metadata say, as JSON, how it was drawn, and whether it selects on the test set.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    told = {**split._metadata(), **selection(split.protocol)}
-    metadata = {name: json.dumps(value) for name, value in told.items()}
+    facts = {**split._metadata(), **protocol_note(split.protocol)}
+    metadata = {name: json.dumps(value) for name, value in facts.items()}
     schema = pa.schema([pa.field(name, pa.string(), nullable=False) for name in COLUMNS])
     table = pa.table([list(split.subsets), list(split.subsets.values())], schema=schema)
     buffer = io.BytesIO()
@@ -90,7 +90,7 @@ def write_split(store: Store, split: Split) -> str:
 
 
 def read_split(store: Store, uri: str) -> Split:
-    """The split at a URI; UserError where there is none, or where it is not what its name says."""
+    """Read the split at a URI; UserError where there is none, or its content does not match its name."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -99,7 +99,7 @@ def read_split(store: Store, uri: str) -> Split:
     except NotThereError as error:
         raise _missing(uri) from error
     try:
-        # Not read_table: it imports pandas, which takes longer than most steps that look at a split.
+        # Not read_table: it imports pandas, which takes longer than most steps that read a split.
         table = pq.ParquetFile(io.BytesIO(data)).read()
         metadata = {name: json.loads((table.schema.metadata or {})[name.encode()]) for name in METADATA}
         cells, subsets = (table.column(name).to_pylist() for name in COLUMNS)
@@ -114,15 +114,14 @@ def read_split(store: Store, uri: str) -> Split:
 
 
 def split_digest(store: Store, uri: str) -> str:
-    """Digest of the split at a URI, which is its name; UserError where there is none."""
+    """Return the digest of the split at a URI, which is its name; UserError where there is none."""
     digest = PurePosixPath(uri).stem
     try:
-        there = uri == store.uri(layout.split_key(digest)) and store.exists(store.key(uri))
+        if uri == store.uri(layout.split_key(digest)) and store.exists(store.key(uri)):
+            return digest
     except ValueError:  # no digest
-        there = False
-    if not there:
-        raise _missing(uri)
-    return digest
+        pass
+    raise _missing(uri)
 
 
 def _missing(uri: str) -> UserError:

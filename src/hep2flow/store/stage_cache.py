@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import hep2flow
 from hep2flow.cells import DIGEST_LENGTH
 from hep2flow.errors import UserError
+from hep2flow.stage_result import StageResult
 from hep2flow.store import layout
 from hep2flow.store.errors import NotThereError
+from hep2flow.store.publish import find_published
 from hep2flow.store.s3 import Store
+
+OutputKind = Literal["folder", "object"]
 
 # What a stage's result depends on: a change there, and only there, makes the stage run again.
 NETWORK = (
@@ -24,7 +29,13 @@ NETWORK = (
 )
 TRAINING = ("network/freezing.py", "network/synchronised_batch_norm.py", "training")
 PREDICTION = ("evaluation",)
-SWEEPING = ("distributed/sweep_spec.py", "distributed/trial.py", "stages/tune.py", "search")
+SWEEPING = (
+    "distributed/sweep_spec.py",
+    "distributed/train_worker.py",
+    "distributed/trial.py",
+    "stages/tune.py",
+    "search",
+)
 SOURCES = {
     "ingest": ("cells.py", "sources", "stages/ingest.py"),
     "mask": ("cells.py", "stages/mask.py", "stages/cell_masks.py"),
@@ -38,28 +49,65 @@ SOURCES = {
     "evaluate": (
         *NETWORK,
         *PREDICTION,
-        "stages/evaluate.py",
-        "stages/evaluation_images.py",
-        "reporting/figures.py",
+        *("stages/evaluate.py", "stages/write_evaluation.py", "stages/evaluation_images.py", "reporting/figures.py"),
     ),
     "report": (
         *PREDICTION,
-        *("cells.py", "selected_on_test.py", "recipe.py", "reporting", "search"),
+        *("cells.py", "selected_on_test.py", "recipe", "reporting", "search"),
         *(f"reporting/{name}" for name in ("page.css", "page.html.j2", "page.js", "table.html.j2")),
         *(f"stages/{name}.py" for name in ("artifacts", "leakage", "report", "split")),
     ),
-    "external": (*NETWORK, *PREDICTION, "stages/evaluate.py", "stages/evaluate_external.py", "reporting/figures.py"),
+    "external": (
+        *NETWORK,
+        *PREDICTION,
+        *("stages/evaluate_external.py", "stages/write_evaluation.py", "reporting/figures.py"),
+    ),
 }
 
 
-def stage_key(stage: str, inputs: dict[str, Any], code: str) -> str:
-    """Key of a stage on these inputs: 32 hexadecimal digits.
+@dataclass(frozen=True)
+class CachedStage:
+    """One stage on certain inputs, by its :func:`stage_key`, whose result the cache may hold.
 
-    inputs: everything JSON can hold that the result depends on; the order of keys does not matter, NaN is a ValueError
-    code:   see :func:`code_version`
+    Example:
+        cache = CachedStage(store, "mask", stage_key("mask", inputs))
+        if (cached := cache.lookup()) is not None:
+            return cached
+        ...
+        return cache.commit(uri, "folder", summary)
+    """
+
+    store: Store
+    stage: str
+    key: str
+
+    def lookup(self) -> StageResult | None:
+        """Return the cached result; None where the stage has to run."""
+        entry = lookup(self.store, self.stage, self.key)
+        if entry is None:
+            return None
+        uri = entry["output"]["uri"]
+        return StageResult(stage=self.stage, key=self.key, uri=uri, cached=True, summary=entry["summary"])
+
+    def commit(self, uri: str, kind: OutputKind, summary: dict[str, Any]) -> StageResult:
+        """Cache the result of a stage whose output, a published folder or an object, is complete; returns it."""
+        commit(self.store, self.stage, self.key, {"output": {"uri": uri, "kind": kind}, "summary": summary})
+        return StageResult(stage=self.stage, key=self.key, uri=uri, summary=summary)
+
+
+def stage_key(stage: str, inputs: dict[str, Any], code: str | None = None) -> str:
+    """Compute the key of a stage on these inputs: 32 hexadecimal digits.
+
+    Args:
+        stage: Name of the stage.
+        inputs: Everything JSON can hold that the result depends on; the order of keys does not matter.
+        code: Version of the code that the result depends on; :func:`code_version` of the stage where None.
+
+    Raises:
+        ValueError: An input is NaN or infinite.
     """
     text = json.dumps(
-        {"stage": stage, "inputs": inputs, "code": code},
+        {"stage": stage, "inputs": inputs, "code": code_version(stage) if code is None else code},
         sort_keys=True,
         ensure_ascii=False,
         separators=(",", ":"),
@@ -70,7 +118,7 @@ def stage_key(stage: str, inputs: dict[str, Any], code: str) -> str:
 
 @cache
 def code_version(stage: str) -> str:
-    """SHA-256 over the source files a stage depends on, names and bytes."""
+    """Compute the SHA-256 over the source files a stage depends on, names and bytes."""
     package = Path(hep2flow.__file__).parent
     total = hashlib.sha256()
     for source in SOURCES[stage]:
@@ -83,9 +131,9 @@ def code_version(stage: str) -> str:
 
 
 def lookup(store: Store, stage: str, key: str) -> dict[str, Any] | None:
-    """The entry of a stage's key, where it is there and its output is whole; else None, and the stage has to run.
+    """Return the entry of a stage's key; None where there is none, or its output is incomplete: the stage has to run.
 
-    A stage that only finds out something has no output.
+    A stage that only computes facts has the output None.
     """
     try:
         entry: dict[str, Any] = store.get_json(layout.cache_key(stage, key))
@@ -97,17 +145,19 @@ def lookup(store: Store, stage: str, key: str) -> dict[str, Any] | None:
         output = store.key(entry["output"]["uri"])
     except UserError:  # the entry was copied here from another store, its output was not
         return None
-    whole = store.exists(output) if entry["output"]["kind"] == "object" else store.published(output) is not None
-    return entry if whole else None
+    complete = (
+        store.exists(output) if entry["output"]["kind"] == "object" else find_published(store, output) is not None
+    )
+    return entry if complete else None
 
 
 def commit(store: Store, stage: str, key: str, entry: dict[str, Any]) -> None:
-    """Write a stage's entry; to be called last, once its output is whole.
+    """Write a stage's entry; to be called last, once its output is complete.
 
-    entry: ``output`` = {"uri": s3://…, "kind": "folder" | "object"} or None, and whatever else the stage returns
+    The entry has ``output`` = {"uri": s3://…, "kind": "folder" | "object"} or None, and whatever else the stage returns.
     """
     if entry["output"] is not None:
-        if entry["output"]["kind"] not in ("folder", "object"):
+        if entry["output"]["kind"] not in get_args(OutputKind):
             raise ValueError(f"an output is a folder or an object, not {entry['output']['kind']!r}")
         store.key(entry["output"]["uri"])
     store.put_json(layout.cache_key(stage, key), entry)

@@ -1,4 +1,4 @@
-"""What a running training and those who wait for it tell each other: ``trainings/{key}/live/``, gone when it is done."""
+"""Status files of a running training, ``trainings/{key}/live/``: progress, notices, stop request; deleted at its end."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ from hep2flow.store.errors import NotThereError
 from hep2flow.store.s3 import Store
 
 
-class Live:
-    """The notes beside one training; every method raises StoreError where the store is away."""
+class TrainingStatus:
+    """The status files of one training; every method raises StoreError where the store is unreachable."""
 
     def __init__(self, store: Store, prefix: str) -> None:
         self._store, self._folder = store, f"{prefix}/live"
 
-    def begin(self) -> None:
-        """Before an attempt: what was refused may have been mended, and who was asked to leave has left."""
+    def start_attempt(self) -> None:
+        """Withdraw a rejection and a stop request of the attempt before."""
         self._store.delete([self._key("refused"), self._key("leave")])
 
-    def end(self) -> None:
-        """The training is done: forget all notes."""
+    def clear(self) -> None:
+        """Delete all status files: the training is done."""
         self._store.delete_folder(self._folder)
 
-    def refuse(self, error: str) -> None:
-        """Why the training cannot go on before the user has mended something."""
+    def reject(self, error: str) -> None:
+        """Record an error that the user has to fix before the training can continue."""
         self._store.put_json(self._key("refused"), {"error": error})
 
-    def refusal(self) -> str | None:
-        """What :meth:`refuse` said; None where nothing is known."""
-        told = self._get("refused")
-        return None if told is None else str(told["error"])
+    def rejection(self) -> str | None:
+        """Return the error of :meth:`reject`; None where there is none."""
+        found = self._get("refused")
+        return None if found is None else str(found["error"])
 
-    def ask_to_leave(self) -> None:
-        """Ask the training to save its state and end."""
+    def request_stop(self) -> None:
+        """Request that the training saves its state and stops early."""
         self._store.put_json(self._key("leave"), {"asked": _now()})
 
-    def asked_to_leave(self) -> bool:
-        """Whether somebody did."""
+    def stop_requested(self) -> bool:
+        """Whether :meth:`request_stop` was called in this attempt."""
         return self._store.exists(self._key("leave"))
 
     def put_progress(self, progress: dict[str, Any]) -> None:
-        """Where the training is."""
+        """Replace the progress."""
         self._store.put_json(self._key("progress"), progress)
 
     def progress(self) -> dict[str, Any] | None:
-        """Where the training is, as it last said; None before its first batch and after its end."""
+        """Return the last progress; None before the first batch and after the end."""
         return self._get("progress")
 
-    def notice(self, text: str) -> None:
-        """One line for whoever follows the training, and for its manifest."""
+    def add_notice(self, text: str) -> None:
+        """Add one line for whoever watches the training, and for its manifest."""
         self._store.put_json(self._key(f"notices/{time.time_ns():020d}"), {"at": _now(), "text": text})
 
     def notices(self, after: int = 0) -> list[dict[str, str]]:
-        """All notices but the first ``after``, the oldest first, each with its time ``at``, UTC, and its ``text``."""
-        keys = [item.key for item in self._store.list(f"{self._folder}/notices")]
+        """Return all notices but the first ``after``, the oldest first, each with its time ``at``, UTC, and ``text``."""
+        keys = [item.key for item in self._store.list_objects(f"{self._folder}/notices")]
         return [self._store.get_json(key) for key in keys[after:]]
 
     def _key(self, name: str) -> str:

@@ -10,16 +10,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hep2flow.errors import UserError
 from hep2flow.store import layout
 from hep2flow.store.errors import NotThereError
+from hep2flow.store.local_files import file_sha256
 from hep2flow.store.runs import now
-from hep2flow.store.s3 import Store, file_sha256
+from hep2flow.store.s3 import Store
 
 
 class Mirrored(BaseModel):
     """``weights/hub/{network}.json``.
 
-    network:  timm's full name, with its tag
-    origin:   the hub's repository with its revision, or the name of the file that was given
-    key:      of the safetensors in the store
+    Attributes:
+        network: timm's full name, with its tag.
+        origin: The hub's repository with its revision, or the name of the file that was given.
+        key: Of the safetensors in the store.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,9 +35,10 @@ class Mirrored(BaseModel):
 
 
 def put_weights(store: Store, path: Path) -> tuple[str, str]:
-    """Copy a safetensors file into the store, once; its key and SHA-256.
+    """Copy a safetensors file into the store, once; returns its key and SHA-256.
 
-    Raises UserError where the copy in the store is not the file.
+    Raises:
+        UserError: The copy in the store differs from the file.
     """
     sha256 = file_sha256(path)
     key = layout.weights_file(sha256)
@@ -55,7 +58,7 @@ def mirror_file(store: Store, path: Path, network: str, origin: str) -> Mirrored
 
 
 def find_mirrored(store: Store, network: str) -> Mirrored | None:
-    """The weights mirrored for a network's full name; None where there are none, or their file is gone."""
+    """Return the weights mirrored for a network's full name; None where there are none, or their file is gone."""
     try:
         entry = _read(store, layout.mirror_entry(network))
     except NotThereError:
@@ -64,8 +67,8 @@ def find_mirrored(store: Store, network: str) -> Mirrored | None:
 
 
 def list_mirrored(store: Store) -> list[Mirrored]:
-    """Every mirrored network, by name."""
-    return [_read(store, item.key) for item in store.list(layout.MIRRORS)]
+    """List every mirrored network, by name."""
+    return [_read(store, item.key) for item in store.list_objects(layout.MIRRORS)]
 
 
 def _read(store: Store, key: str) -> Mirrored:

@@ -1,1 +1,1 @@
-"""A training's record, as other people's trackers read it: TensorBoard and MLflow."""
+"""A training's history and parameters for experiment trackers: TensorBoard and MLflow."""

@@ -23,14 +23,18 @@ VALUE_LENGTH, PARAMS_AT_ONCE, METRICS_AT_ONCE = 250, 100, 1000
 
 
 def log_to_mlflow(name: str, recipe: Recipe, history: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]) -> None:
-    """Log a training to MLFLOW_TRACKING_URI, once; nothing where that is not set.
+    """Log a training to MLFLOW_TRACKING_URI, once; do nothing where that is not set.
 
-    name:     the training's key, by which it is found again
-    history:  the lines of ``metrics.jsonl``, in order; at least one
-    manifest: of the published training
+    The experiment is MLFLOW_EXPERIMENT_NAME, else ``hep2flow``. The training is assumed to have ended now.
 
-    The experiment is MLFLOW_EXPERIMENT_NAME, else ``hep2flow``. The training is taken to have ended now.
-    Raises UserError where mlflow is not installed, and where the training could not be logged.
+    Args:
+        name: The training's key, a tag by which it is found again.
+        recipe: Logged as the run's parameters.
+        history: The lines of ``metrics.jsonl``, in order; at least one.
+        manifest: Of the published training.
+
+    Raises:
+        UserError: mlflow is not installed, or the training could not be logged.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
@@ -44,7 +48,7 @@ def log_to_mlflow(name: str, recipe: Recipe, history: Sequence[Mapping[str, Any]
         ) from error
     try:
         _log(MlflowClient(tracking_uri=uri), name, recipe, history, manifest)
-    except Exception as error:  # whatever a tracker does wrong must not end hours of training
+    except Exception as error:  # no error of a tracker may end hours of training
         # Without its cause: mlflow repeats the URI, credentials and all.
         raise UserError(_failure(name, uri, error)) from None
 
@@ -58,17 +62,17 @@ def _log(
     for earlier in client.search_runs([experiment], f"tags.`{TRAINING}` = '{name}'"):
         if earlier.info.status == "FINISHED":
             return
-        client.delete_run(earlier.info.run_id)  # logging it was broken off
+        client.delete_run(earlier.info.run_id)  # its logging was interrupted
 
-    began = round((time.time() - history[-1]["seconds"]) * 1000)
-    ends = [began + round(epoch["seconds"] * 1000) for epoch in history]
+    started = round((time.time() - history[-1]["seconds"]) * 1000)
+    ends = [started + round(epoch["seconds"] * 1000) for epoch in history]
     params = [Param(key, value) for key, value in _leaves(recipe.model_dump(mode="json"))]
     metrics = [
         Metric(key, value, end, epoch["epoch"])
         for epoch, end in zip(history, ends, strict=True)
         for key, value in scalars(epoch).items()
     ]
-    run = client.create_run(experiment, began, _tags(name, manifest), recipe.title).info.run_id
+    run = client.create_run(experiment, started, _tags(name, manifest), recipe.title).info.run_id
     for first in range(0, len(params), PARAMS_AT_ONCE):
         client.log_batch(run, params=params[first : first + PARAMS_AT_ONCE], synchronous=True)
     for first in range(0, len(metrics), METRICS_AT_ONCE):
@@ -77,14 +81,14 @@ def _log(
 
 
 def _experiment(client: MlflowClient, name: str) -> str:
-    """Id of the experiment of this name; made where there is none."""
+    """ID of the experiment of this name, which is created where it does not exist."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
             return str(client.create_experiment(name))
-        except MlflowException:  # another training may have made it meanwhile
+        except MlflowException:  # another training may have created it meanwhile
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
@@ -114,7 +118,7 @@ def _leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _failure(name: str, uri: str, error: Exception) -> str:
-    """What went wrong, on one line. MLflow's own words are left out where the URI may hold credentials."""
+    """The error on one line, without MLflow's message where the URI may hold credentials."""
     shown = _without_credentials(uri)
     words = f": {' '.join(str(error).split())[:500]}" if shown == uri else ""
     what = getattr(error, "error_code", None) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What trackers draw over the epochs, and under which names."""
+"""The scalars that trackers plot over the epochs."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ NAMES = {
 
 
 def scalars(epoch: Mapping[str, Any]) -> dict[str, float]:
-    """The values of one line of ``metrics.jsonl`` by the trackers' names; without those the epoch has not."""
+    """The values of one line of ``metrics.jsonl`` by the trackers' names, without those that are None."""
     return {name: float(epoch[key]) for key, name in NAMES.items() if epoch[key] is not None}

@@ -12,17 +12,18 @@ FILE = "events.out.tfevents.hep2flow"
 
 
 def write_events(history: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Write ``events.out.tfevents.hep2flow`` into a folder that is there; an older one is replaced.
+    """Write or replace ``events.out.tfevents.hep2flow``.
 
-    history: the lines of ``metrics.jsonl``, in order
-
-    The same history makes the same bytes. So its wall time is seconds since the training began, not the time of day.
+    Args:
+        history: The lines of ``metrics.jsonl``, in order.
+        folder: An existing folder.
     """
-    # Takes seconds to import: it looks for every cloud's client.
+    # Slow to import: tensorboardX searches for every cloud's client.
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.proto.summary_pb2 import Summary
     from tensorboardX.record_writer import RecordWriter
 
+    # Wall time is seconds since the training's start, not the time of day: equal histories give equal bytes.
     events = [Event(wall_time=0.0, file_version="brain.Event:2")]
     for epoch in history:
         values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars(epoch).items()]

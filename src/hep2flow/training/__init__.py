@@ -1,0 +1,1 @@
+"""Training of a network: the loop, its steps, and checkpoints."""

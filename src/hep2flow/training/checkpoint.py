@@ -1,4 +1,4 @@
-"""What a training leaves after an epoch: the best network, the state it can resume from, the history."""
+"""What a training saves after an epoch: the best network, the state to resume from, and the history."""
 
 from __future__ import annotations
 
@@ -10,24 +10,88 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from hep2flow.errors import UserError
 from hep2flow.network.model import build_network
 from hep2flow.recipe import Recipe, parse_recipe
-from hep2flow.selected_on_test import OPTIMISTIC
-from hep2flow.training.safetensors_io import overwrite
-from hep2flow.training.train_step import Step
+from hep2flow.selected_on_test import OPTIMISTIC_WARNING
+from hep2flow.training.train_step import TrainStep
 
-METADATA = "hep2flow"
+BEST, METRICS, STATE = "best.safetensors", "metrics.jsonl", "state.safetensors"
+METADATA, STATE_METADATA = "hep2flow", "hep2flow-state"
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """The files of a training's folder at one moment, to be written.
+
+    Attributes:
+        epoch: Complete epochs.
+        updates: Optimizer steps so far.
+        changed: Names of the files that differ from those of the checkpoint before.
+        resumable: Whether training can resume from these files; False after the last epoch, which saves no state.
+        deferred: Whether they may be written while training continues, instead of before it does.
+        write: Writes the files; call once, from any thread, in the checkpoints' order.
+    """
+
+    folder: Path
+    epoch: int
+    updates: int
+    changed: list[str]
+    resumable: bool
+    deferred: bool
+    write: Callable[[], None]
+
+
+def after_epoch(
+    folder: Path,
+    step: TrainStep,
+    history: list[dict[str, Any]],
+    description: Description,
+    *,
+    last: bool,
+    deferred: bool,
+) -> CheckpointFiles:
+    """The history, the network if the latest epoch is the best so far, and the state unless the training is complete.
+
+    ``history`` has one line of ``metrics.jsonl`` per complete epoch; ``last`` says that this was the training's last.
+    """
+    network = TensorSnapshot(step.evaluated_network.state_dict(), copy=deferred) if history[-1]["best"] else None
+    state = None if last else TrainingState(step, history, copy=deferred)
+    lines = "".join(json.dumps(line) + "\n" for line in history)
+
+    def write() -> None:
+        if network is not None:
+            save_checkpoint(folder / BEST, network, description)
+        temporary = folder / f"{METRICS}.tmp"
+        temporary.write_text(lines, encoding="utf-8")
+        temporary.replace(folder / METRICS)
+        if state is None:
+            (folder / STATE).unlink(missing_ok=True)
+        else:
+            state.save(folder / STATE)
+
+    changed = [*([] if last else [STATE]), METRICS, *([BEST] if network is not None else [])]
+    return CheckpointFiles(folder, history[-1]["epoch"], step.updates, changed, not last, deferred, write)
+
+
+def mid_epoch(
+    folder: Path, step: TrainStep, history: list[dict[str, Any]], partial_epoch: PartialEpoch
+) -> CheckpointFiles:
+    """The state alone, to be written at once, with the updates that follow the history's last epoch."""
+    state = TrainingState(step, history, partial_epoch, copy=False)
+    return CheckpointFiles(folder, len(history), step.updates, [STATE], True, False, lambda: state.save(folder / STATE))
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a checkpoint says of itself.
+    """Metadata of a checkpoint.
 
-    labels: pattern names in the order of the logits
-    bits:   significant bits of the training images, 8 to 16
-    selected_on_test: the epoch was chosen on the test set (protocol whole-train)
+    Attributes:
+        labels: Pattern names in the order of the logits.
+        bits: Significant bits of the training images, 8 to 16.
+        selected_on_test: Whether the epoch was chosen on the test set (protocol whole-train).
     """
 
     recipe: Recipe
@@ -36,23 +100,20 @@ class Description:
     selected_on_test: bool = False
 
 
-def save_checkpoint(path: Path, network: Copied, description: Description) -> None:
-    """Write it over the one before: the training's folder is its own, and what is sent or published is whole.
-
-    network: its state_dict
-    """
+def save_checkpoint(path: Path, network: TensorSnapshot, description: Description) -> None:
+    """Write a network's state_dict and its description; replaces the checkpoint before."""
     facts = {
         "recipe": description.recipe.model_dump(mode="json"),
         "labels": description.labels,
         "bits": description.bits,
         "selected_on_test": description.selected_on_test,
-        **({"warning": OPTIMISTIC} if description.selected_on_test else {}),
+        **({"warning": OPTIMISTIC_WARNING} if description.selected_on_test else {}),
     }
-    overwrite(path, network.on_cpu(), {METADATA: json.dumps(facts, sort_keys=True)})
+    _save(path, network.to_cpu(), {METADATA: json.dumps(facts, sort_keys=True)})
 
 
 def load_checkpoint(path: Path, device: torch.device) -> tuple[torch.nn.Module, Description]:
-    """The network, ready to predict, and its description; UserError where the file is not such a checkpoint."""
+    """The network in evaluation mode, and its description; UserError where the file is not such a checkpoint."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})[METADATA])
@@ -70,176 +131,121 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[torch.nn.Module, 
     return network.to(device).eval(), description
 
 
-class Copied:
-    """later: copies, on the tensors' own device, whose memory has to hold both; else the tensors, for use at once."""
-
-    def __init__(self, tensors: Mapping[str, torch.Tensor], *, later: bool) -> None:
-        self._tensors = {name: tensor.detach() for name, tensor in tensors.items()}
-        if later:
-            self._tensors = {name: _dense(tensor) for name, tensor in self._tensors.items()}
-        self._device = next((tensor.device for tensor in self._tensors.values() if tensor.is_cuda), None)
-        self._made = None if self._device is None else torch.cuda.current_stream(self._device).record_event()
-
-    def on_cpu(self) -> dict[str, torch.Tensor]:
-        """Dense, no two in the same memory; in any thread, once: what a device holds for copies is free then.
-
-        From a GPU they are fetched beside the updates: in its usual queue they would wait for all updates before them, and
-        those after them would wait.
-        """
-        tensors, self._tensors = self._tensors, {}
-        if self._made is None:
-            return _apart(tensors)
-        beside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        beside.wait_event(self._made)
-        with torch.cuda.stream(beside):
-            return _apart({name: tensor.cpu() for name, tensor in tensors.items()})
-
-
-def _dense(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.clone(memory_format=torch.contiguous_format)
-
-
-def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """CoaT's blocks share tensors, and safetensors stores each name on its own."""
-    apart, taken = {}, set()
-    for name, tensor in tensors.items():
-        place = tensor.untyped_storage().data_ptr()
-        apart[name] = _dense(tensor) if place in taken or not tensor.is_contiguous() else tensor
-        taken.add(place)
-    return apart
-
-
-STATE_METADATA = "hep2flow-state"
-
-
 @dataclass(frozen=True)
-class Begun:
-    """An epoch of which some batches are done.
-
-    batches: how many; cells: in them; loss: sum over these cells
-    """
+class PartialEpoch:
+    """What is done of an incomplete epoch: batches, cells in them, and the sum of the losses of these cells."""
 
     batches: int = 0
     cells: int = 0
     loss: float = 0.0
 
 
-class State:
-    """Network, average, optimizer, scaler and history as they are at this moment."""
+class TrainingState:
+    """Snapshot of network, weight average, optimizer, gradient scaler and history, from which training can resume."""
 
-    def __init__(self, step: Step, history: list[dict[str, Any]], begun: Begun | None = None, *, later: bool) -> None:
-        """history: JSON-able, one entry per whole epoch so far; begun: what is done of the next epoch; later: see Copied."""
+    def __init__(
+        self, step: TrainStep, history: list[dict[str, Any]], partial_epoch: PartialEpoch | None = None, *, copy: bool
+    ) -> None:
         optimizer = step.optimizer.state_dict()["state"]
-        plain = {
-            str(index): {name: value for name, value in of_one.items() if not torch.is_tensor(value)}
-            for index, of_one in optimizer.items()
+        # Tensors go into the safetensors file as such, plain numbers into its metadata.
+        numbers = {
+            str(index): {name: value for name, value in values.items() if not torch.is_tensor(value)}
+            for index, values in optimizer.items()
         }
         tensors = {f"network.{name}": tensor for name, tensor in step.network.state_dict().items()}
         if step.average is not None:
             tensors |= {f"average.{name}": tensor for name, tensor in step.average.module.state_dict().items()}
         tensors |= {
             f"optimizer.{index}.{name}": value
-            for index, of_one in optimizer.items()
-            for name, value in of_one.items()
+            for index, values in optimizer.items()
+            for name, value in values.items()
             if torch.is_tensor(value)
         }
         facts = {
             "updates": step.updates,
             "history": history,
-            "begun": asdict(begun or Begun()),
-            "optimizer": plain,
+            "begun": asdict(partial_epoch or PartialEpoch()),
+            "optimizer": numbers,
             "scaler": step.scaler.state_dict(),
         }
-        self._tensors, self._facts = Copied(tensors, later=later), json.dumps(facts, sort_keys=True)
+        self._tensors, self._facts = TensorSnapshot(tensors, copy=copy), json.dumps(facts, sort_keys=True)
 
     def save(self, path: Path) -> None:
-        """Write it, once, over the one before: what a training goes on from is in the store."""
-        overwrite(path, self._tensors.on_cpu(), {STATE_METADATA: self._facts})
+        """Write it, once; replaces the state before."""
+        _save(path, self._tensors.to_cpu(), {STATE_METADATA: self._facts})
 
 
-def load_state(path: Path, step: Step) -> tuple[list[dict[str, Any]], Begun]:
-    """Put a state back into a step made of the same recipe; returns the history and what is done of the next epoch."""
+def load_state(path: Path, step: TrainStep) -> tuple[list[dict[str, Any]], PartialEpoch]:
+    """Load a state into a step built from the same recipe; returns the history and what is done of the next epoch."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})[STATE_METADATA])
-            # Copies: the library maps the file, and the next state is written over it.
+            # Cloned: the library maps the file into memory, but training updates these tensors in place.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dictionary
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(
             f"{path.name}: is no state of a training ({error}); delete the training's resume folder to start anew"
         ) from error
 
-    def part(prefix: str) -> dict[str, torch.Tensor]:
+    def with_prefix(prefix: str) -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
-    step.network.load_state_dict(part("network."))
+    step.network.load_state_dict(with_prefix("network."))
     if step.average is not None:
-        step.average.module.load_state_dict(part("average."))
+        step.average.module.load_state_dict(with_prefix("average."))
     state: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in facts["optimizer"].items()}
-    for name, tensor in part("optimizer.").items():
+    for name, tensor in with_prefix("optimizer.").items():
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = tensor
     step.optimizer.load_state_dict({"state": state, "param_groups": step.optimizer.state_dict()["param_groups"]})
     for parameter, values in step.optimizer.state.items():
         for key, value in values.items():
-            # A file knows no strides, and torch's fused kernels take it for granted that all of a parameter's are alike.
+            # A file stores no strides, and torch's fused kernels assume that all of a parameter's are alike.
             if torch.is_tensor(value) and value.shape == parameter.shape:
                 values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-    step.scaler.load_state_dict(facts["scaler"]) if step.scaler.is_enabled() else None
+    if step.scaler.is_enabled():
+        step.scaler.load_state_dict(facts["scaler"])
     step.updates = int(facts["updates"])
-    return facts["history"], Begun(**facts["begun"])
+    return facts["history"], PartialEpoch(**facts["begun"])
 
 
-BEST, METRICS, STATE = "best.safetensors", "metrics.jsonl", "state.safetensors"
+class TensorSnapshot:
+    """Tensors at one moment; with ``copy``, copied on their device, so that training may continue while they are written."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor], *, copy: bool) -> None:
+        self._tensors = {name: tensor.detach() for name, tensor in tensors.items()}
+        if copy:
+            self._tensors = {name: _dense(tensor) for name, tensor in self._tensors.items()}
+        self._device = next((tensor.device for tensor in self._tensors.values() if tensor.is_cuda), None)
+        self._taken = None if self._device is None else torch.cuda.current_stream(self._device).record_event()
+
+    def to_cpu(self) -> dict[str, torch.Tensor]:
+        """The tensors, contiguous, no two in the same memory; call once, from any thread: it frees the copies."""
+        tensors, self._tensors = self._tensors, {}
+        if self._taken is None:
+            return _unshared(tensors)
+        # A stream of their own: in the default one the copies would wait for all queued updates, and later ones for them.
+        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        stream.wait_event(self._taken)
+        with torch.cuda.stream(stream):
+            return _unshared({name: tensor.cpu() for name, tensor in tensors.items()})
 
 
-@dataclass(frozen=True)
-class Files:
-    """What the folder of a training shall hold at one moment of it.
-
-    epoch, updates: whole epochs and updates done
-    fresh:          names of the files that are not those of the moment before
-    goes_on:        whether a training can go on from them: not from the last, which has no state
-    later:          whether they may be written while the training goes on; else before it does
-    write:          puts them there, in any thread, once, one moment after the other; the state is no whole file meanwhile
-    """
-
-    folder: Path
-    epoch: int
-    updates: int
-    fresh: list[str]
-    goes_on: bool
-    later: bool
-    write: Callable[[], None]
+def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """CoaT's blocks share tensors, but safetensors stores each name on its own."""
+    unshared, seen = {}, set()
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        unshared[name] = _dense(tensor) if storage in seen or not tensor.is_contiguous() else tensor
+        seen.add(storage)
+    return unshared
 
 
-def after_epoch(
-    folder: Path, step: Step, history: list[dict[str, Any]], description: Description, *, last: bool, later: bool
-) -> Files:
-    """``metrics.jsonl``, ``best.safetensors`` where this epoch is the best so far, and, but for the last, the state.
-
-    history: one line of ``metrics.jsonl`` per whole epoch
-    """
-    network = Copied(step.candidate.state_dict(), later=later) if history[-1]["best"] else None
-    state = None if last else State(step, history, later=later)
-    lines = "".join(json.dumps(line) + "\n" for line in history)
-
-    def write() -> None:
-        if network is not None:
-            save_checkpoint(folder / BEST, network, description)
-        temporary = folder / f"{METRICS}.tmp"
-        temporary.write_text(lines, encoding="utf-8")
-        temporary.replace(folder / METRICS)
-        if state is None:
-            (folder / STATE).unlink(missing_ok=True)
-        else:
-            state.save(folder / STATE)
-
-    fresh = [*([] if last else [STATE]), METRICS, *([BEST] if network is not None else [])]
-    return Files(folder, history[-1]["epoch"], step.updates, fresh, not last, later, write)
+def _save(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary, metadata)
+    temporary.replace(path)
 
 
-def in_epoch(folder: Path, step: Step, history: list[dict[str, Any]], begun: Begun) -> Files:
-    """The state alone, with some batches done of the epoch after those of the history, at once."""
-    state = State(step, history, begun, later=False)
-    return Files(folder, len(history), step.updates, [STATE], True, False, lambda: state.save(folder / STATE))
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.clone(memory_format=torch.contiguous_format)

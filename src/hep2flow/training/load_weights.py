@@ -1,4 +1,4 @@
-"""First weights of a network, from safetensors: strict about the body, plain about the head."""
+"""Initial weights of a network from safetensors: the body has to match, the head may be new."""
 
 from __future__ import annotations
 
@@ -10,41 +10,47 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from hep2flow.errors import UserError
-from hep2flow.network.model import WithFeatures, head_name, timm_network
+from hep2flow.network.model import NetworkWithMeasurements, head_name, timm_network
 from hep2flow.training.checkpoint import METADATA
 
-OF_A_WRAPPED_NETWORK = "backbone."
+WRAPPER_PREFIX = "backbone."
 
-Meaning = tuple[list[str], list[str]]  # of a head: what its logits stand for, and which measurements it weighs
+# What a head was trained for: the patterns of its logits, and the measurements that it takes.
+HeadMeaning = tuple[list[str], list[str]]
 
 
 def load_weights(network: torch.nn.Module, path: Path, origin: str, labels: list[str]) -> list[str]:
-    """Load safetensors into the network; returns the names of the head's tensors where they stay fresh.
-
-    Arguments and errors as :func:`fitting_weights`; nothing is loaded where the body does not fit.
-    """
+    """Load what :func:`fitting_weights` finds; returns the names of the head's tensors that stay random, if any."""
     model = timm_network(network)
-    taken, fresh = fitting_weights(network, path, origin, labels)
-    model.load_state_dict({**model.state_dict(), **taken})
+    matching, fresh = fitting_weights(network, path, origin, labels)
+    model.load_state_dict({**model.state_dict(), **matching})
     return fresh
 
 
 def fitting_weights(
     network: torch.nn.Module, path: Path, origin: str, labels: list[str]
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """The tensors of a safetensors file that a network takes, and the names of the head's where those stay fresh.
+    """Match the tensors of a safetensors file with a network's.
 
-    path:   the file on this machine
-    origin: what the user named, for messages
-    labels: pattern names in the order of the logits. The file's head is taken only where the file is a checkpoint of ours
-            with these very labels and measurements: six logits of other patterns fit in shape, and mean something else
+    The file's head is loaded only if the file is one of our checkpoints with the same labels and measurements: six logits of
+    other patterns have the same shape, but another meaning.
 
-    Raises UserError where a tensor of the body is missing, misshapen or of another network.
+    Args:
+        network: To be loaded.
+        path: The file.
+        origin: What the user named, for messages.
+        labels: Pattern names in the order of the logits.
+
+    Returns:
+        The matching tensors, and the names of the head's tensors that stay random, if any.
+
+    Raises:
+        UserError: A tensor of the body is missing, misshapen or of another network.
     """
     model = timm_network(network)
     tensors, meaning = _read(path, origin)
     if meaning is None:
-        # What timm itself does to a file from its hub: CoaT's holds norms that its network has no more.
+        # As timm does with files from its hub: CoaT's have norms that its network no longer has.
         adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
         tensors = tensors if adapt is None else adapt(tensors, model)
     own = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
@@ -56,16 +62,16 @@ def fitting_weights(
     }
     head = head_name(model) + "."
 
-    def fault(name: str) -> str | None:
+    def mismatch(name: str) -> str | None:
         if name not in tensors:
             return f"{name} is missing"
-        given, own_shape = list(tensors[name].shape), list(own[name].shape)
-        return None if given == own_shape else f"{name} is {given}, not {own_shape}"
+        shape, own_shape = list(tensors[name].shape), list(own[name].shape)
+        return None if shape == own_shape else f"{name} is {shape}, not {own_shape}"
 
     in_head = [name for name in own if name.startswith(head)]
-    wanted = (labels, list(network.head.features) if isinstance(network, WithFeatures) else [])
-    fresh = [] if meaning == wanted and not any(map(fault, in_head)) else in_head
-    wrong = [found for name in own if name not in in_head and (found := fault(name))]
+    own_meaning = (labels, list(network.head.measurements) if isinstance(network, NetworkWithMeasurements) else [])
+    fresh = [] if meaning == own_meaning and not any(map(mismatch, in_head)) else in_head
+    wrong = [found for name in own if name not in in_head and (found := mismatch(name))]
     wrong += [f"{name} is not of this network" for name in tensors if name not in own and not name.startswith(head)]
     if wrong:
         raise UserError(
@@ -75,8 +81,8 @@ def fitting_weights(
     return {name: tensor for name, tensor in tensors.items() if name in own and name not in fresh}, fresh
 
 
-def _read(path: Path, origin: str) -> tuple[dict[str, torch.Tensor], Meaning | None]:
-    """The tensors, and what the head of a checkpoint of ours means; None for any other file."""
+def _read(path: Path, origin: str) -> tuple[dict[str, torch.Tensor], HeadMeaning | None]:
+    """The tensors, and the head's meaning if the file is one of our checkpoints."""
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(METADATA)
@@ -85,7 +91,7 @@ def _read(path: Path, origin: str) -> tuple[dict[str, torch.Tensor], Meaning | N
                 facts = json.loads(text)
                 meaning = (list(map(str, facts["labels"])), list(map(str, facts["recipe"]["model"]["aux_features"])))
             tensors = {
-                name.removeprefix(OF_A_WRAPPED_NETWORK) if meaning is not None else name: file.get_tensor(name)
+                name.removeprefix(WRAPPER_PREFIX) if meaning is not None else name: file.get_tensor(name)
                 for name in file.keys()  # noqa: SIM118 - not a dictionary
             }
     except (SafetensorError, OSError, ValueError, KeyError) as error:

@@ -15,12 +15,12 @@ from hep2flow.recipe import Optim, Recipe
 
 
 def build_optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """timm ``create_optimizer_v2`` at the recipe's rate; biases and norms are not decayed, timm's default.
+    """Build timm's optimizer at the recipe's rate, without weight decay of biases and norms, timm's default.
 
-    To be built before anything is frozen: timm leaves frozen parameters out, and they could never move again.
+    Call before any freezing: timm leaves frozen parameters out, so that they could not be unfrozen.
     """
     section = recipe.optim
-    memory = {"momentum": section.betas[0]} if section.name == "sgd" else {"betas": section.betas}
+    momentum = {"momentum": section.betas[0]} if section.name == "sgd" else {"betas": section.betas}
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         timm_network(network),
         opt=section.name,
@@ -28,13 +28,13 @@ def build_optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Opt
         weight_decay=section.weight_decay,
         param_group_fn=lambda model: _groups(model, section),
         **({"fused": True} if section.fused else {}),
-        **memory,
+        **momentum,
     )
     return optimizer
 
 
 def _groups(model: torch.nn.Module, section: Optim) -> list[dict[str, Any]]:
-    """Parameter groups with ``weight_decay`` and ``lr_scale``: its layer's decay, times the multiplier for the head."""
+    """Parameter groups with ``weight_decay`` and ``lr_scale``: layer decay, times the multiplier for the head."""
     undecayed: set[str] = getattr(model, "no_weight_decay", set)()
     decay = {"weight_decay": section.weight_decay, "no_weight_decay_list": undecayed}
     groups: list[dict[str, Any]] = (
@@ -46,26 +46,24 @@ def _groups(model: torch.nn.Module, section: Optim) -> list[dict[str, Any]]:
     split = []
     for group in groups:
         scale = group.get("lr_scale", 1.0)
-        for inside, factor in ((False, 1.0), (True, section.head_multiplier)):
-            chosen = [parameter for parameter in group["params"] if (id(parameter) in head) is inside]
-            if chosen:
-                split.append({"params": chosen, "weight_decay": group["weight_decay"], "lr_scale": scale * factor})
+        for in_head, factor in ((False, 1.0), (True, section.head_multiplier)):
+            parameters = [parameter for parameter in group["params"] if (id(parameter) in head) is in_head]
+            if parameters:
+                split.append({"params": parameters, "weight_decay": group["weight_decay"], "lr_scale": scale * factor})
     return split
 
 
 class LearningRate:
-    """Sets the learning rate before each update: linear warm-up, then cosine annealing to 0, or constant.
-
-    A warm-up of n updates starts at 1/n of the rate: at 0 the first update would be lost.
-    """
+    """Sets the learning rate before each update: linear warm-up, then cosine annealing to 0, or constant."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int, updates_per_epoch: int) -> None:
         schedule = recipe.schedule
         self.optimizer = optimizer
         cycle = math.ceil(updates / schedule.cycles)
         warmup = schedule.warmup_updates or round(schedule.warmup_epochs * updates_per_epoch)
-        # A warm-up as long as the training would leave no cosine: a short try of a long recipe keeps its proportions.
+        # A short trial of a long recipe must not be all warm-up.
         warmup = min(warmup, cycle // 2)
+        # Warm-up from 1/n of the rate: at 0 the first update would be lost.
         first = {"warmup_t": warmup, "warmup_lr_init": recipe.learning_rate / max(warmup, 1), "t_in_epochs": False}
         self.scheduler: CosineLRScheduler | StepLRScheduler = (
             CosineLRScheduler(

@@ -1,4 +1,4 @@
-"""The loss of an epoch so far, read from its device seldom: to read is to wait for everything that is queued there."""
+"""The loss of an epoch so far, kept on the GPU and copied rarely, because each copy synchronises the device."""
 
 from __future__ import annotations
 
@@ -11,19 +11,15 @@ from hep2flow.errors import UserError
 
 
 class DivergedError(UserError):
-    """The loss is no longer a number."""
+    """The loss is not finite."""
 
 
 class RunningLoss:
-    """Mean of the losses of an epoch's cells, on mixed and smoothed targets.
+    """Mean of the losses of an epoch's cells, on mixed and smoothed targets; ``epoch`` and cell ``ids`` are for the error.
 
-    cells: seen so far
-    total: sum over them, as of the last :meth:`read`
-
-    Args:
-        epoch, ids: what a loss that is no number is told with: the epoch, and the cell_id of every cell
-        cells, total: what the epoch began with
-        device: of the losses
+    Attributes:
+        cells: Cells so far; not 0 at the start of an epoch that is resumed.
+        total: Sum of their losses as of the last :meth:`read`.
     """
 
     def __init__(self, epoch: int, ids: list[str], cells: int, total: float, device: torch.device) -> None:
@@ -32,13 +28,13 @@ class RunningLoss:
         self._unread: list[tuple[torch.Tensor, int, list[Key]]] = []
 
     def add(self, loss: torch.Tensor, update: int, keys: list[Key]) -> None:
-        """The mean loss of one batch, a scalar on the device; waits for nothing."""
+        """Add the mean loss of one batch, a scalar on the device, without synchronising."""
         self._sum += loss.double() * len(keys)
         self.cells += len(keys)
         self._unread.append((loss, update, keys))
 
     def read(self) -> float:
-        """The mean so far; raises DivergedError at the first loss that is no number, naming its update and cells."""
+        """The mean so far; DivergedError at the first loss that is not finite, naming its update and cells."""
         if self._unread:
             *losses, self.total = torch.stack([*(loss.double() for loss, *_ in self._unread), self._sum]).tolist()
             for loss, (_, update, keys) in zip(losses, self._unread, strict=True):

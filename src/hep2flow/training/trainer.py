@@ -4,44 +4,55 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hep2flow.data.batch import BatchMixer
+from hep2flow.data.batch import Batch, BatchMixer
 from hep2flow.data.cell_set import CellSet
 from hep2flow.data.sampling import Key, cells_per_epoch, ordered_keys, training_keys
 from hep2flow.data.seeding import seeded
 from hep2flow.network.freezing import Freezing
-from hep2flow.network.model import WithFeatures, timm_network
+from hep2flow.network.model import NetworkWithMeasurements, timm_network
 from hep2flow.recipe import Recipe
-from hep2flow.training.checkpoint import STATE, Begun, Description, Files, after_epoch, in_epoch, load_state
+from hep2flow.training.best_epoch import best_epoch
+from hep2flow.training.checkpoint import (
+    STATE,
+    CheckpointFiles,
+    Description,
+    PartialEpoch,
+    after_epoch,
+    load_state,
+    mid_epoch,
+)
 from hep2flow.training.glibc_malloc import keep_freed_memory
 from hep2flow.training.losses import build_loss
 from hep2flow.training.optimizer import LearningRate
-from hep2flow.training.process_group import Ranks
+from hep2flow.training.process_group import ProcessGroup
 from hep2flow.training.running_loss import RunningLoss
-from hep2flow.training.train_step import Step
+from hep2flow.training.train_step import TrainStep
 
-# Updates between two readings of the loss: a device that works off a queue has to empty it for each, a CPU has none.
+# Updates between two readings of the loss: each one synchronises a GPU, and costs a CPU nothing.
 READ_EVERY = {"cpu": 1, "cuda": 16}
-# Whether the state is written while the training goes on: a GPU trains meanwhile, a CPU would do the same, and copy too.
-WRITE_LATER = {"cpu": False, "cuda": True}
+# Whether checkpoints may be written while the next epoch trains: on a CPU that would only add a copy.
+DEFER_WRITES = {"cpu": False, "cuda": True}
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of ``metrics.jsonl``.
+    """One line of ``metrics.jsonl``; an epoch that was not validated has no ``val_loss`` and ``val_accuracy``.
 
-    epoch:         from 1
-    updates:       optimizer steps so far
-    train_loss:    mean over the epoch's cells, on mixed and smoothed targets
-    val_loss, val_accuracy: over the validation cells; None where this epoch was not validated
-    learning_rate: of the epoch's last update
-    best:          this epoch is the best so far and was kept
+    Attributes:
+        epoch: From 1.
+        updates: Optimizer steps so far.
+        train_loss: Mean over the epoch's cells, on mixed and smoothed targets.
+        learning_rate: Of the epoch's last update.
+        images_per_second: Validation not counted.
+        seconds: Of the training so far, interruptions not counted.
+        best: The best epoch so far, whose network is saved.
     """
 
     epoch: int
@@ -54,18 +65,10 @@ class Epoch:
     seconds: float
     best: bool
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training is: told at every reading of the loss.
-
-    epoch, epochs:   from 1
-    update, updates: optimizer steps done, and in all
-    """
+    """Progress of a running training: epoch (from 1) and update of how many, and the latest figures."""
 
     epoch: int
     epochs: int
@@ -78,173 +81,205 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Length of a training: both bounds of the recipe, whichever comes first."""
+class TrainingLength:
+    """Length of a training: the recipe's epochs or updates, whichever are fewer."""
 
     updates_per_epoch: int
     epochs: int
     updates: int
 
 
-def plan(recipe: Recipe, labels: torch.Tensor) -> Plan:
+def training_length(recipe: Recipe, labels: torch.Tensor) -> TrainingLength:
     """How many epochs and updates the recipe makes of training cells with these labels, int64 (n,)."""
     per_epoch = math.ceil(cells_per_epoch(labels, recipe.train.sampler) / recipe.train.batch_size)
     updates = recipe.train.epochs * per_epoch
     if recipe.train.max_updates is not None:
         updates = min(updates, recipe.train.max_updates)
-    return Plan(per_epoch, math.ceil(updates / per_epoch), updates)
+    return TrainingLength(per_epoch, math.ceil(updates / per_epoch), updates)
 
 
-def fit(
-    network: torch.nn.Module,
-    recipe: Recipe,
-    training: CellSet,
-    validation: CellSet,
-    description: Description,
-    folder: Path,
-    *,
-    device: torch.device,
-    keep: Callable[[Files], None],
-    on_epoch: Callable[[Epoch], None],
-    on_batch: Callable[[Progress], None],
-    leave: Callable[[], bool],
-) -> Epoch | None:
-    """Train the network; returns the best epoch, whose network is ``best.safetensors`` in ``folder``, None where it left.
+@dataclass(frozen=True)
+class Callbacks:
+    """What the trainer calls; exceptions raised there end the training.
 
-    folder: a training whose folder has a state goes on from there, and ends as if it had never stopped; all workers have to
-            find the same one
-    keep:   handed, on the first worker, what the folder shall hold after every epoch, and where the training leaves. It has
-            to see to it that it is written, as ``Files.later`` allows in its own time and thread: nobody looks here again
-    on_epoch: told of each, on every worker; exceptions it raises end the training, as those of keep and on_batch do
-    on_batch, leave: called at every reading of the loss, on every worker: after READ_EVERY updates, and after an epoch's
-            last. Where leave says yes on one worker, the state of this very batch is kept and the training ends
-
-    Raises DivergedError where the loss is no longer a number, naming the batch's cells.
+    Attributes:
+        save: Called on rank 0 after each epoch and on an early stop. It must write the checkpoint: at once, or, if that is
+            ``deferred``, in its own time and thread.
+        on_epoch: Called on every rank after each epoch, after ``save``.
+        on_progress: Called on every rank at each reading of the loss: every READ_EVERY updates and after an epoch's last.
+        stop_requested: Called after ``on_progress``; True on one rank saves the state after this very update, and stops all.
     """
-    if device.type == "cpu":
-        keep_freed_memory()
-    train, length, ranks = recipe.train, plan(recipe, training.labels), Ranks.current()
-    if isinstance(network, WithFeatures):
-        network.head.standardise(training.features)
-    if recipe.model.gradient_checkpointing:
-        timm_network(network).set_grad_checkpointing()  # type: ignore[operator]
-    training.to(device)
-    validation.to(device)
-    step = Step(network.to(device), recipe, device, ranks)
-    rate = LearningRate(step.optimizer, recipe, length.updates, length.updates_per_epoch)
-    freezing, mixer = Freezing(network, recipe.optim), BatchMixer(recipe, len(description.labels))
-    state = folder / STATE
-    before, begun = load_state(state, step) if state.exists() else ([], Begun())
-    history = [Epoch(**line) for line in before]
 
-    # Of the last update, should nothing be left to do in this epoch but its validation.
-    seen, learning_rate = 0, rate.before_update(max(step.updates - 1, 0))
-    accuracy = next((epoch.val_accuracy for epoch in reversed(history) if epoch.val_accuracy is not None), None)
-    earlier, started = history[-1].seconds if history else 0.0, time.monotonic()
-    first, read_every = len(history) + 1, READ_EVERY[device.type]
+    save: Callable[[CheckpointFiles], None] = lambda files: files.write()
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    stop_requested: Callable[[], bool] = lambda: False
 
-    def batches_of(epoch: int) -> list[tuple[list[Key], list[int]]]:
-        """What is left to do of it: all workers' cells of each batch, and the places of this worker's among them."""
-        keys = training_keys(training.labels, epoch, train.batch_size, train.seed, train.sampler)
-        done = begun.batches if epoch == first else 0
-        left = keys[done : length.updates - (epoch - 1) * length.updates_per_epoch]
-        return [(whole, ranks.share(range(len(whole)))) for whole in left]
 
-    # One stream over all epochs: its workers start once, and have the next epoch's batches ready when this one is validated.
-    # A worker without a cell of a batch takes one that counts for nothing.
-    loaded = training.batches(
-        (
-            [whole[place] for place in mine or [0]]
-            for epoch in range(first, length.epochs + 1)
-            for whole, mine in batches_of(epoch)
-        ),
-        train.loader_workers,
-    )
-    for epoch in range(first, length.epochs + 1):
-        network.train()
-        if freezing.before_epoch(epoch) or epoch == first:
-            step.connect()
-        done = begun if epoch == first else Begun()
-        running = RunningLoss(epoch, training.ids, done.cells, done.loss, device)
-        epoch_started, seen_before, batches = time.monotonic(), seen, batches_of(epoch)
-        for number, (keys, mine) in enumerate(batches, start=done.batches):
-            batch = next(loaded)
-            learning_rate = rate.before_update(step.updates)
-            with seeded(train.seed, epoch, "mixing", number):
-                mixed = mixer(batch)
-            # Stochastic depth and dropout: each worker its own.
-            with seeded(train.seed, epoch, "noise", number, ranks.rank, device=device):
-                loss = step(mixed, mine, len(keys))
-            running.add(loss, step.updates, keys)
-            seen += len(keys)
-            if step.updates % read_every and keys is not batches[-1][0]:
-                continue
-            train_loss, elapsed = running.read(), time.monotonic() - started
-            on_batch(
-                Progress(
-                    epoch=epoch,
-                    epochs=length.epochs,
-                    update=step.updates,
-                    updates=length.updates,
-                    train_loss=train_loss,
-                    val_accuracy=accuracy,
-                    images_per_second=seen / elapsed,
-                    seconds_left=elapsed / seen * (length.updates - step.updates) * len(batches[0][0]),
-                )
-            )
-            if ranks.any(leave(), device):
-                if ranks.first:
-                    so_far = Begun(number + 1, running.cells, running.total)
-                    keep(in_epoch(folder, step, [entry.to_dict() for entry in history], so_far))
+class Trainer:
+    """Trains a network by its description's recipe, resuming from the state in ``folder`` if there is one.
+
+    A resumed training ends bit for bit as if it had never stopped; all ranks have to find the same state. Without callbacks
+    each checkpoint is written into the folder at once.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        description: Description,
+        training: CellSet,
+        validation: CellSet,
+        folder: Path,
+        device: torch.device,
+        callbacks: Callbacks | None = None,
+    ) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
+        recipe = description.recipe
+        self.network, self.recipe, self.description, self.folder = network, recipe, description, folder
+        self.training, self.validation, self.device = training, validation, device
+        self.callbacks = callbacks or Callbacks()
+        self.length, self.group = training_length(recipe, training.labels), ProcessGroup.current()
+        if isinstance(network, NetworkWithMeasurements):
+            network.head.standardise(training.measurements)
+        if recipe.model.gradient_checkpointing:
+            timm_network(network).set_grad_checkpointing()  # type: ignore[operator]
+        training.to(device)
+        validation.to(device)
+        self.step = TrainStep(network.to(device), recipe, device, self.group)
+        self.schedule = LearningRate(self.step.optimizer, recipe, self.length.updates, self.length.updates_per_epoch)
+        self.freezing, self.mixer = Freezing(network, recipe.optim), BatchMixer(recipe, len(description.labels))
+
+        state = folder / STATE
+        lines, self.resumed = load_state(state, self.step) if state.exists() else ([], PartialEpoch())
+        self.history = [Epoch(**line) for line in lines]
+        self.first_epoch = len(self.history) + 1
+        # Where the state was saved after an epoch's last update, only the validation is left: the rate is that update's.
+        self.learning_rate = self.schedule.before_update(max(self.step.updates - 1, 0))
+        accuracies = [epoch.val_accuracy for epoch in self.history if epoch.val_accuracy is not None]
+        self.val_accuracy = accuracies[-1] if accuracies else None
+        self.seconds_before = self.history[-1].seconds if self.history else 0.0
+        self.started, self.cells_seen = time.monotonic(), 0
+
+    def run(self) -> Epoch | None:
+        """Train to the recipe's end, or until a stop is requested.
+
+        Returns:
+            The best epoch, whose network is ``best.safetensors`` in the folder; None if the training was stopped early.
+
+        Raises:
+            DivergedError: The loss is not finite.
+        """
+        epochs = range(self.first_epoch, self.length.epochs + 1)
+        # One loader over all epochs: its workers start once, and prepare the next epoch's batches during validation.
+        # A worker whose shard is empty takes one cell, which has no weight in the update.
+        batches = (batch for epoch in epochs for batch in self._remaining_batches(epoch))
+        own_keys = ([keys[position] for position in shard or [0]] for keys, shard in batches)
+        loader = self.training.batches(own_keys, self.recipe.train.loader_workers)
+        for epoch in epochs:
+            seen_before, started = self.cells_seen, time.monotonic()
+            train_loss = self.train_epoch(epoch, loader)
+            if train_loss is None:
                 return None
-        images_per_second = (seen - seen_before) / (time.monotonic() - epoch_started)
-        val_loss = None
-        if epoch % train.validate_every == 0 or epoch == length.epochs:
-            val_loss, accuracy = validate(step.candidate, validation, recipe, device)
+            self.end_epoch(epoch, train_loss, (self.cells_seen - seen_before) / (time.monotonic() - started))
+        return best_epoch(self.history)
+
+    def train_epoch(self, epoch: int, loader: Iterator[Batch]) -> float | None:
+        """Make the epoch's remaining updates; returns its mean loss, None if the training was stopped early."""
+        seed, batches, resumed = self.recipe.train.seed, self._remaining_batches(epoch), self._resumed(epoch)
+        running_loss = RunningLoss(epoch, self.training.ids, resumed.cells, resumed.loss, self.device)
+        self.network.train()
+        # DistributedDataParallel is built for the parameters that are trained, so freezing others needs a new one.
+        if self.freezing.before_epoch(epoch) or epoch == self.first_epoch:
+            self.step.wrap_distributed()
+        for number, (keys, shard) in enumerate(batches, start=resumed.batches):
+            batch = next(loader)
+            self.learning_rate = self.schedule.before_update(self.step.updates)
+            with seeded(seed, epoch, "mixing", number):
+                mixed = self.mixer(batch)
+            # Stochastic depth and dropout: each rank draws its own.
+            with seeded(seed, epoch, "noise", number, self.group.rank, device=self.device):
+                loss = self.step(mixed, shard, len(keys))
+            running_loss.add(loss, self.step.updates, keys)
+            self.cells_seen += len(keys)
+            if self.step.updates % READ_EVERY[self.device.type] and keys is not batches[-1][0]:
+                continue
+            self._report_progress(epoch, running_loss.read(), batch_size=len(batches[0][0]))
+            if self.group.any_rank(self.callbacks.stop_requested(), self.device):
+                if self.group.is_first:
+                    done = PartialEpoch(number + 1, running_loss.cells, running_loss.total)
+                    self.callbacks.save(mid_epoch(self.folder, self.step, self._history_lines(), done))
+                return None
+        return running_loss.read()
+
+    def end_epoch(self, epoch: int, train_loss: float, images_per_second: float) -> None:
+        """Validate where it is the epoch's turn, record the epoch, and hand its checkpoint on."""
+        is_last, val_loss = epoch == self.length.epochs, None
+        if epoch % self.recipe.train.validate_every == 0 or is_last:
+            network = self.step.evaluated_network
+            val_loss, self.val_accuracy = validate(network, self.validation, self.recipe, self.device)
         record = Epoch(
             epoch=epoch,
-            updates=step.updates,
-            train_loss=running.read(),
+            updates=self.step.updates,
+            train_loss=train_loss,
             val_loss=val_loss,
-            val_accuracy=accuracy if val_loss is not None else None,
-            learning_rate=learning_rate,
+            val_accuracy=self.val_accuracy if val_loss is not None else None,
+            learning_rate=self.learning_rate,
             images_per_second=images_per_second,
-            seconds=earlier + time.monotonic() - started,
-            best=val_loss is not None and _better(accuracy, val_loss, best_of(history)),
+            seconds=self.seconds_before + time.monotonic() - self.started,
+            best=False,
         )
-        history.append(record)
-        if ranks.first:
-            lines = [entry.to_dict() for entry in history]
-            last = epoch == length.epochs
-            keep(after_epoch(folder, step, lines, description, last=last, later=WRITE_LATER[device.type]))
-        on_epoch(record)
-    best = best_of(history)
-    assert best is not None, "the last epoch is always validated"
-    return best
+        record = replace(record, best=best_epoch([*self.history, record]) is record)
+        self.history.append(record)
+        if self.group.is_first:
+            lines, deferred = self._history_lines(), DEFER_WRITES[self.device.type]
+            files = after_epoch(self.folder, self.step, lines, self.description, last=is_last, deferred=deferred)
+            self.callbacks.save(files)
+        self.callbacks.on_epoch(record)
 
+    def _remaining_batches(self, epoch: int) -> list[tuple[list[Key], list[int]]]:
+        """The epoch's batches that are still to be learnt: all ranks' cells, and the positions of this rank's among them."""
+        train, first_update = self.recipe.train, (epoch - 1) * self.length.updates_per_epoch
+        keys = training_keys(self.training.labels, epoch, train.batch_size, train.seed, train.sampler)
+        remaining = keys[self._resumed(epoch).batches : self.length.updates - first_update]
+        return [(batch, self.group.shard(range(len(batch)))) for batch in remaining]
 
-def best_of(history: list[Epoch]) -> Epoch | None:
-    """The epoch whose network is kept: the last of those that were the best so far."""
-    return next((epoch for epoch in reversed(history) if epoch.best), None)
+    def _resumed(self, epoch: int) -> PartialEpoch:
+        """What the loaded state has done of this epoch."""
+        return self.resumed if epoch == self.first_epoch else PartialEpoch()
 
+    def _history_lines(self) -> list[dict[str, Any]]:
+        return [asdict(epoch) for epoch in self.history]
 
-def _better(accuracy: float | None, loss: float, best: Epoch | None) -> bool:
-    return best is None or (accuracy, -loss) > (best.val_accuracy, -(best.val_loss or 0.0))
+    def _report_progress(self, epoch: int, train_loss: float, batch_size: int) -> None:
+        elapsed = time.monotonic() - self.started
+        self.callbacks.on_progress(
+            Progress(
+                epoch=epoch,
+                epochs=self.length.epochs,
+                update=self.step.updates,
+                updates=self.length.updates,
+                train_loss=train_loss,
+                val_accuracy=self.val_accuracy,
+                images_per_second=self.cells_seen / elapsed,
+                seconds_left=elapsed / self.cells_seen * (self.length.updates - self.step.updates) * batch_size,
+            )
+        )
 
 
 @torch.inference_mode()
 def validate(network: torch.nn.Module, cells: CellSet, recipe: Recipe, device: torch.device) -> tuple[float, float]:
-    """Mean loss on hard labels, and accuracy, over the cells; no augmentation, no TTA.
+    """Mean loss on hard labels, and accuracy in [0, 1], over the cells; no augmentation, no test-time augmentation.
 
-    Each worker looks at its own cells, every cell once; all return the same.
+    Each rank evaluates its own cells, every cell once; all return the same.
     """
     network.eval()
-    loss_of, ranks = build_loss(recipe.loss), Ranks.current()
+    loss_function, group = build_loss(recipe.loss), ProcessGroup.current()
     loss, correct = 0.0, 0
-    for batch in cells.batches(ordered_keys(range(ranks.rank, len(cells), ranks.size), recipe.eval.batch_size)):
+    for batch in cells.batches(ordered_keys(range(group.rank, len(cells), group.world_size), recipe.eval.batch_size)):
         logits, labels = network(*batch.inputs(device)).float().cpu(), batch.labels
         targets = torch.nn.functional.one_hot(labels, logits.shape[1]).float()
-        loss += float(loss_of(logits, targets)) * len(labels)
+        loss += float(loss_function(logits, targets)) * len(labels)
         correct += int((logits.argmax(1) == labels).sum())
-    sums = ranks.total(torch.tensor([loss, correct], dtype=torch.float64, device=device)).tolist()
+    sums = group.all_reduce(torch.tensor([loss, correct], dtype=torch.float64, device=device)).tolist()
     return sums[0] / len(cells), sums[1] / len(cells)

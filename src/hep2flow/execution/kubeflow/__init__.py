@@ -1,0 +1,1 @@
+"""Kubeflow Pipelines: compiling, submitting, waiting, and what a step does."""

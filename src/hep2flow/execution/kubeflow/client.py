@@ -1,24 +1,28 @@
-"""Kubeflow Pipelines as whoever submits a run sees it: reached at once or refused in one line."""
+"""Client of Kubeflow Pipelines for submitting runs: errors in one line."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import requests
 from requests.structures import CaseInsensitiveDict
 
 from hep2flow.errors import UserError
 
+if TYPE_CHECKING:
+    from hep2flow.execution.kubeflow.submission import Submission
+
 SECONDS = 10
-OVER = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
-# Not 500, which is its word for a pipeline that it refuses.
-AWAY = frozenset({502, 503, 504})
+FINAL_STATES = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
+# Not 500: KFP answers so where its Go compiler refuses a pipeline.
+UNAVAILABLE = frozenset({502, 503, 504})
 TERMINATED = frozenset({"CANCELING", "CANCELED"})
 
 Answer = TypeVar("Answer")
@@ -26,10 +30,12 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Login:
-    """How to be let in; nothing where the host asks for nothing, as behind `kubectl port-forward`.
+    """Credentials; none where the host requires none, as behind `kubectl port-forward`.
 
-    token, cookies: files that hold the bearer token, and the Cookie header of a browser that is logged in
-    ca:     file of the certificate authority
+    Attributes:
+        token: File that holds the bearer token.
+        cookies: File that holds the Cookie header of a browser that is logged in.
+        ca: File of the certificate authority.
     """
 
     token: Path | None = None
@@ -38,7 +44,7 @@ class Login:
 
 
 @dataclass(frozen=True)
-class Sent:
+class SubmittedRun:
     """A run, or a recurring run, as Kubeflow knows it."""
 
     id: str
@@ -47,11 +53,11 @@ class Sent:
 
 @dataclass(frozen=True)
 class RunState:
-    """A run as Kubeflow sees it: late by minutes on a busy node, and for ever where its persistence agent has failed.
+    """A run's state in Kubeflow: late by minutes on a busy node, and never updated where its persistence agent failed.
 
     Attributes:
         state: In Kubeflow's words: PENDING, RUNNING, SUCCEEDED, SKIPPED, FAILED, CANCELING, CANCELED, PAUSED.
-        terminated: Somebody ended it: such a run is FAILED in the end, after CANCELING.
+        terminated: Somebody ended it: such a run ends FAILED, after CANCELING (KFP 2.17).
         message: What went wrong, in Kubeflow's words; mostly empty.
     """
 
@@ -62,26 +68,31 @@ class RunState:
     @property
     def is_over(self) -> bool:
         """Whether Kubeflow will do nothing more for it."""
-        return self.state in OVER
+        return self.state in FINAL_STATES
 
 
-class KubeflowAwayError(UserError):
-    """Kubeflow Pipelines does not answer, after it has."""
+class KubeflowUnreachableError(UserError):
+    """Kubeflow Pipelines has become unreachable."""
 
 
 class Kubeflow:
-    """One Kubeflow Pipelines API.
+    """The API of Kubeflow Pipelines.
 
-    host: its URL; namespace: of the profile, in a Kubeflow with users
-    Raises UserError where it does not answer, or does not let us in.
+    Args:
+        host: Its URL.
+        namespace: Of the profile, in a Kubeflow with users.
+        login: Credentials.
+
+    Raises:
+        UserError: It does not answer, or refuses the credentials.
     """
 
     def __init__(self, host: str, namespace: str, login: Login) -> None:
         if not host.startswith(("http://", "https://")):
             raise UserError(f"--host {host}: write it as a URL, for example http://127.0.0.1:8080")
         self._host = host.rstrip("/")
-        token, cookies = _secret("--token-file", login.token), _secret("--cookies-file", login.cookies)
-        self._knock(token, cookies, login.ca)
+        token, cookies = _read_secret("--token-file", login.token), _read_secret("--cookies-file", login.cookies)
+        self._check_reachable(token, cookies, login.ca)
         with _quiet():
             import kfp
 
@@ -94,41 +105,35 @@ class Kubeflow:
             )
         self._namespace = namespace or None
 
-    def run(
-        self,
-        package: Path,
-        experiment: str,
-        name: str,
-        arguments: dict[str, Any],
-        service_account: str,
-        cron: str = "",
-    ) -> Sent:
-        """Start a run, or with ``cron`` have one started at each of its times; never answered from Kubeflow's cache."""
+    def submit(self, package: Path, submission: Submission) -> SubmittedRun:
+        """Submit a compiled pipeline as a run, or as a recurring one; KFP's cache is off."""
         with _quiet():
-            found = self._ask(lambda: self._client.create_experiment(experiment, namespace=self._namespace))
+            found = self._call(lambda: self._client.create_experiment(submission.experiment, namespace=self._namespace))
             shared: dict[str, Any] = {
                 "experiment_id": found.experiment_id,
-                "job_name": name,
+                "job_name": submission.name,
                 "pipeline_package_path": str(package),
-                "params": arguments,
+                "params": submission.arguments,
                 "enable_caching": False,
-                "service_account": service_account or None,
+                "service_account": submission.service_account or None,
             }
-            if cron:
-                started = self._ask(lambda: self._client.create_recurring_run(cron_expression=cron, **shared))
-                there = f"recurringrun/details/{started.recurring_run_id}"
-                return Sent(started.recurring_run_id, f"{self._host}/#/{there}")
-            begun = self._ask(lambda: self._client.run_pipeline(**shared))
-            return Sent(begun.run_id, f"{self._host}/#/runs/details/{begun.run_id}")
+            if submission.cron:
+                started = self._call(
+                    lambda: self._client.create_recurring_run(cron_expression=submission.cron, **shared)
+                )
+                url = f"{self._host}/#/recurringrun/details/{started.recurring_run_id}"
+                return SubmittedRun(started.recurring_run_id, url)
+            started = self._call(lambda: self._client.run_pipeline(**shared))
+            return SubmittedRun(started.run_id, f"{self._host}/#/runs/details/{started.run_id}")
 
     def state(self, run_id: str) -> RunState:
-        """How a run is now; UserError where Kubeflow does not answer, or knows no such run."""
-        run = self._ask(lambda: self._client.get_run(run_id))
-        seen = {str(run.state), *(str(entry.state) for entry in run.state_history or ())}
+        """State of a run; UserError where Kubeflow does not answer, or knows no such run."""
+        run = self._call(lambda: self._client.get_run(run_id))
+        states = {str(run.state), *(str(entry.state) for entry in run.state_history or ())}
         message = "" if run.error is None else str(getattr(run.error, "message", "") or "")
-        return RunState(str(run.state), bool(seen & TERMINATED), message)
+        return RunState(str(run.state), bool(states & TERMINATED), message)
 
-    def _knock(self, token: str, cookies: str, ca: Path | None) -> None:
+    def _check_reachable(self, token: str, cookies: str, ca: Path | None) -> None:
         headers = CaseInsensitiveDict({"Authorization": f"Bearer {token}"} if token else {})
         if cookies:
             headers["Cookie"] = cookies
@@ -147,7 +152,7 @@ class Kubeflow:
             ) from error
         if answer.status_code in (301, 302, 303, 307, 401, 403):
             raise UserError(
-                f"Kubeflow Pipelines at {self._host} does not let us in ({answer.status_code}); give --token-file or "
+                f"Kubeflow Pipelines at {self._host} refuses access ({answer.status_code}); give --token-file or "
                 "--cookies-file, or a fresh one"
             )
         if answer.status_code != 200 or "json" not in answer.headers.get("Content-Type", ""):
@@ -155,33 +160,35 @@ class Kubeflow:
                 f"{self._host}: no API of Kubeflow Pipelines answers there ({answer.status_code}); check --host"
             )
 
-    def _ask(self, call: Callable[[], Answer]) -> Answer:
+    def _call(self, call: Callable[[], Answer]) -> Answer:
         from kfp_server_api import ApiException
         from urllib3.exceptions import HTTPError
 
         try:
             return call()
         except ApiException as error:
-            if error.status in AWAY:
-                raise KubeflowAwayError(
-                    f"Kubeflow Pipelines at {self._host} is away ({error.status}: {_told(error)}); try again"
+            if error.status in UNAVAILABLE:
+                raise KubeflowUnreachableError(
+                    f"Kubeflow Pipelines at {self._host} is unavailable ({error.status}: {_message(error)}); try again"
                 ) from error
-            raise UserError(f"Kubeflow Pipelines at {self._host} refuses ({error.status}): {_told(error)}") from error
+            raise UserError(
+                f"Kubeflow Pipelines at {self._host} refuses ({error.status}): {_message(error)}"
+            ) from error
         except HTTPError as error:
-            raise KubeflowAwayError(
-                f"Kubeflow Pipelines at {self._host} went away ({type(error).__name__}); try again"
+            raise KubeflowUnreachableError(
+                f"Kubeflow Pipelines at {self._host} has become unreachable ({type(error).__name__}); try again"
             ) from error
 
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """The client prints links of its own, and warns of versions that are not ours."""
+    """Silence kfp's client, which prints links of its own and warns of versions."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _secret(option: str, file: Path | None) -> str:
+def _read_secret(option: str, file: Path | None) -> str:
     if file is None:
         return ""
     try:
@@ -191,14 +198,12 @@ def _secret(option: str, file: Path | None) -> str:
             f"{option} {file}: cannot be read ({type(error).__name__}); name a readable text file"
         ) from error
     if not text or "\n" in text:
-        raise UserError(f"{option} {file}: is to hold one line and nothing else")
+        raise UserError(f"{option} {file}: must hold one line and nothing else")
     return text
 
 
-def _told(error: Any) -> str:
+def _message(error: Any) -> str:
     """The server's own message, shortened to a line."""
-    import json
-
     try:
         body = json.loads(error.body)
         text = str(body.get("error_message") or body.get("message") or body.get("error"))

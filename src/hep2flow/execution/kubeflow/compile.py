@@ -1,4 +1,4 @@
-"""Pipelines as Kubeflow's intermediate representation, and made fit for one cluster."""
+"""Compiles pipelines to Kubeflow's intermediate representation, and adapts it to one cluster."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import yaml
 
 
-def pipeline_of(name: str) -> Any:
-    """The pipeline ``reproduce`` or ``sweep`` as Kubeflow's page runs it: it learns from its first task what it trains."""
+def load_pipeline(name: str) -> Any:
+    """The pipeline ``reproduce`` or ``sweep`` that Kubeflow's page runs: it learns its models from its first task."""
     from importlib import import_module
 
     return getattr(import_module(f"hep2flow.pipelines.{name}"), name)
 
 
-def compile_to(pipeline: Any, path: Path) -> None:
-    """Compile a Kubeflow pipeline to YAML, through a temporary name."""
+def compile_pipeline(pipeline: Any, path: Path) -> None:
+    """Compile a Kubeflow pipeline to YAML, atomically."""
     from kfp.compiler import Compiler
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,16 +26,16 @@ def compile_to(pipeline: Any, path: Path) -> None:
     temporary.replace(path)
 
 
-def package(pipeline: Any, images: Mapping[str, str], keys: Mapping[str, str], path: Path) -> None:
-    """Compile a Kubeflow pipeline to ``path``.
+def compile_for_cluster(pipeline: Any, images: Mapping[str, str], keys: Mapping[str, str], path: Path) -> None:
+    """Compile a Kubeflow pipeline to YAML with a cluster's images and Secret.
 
     Args:
         pipeline: Of :mod:`hep2flow.pipelines`.
         images: Image of a component -> the one to run.
-        keys: Key of the Secret in the pipeline -> the one it has.
+        keys: Key of the Secret in the pipeline -> the one in the cluster.
         path: Of the YAML.
     """
-    compile_to(pipeline, path)
+    compile_pipeline(pipeline, path)
     spec, platform = yaml.safe_load_all(path.read_text(encoding="utf-8"))
     for executor in spec["deploymentSpec"]["executors"].values():
         executor["container"]["image"] = images[executor["container"]["image"]]

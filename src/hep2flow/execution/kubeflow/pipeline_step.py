@@ -1,4 +1,4 @@
-"""What every pipeline step does around its stage: open the store, keep the stage's record, end with the right exit code."""
+"""What every pipeline step does around its stage: opens the store, writes the stage's record, sets the exit code."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from hep2flow.errors import UserError
-from hep2flow.process import ended_by_sigterm, skip_last_collection
+from hep2flow.process import raise_on_sigterm, skip_last_collection
 from hep2flow.stage_result import StageResult
 from hep2flow.stages.begin import run_id_of
-from hep2flow.store.outage import to_standard_error
-from hep2flow.store.runs import RunRecord, StageRecord, read_run, running_stage, take_over
-from hep2flow.store.s3 import Store, StoreAddress, open_store
+from hep2flow.store.address import StoreAddress
+from hep2flow.store.open_store import open_store
+from hep2flow.store.outage import log_to_stderr
+from hep2flow.store.runs import RunRecord, StageRecord, claim_run, read_run
+from hep2flow.store.s3 import Store
+from hep2flow.store.stage_recorder import running_stage
 
 EXIT_USER = 2
 
@@ -28,8 +31,8 @@ class Step:
 
     Attributes:
         store: Where everything lies.
-        run: The run's record, as the attempt began.
-        record: The stage's, which its block fills.
+        run: The run's record, at the start of the attempt.
+        record: The stage's, which its block completes.
     """
 
     store: Store
@@ -37,12 +40,12 @@ class Step:
     record: StageRecord
 
 
-def store_of(address: dict[str, Any]) -> Store:
-    """The store a pipeline passes on: address in the parameters, credentials in the environment.
+def open_pipeline_store(address: dict[str, Any]) -> Store:
+    """Open the pipeline's store: its address is a parameter, its credentials are in the environment.
 
-    It is waited for: where network policies are enforced, a pod's first connections are refused for up to a minute.
+    Waits for the store: where network policies are enforced, a pod's first connections are refused for up to a minute.
     """
-    return open_store(StoreAddress(**{**address, "endpoint": address.get("endpoint") or None}), to_standard_error)
+    return open_store(StoreAddress(**{**address, "endpoint": address.get("endpoint") or None}), log_to_stderr)
 
 
 @contextmanager
@@ -57,42 +60,39 @@ def step(
         job_id: Of the pipeline, which names the attempt.
         stage: Name of the stage.
         model: Which the stage serves; None for one that serves all.
-        first: Whether the attempt begins with this step.
+        first: Whether this is the attempt's first step.
     """
-    with mendable():
-        opened, run_id = store_of(store), run_id_of(run_id, job_id)
-        run = take_over(opened, run_id, job_id) if first else read_run(opened, run_id)
+    with exit_on_error():
+        opened, run_id = open_pipeline_store(store), run_id_of(run_id, job_id)
+        run = claim_run(opened, run_id, job_id) if first else read_run(opened, run_id)
         with running_stage(opened, run_id, stage, model, job_id) as record:
             yield Step(opened, run, record)
 
 
-def describe(artifact: Any, *results: StageResult) -> None:
-    """Show in Kubeflow's lineage what a stage made: URI, key and main figures; of several things the URIs alone.
-
-    The artifact's own file says the same; the data stays where it is.
-    """
+def describe_artifact(artifact: Any, *results: StageResult) -> None:
+    """Write a stage's URI, key and main figures to an artifact's metadata and file; of several results the URIs alone."""
     if len(results) == 1:
         (result,) = results
-        shown = {"uri": result.uri, "key": result.key, **_figures(result.summary)}
+        metadata = {"uri": result.uri, "key": result.key, **_figures(result.summary)}
     else:
-        shown = {result.key: result.uri for result in results}
-    artifact.metadata.update(shown)
+        metadata = {result.key: result.uri for result in results}
+    artifact.metadata.update(metadata)
     Path(artifact.path).parent.mkdir(parents=True, exist_ok=True)
-    Path(artifact.path).write_text(json.dumps(shown, indent=2) + "\n", encoding="utf-8")
+    Path(artifact.path).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
 
 
 def _figures(summary: dict[str, Any]) -> dict[str, Any]:
-    """What a line of a page takes, without lists and tables; Kubeflow refuses an artifact for one figure that is none."""
+    """Scalars of a summary; without NaN and infinity, for which Kubeflow refuses the artifact."""
     plain = {name: value for name, value in summary.items() if isinstance(value, (str, int, float)) and value != ""}
     return {name: value for name, value in plain.items() if not isinstance(value, float) or math.isfinite(value)}
 
 
 @contextmanager
-def mendable() -> Iterator[None]:
-    """A UserError ends the process with exit code 2 and its message, SIGTERM with 143, without a traceback."""
+def exit_on_error() -> Iterator[None]:
+    """End the process with 2 and a message for a UserError, with 143 for SIGTERM, without a traceback."""
     skip_last_collection()
     try:
-        with ended_by_sigterm():
+        with raise_on_sigterm():
             yield
     except UserError as error:
         print(f"hep2flow: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A submitted run followed to its own end: its record is the first source, Kubeflow's word, which comes late, the second."""
+"""Waits for a submitted run: its record decides first; Kubeflow's state, which comes late, decides second."""
 
 from __future__ import annotations
 
@@ -8,135 +8,147 @@ from dataclasses import replace
 from typing import NamedTuple, cast
 
 from hep2flow.errors import RunFailedError, UserError
-from hep2flow.execution.kubeflow.client import Kubeflow, KubeflowAwayError, RunState, Sent
-from hep2flow.execution.progress_display import followed
-from hep2flow.execution.run_errors import failure
-from hep2flow.store.outage import Tell
+from hep2flow.execution.kubeflow.client import Kubeflow, KubeflowUnreachableError, RunState, SubmittedRun
+from hep2flow.execution.watch_run import run_failure, show_run_progress
+from hep2flow.store.outage import Log
 from hep2flow.store.runs import LOST_AFTER, RunStatus, RunView, finish_run, now, show_run, update_run
 from hep2flow.store.s3 import Store
 
 PAUSE_SECONDS = 5.0
 PATIENCE_SECONDS = 3600.0
-SIGN_SECONDS = 60.0  # between two signs of life, while a run's pods are waited for
+SIGN_SECONDS = 60.0  # between two signs of life, while a run's pods wait for a node
 
 
 class _End(NamedTuple):
     """How an attempt ended.
 
-    view: of the run, closed
-    lost: Kubeflow ended it, though no step of ours failed and nobody asked for it
+    Attributes:
+        view: Of the run, with its record closed.
+        lost: Kubeflow ended it, though no step failed and nobody terminated it.
+        reason: In Kubeflow's words; mostly empty.
     """
 
     view: RunView
-    lost: bool
-    reason: str
+    lost: bool = False
+    reason: str = ""
 
 
-def wait_to_the_end(
-    store: Store, kubeflow: Kubeflow, sent: Sent, run_id: str, resubmit: int, again: Callable[[], Sent], tell: Tell
+def wait_for_run(
+    store: Store,
+    kubeflow: Kubeflow,
+    submitted: SubmittedRun,
+    run_id: str,
+    resubmissions: int,
+    resubmit: Callable[[], SubmittedRun],
+    log: Log,
 ) -> RunView:
     """Show a run until it is over; returns its view where it succeeded.
 
     Args:
         store: Where the run lies.
-        kubeflow: That runs it.
-        sent: As it was submitted.
-        run_id: The run.
-        resubmit: How often it is submitted again where Kubeflow has lost it; it goes on from where it was.
-        again: Submits it again.
-        tell: Told in one line when that is done.
+        kubeflow: Runs it.
+        submitted: The run in Kubeflow.
+        run_id: The run in the store.
+        resubmissions: How often a run that Kubeflow has lost is submitted again, and resumes.
+        resubmit: Submits it again.
+        log: Called with one line for each event.
 
     Raises:
-        UserError: A step failed by what the user can mend, or somebody ended the run.
+        UserError: A step failed for a reason that the user can fix, or somebody ended the run.
         RunFailedError: It failed otherwise.
     """
-    left = resubmit
+    log = _without_repetition(log)
+    remaining = resubmissions
     while True:
-        with followed(store, run_id):
-            end = _end_of(store, kubeflow, sent, run_id, tell)
+        with show_run_progress(store, run_id):
+            end = _wait_for_end(store, kubeflow, submitted, run_id, log)
         if end.view.status == "succeeded":
             return end.view
-        if not end.lost:
-            raise _failure(end, sent.url, run_id)
-        if not left:
-            raise RunFailedError(
-                f"run {run_id} failed: Kubeflow lost it {resubmit + 1} times, and no step of it failed"
-                f"{f' ({end.reason})' if end.reason else ''}; submit it again with --run-id {run_id}, and it goes on; "
-                f"its pods are in {sent.url}"
+        if end.view.status == "interrupted" and not end.lost:
+            raise UserError(
+                f"run {run_id} was ended by somebody; submit it again with --run-id {run_id}, and it resumes"
             )
-        left -= 1
-        sent = _patiently(again, tell)
-        tell(
-            f"Kubeflow lost the run, and no step of it failed; submitted again, it goes on from where it was: {sent.url}"
+        if not end.lost:
+            raise run_failure(end.view, submitted.url, end.reason)
+        if not remaining:
+            raise RunFailedError(
+                f"run {run_id} failed: Kubeflow lost it {resubmissions + 1} times, and no step of it failed"
+                f"{f' ({end.reason})' if end.reason else ''}; submit it again with --run-id {run_id}, and it resumes; "
+                f"its pods are in {submitted.url}"
+            )
+        remaining -= 1
+        submitted = _resubmit(resubmit, log)
+        log(
+            "Kubeflow lost the run, and no step of it failed; submitted again, it resumes from where it was: "
+            f"{submitted.url}"
         )
 
 
-def _patiently(again: Callable[[], Sent], tell: Tell) -> Sent:
-    """Submit, once Kubeflow answers: what has lost the run may be what keeps it away."""
-    deadline, told = time.monotonic() + PATIENCE_SECONDS, ""
+def _resubmit(resubmit: Callable[[], SubmittedRun], log: Log) -> SubmittedRun:
+    """Submit once Kubeflow answers: what has lost the run may be what makes it unreachable."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            return again()
-        except KubeflowAwayError as error:
+            return resubmit()
+        except KubeflowUnreachableError as error:
             if time.monotonic() > deadline:
                 raise
-            told = _tell_once(tell, told, str(error))
+            log(str(error))
             time.sleep(PAUSE_SECONDS)
 
 
-def ask_kubeflow(store: Store, kubeflow: Kubeflow, view: RunView) -> tuple[RunView, RunState | None]:
-    """A run's view, and what Kubeflow says of it; its record is closed where Kubeflow says that it is over."""
+def sync_with_kubeflow(store: Store, kubeflow: Kubeflow, view: RunView) -> tuple[RunView, RunState | None]:
+    """A run's view and its state in Kubeflow; its record is closed where Kubeflow says that it is over."""
     if not view.run.kubeflow_run:
         return view, None
     state = kubeflow.state(view.run.kubeflow_run)
     if view.run.ended is None and _has_ended(view, state):
-        return _closed(store, view.run.run_id, state), state
+        return _close(store, view.run.run_id, state), state
     return view, state
 
 
-def _end_of(store: Store, kubeflow: Kubeflow, sent: Sent, run_id: str, tell: Tell) -> _End:
-    told, terminated = "", False
+def _wait_for_end(store: Store, kubeflow: Kubeflow, submitted: SubmittedRun, run_id: str, log: Log) -> _End:
+    terminated = False
     while True:
         view, state = show_run(store, run_id), None
         try:
-            state = kubeflow.state(sent.id)
+            state = kubeflow.state(submitted.id)
             terminated |= state.terminated  # Kubeflow's history does not always keep it
             state = replace(state, terminated=terminated)
-        except UserError as error:  # the run goes on without it, and its record will tell
-            told = _tell_once(tell, told, str(error))
-        if view.run.attempt not in ("", sent.id):
-            raise UserError(
-                f"run {run_id}: was started again by somebody else; `hep2flow runs show {run_id}` follows it"
-            )
+        except UserError as error:  # the run continues without it, and its record will show its end
+            log(str(error))
+        if view.run.attempt not in ("", submitted.id):
+            raise UserError(f"run {run_id}: was started again by somebody else; `hep2flow runs show {run_id}` shows it")
         if view.run.ended is not None:
-            return _End(view, lost=False, reason="")
+            return _End(view)
         if state is not None and _has_ended(view, state):
-            # Read again: the last step may have written its word between the two looks.
-            closed = _closed(store, run_id, state)
-            return _End(closed, _is_lost(closed, state), state.message)
-        quiet = now() - view.last_sign
-        if view.status in ("failed", "interrupted") and quiet > LOST_AFTER:  # Kubeflow may never say so
+            closed = _close(store, run_id, state)
+            failed = any(record.status == "failed" for record in closed.stages)
+            lost = closed.status != "succeeded" and not failed and not state.terminated
+            return _End(closed, lost, state.message)
+        silence = now() - view.last_sign
+        if view.status in ("failed", "interrupted") and silence > LOST_AFTER:  # Kubeflow may never say so
             finish_run(store, run_id, cast("RunStatus", view.status))
-            return _End(show_run(store, run_id), lost=False, reason="")
-        if state is not None and quiet.total_seconds() > SIGN_SECONDS and view.status in ("submitted", "running"):
-            update_run(store, run_id)  # its pods wait for a node, and nobody else can say so
-        if view.status == "lost" and state is not None:
-            told = _tell_once(
-                tell,
-                told,
-                f"no step has given a sign of life for 3 minutes; Kubeflow says {state.state}, and is waited for. Where its "
-                f"pods are gone, press Ctrl-C and submit again with --run-id {run_id}: it goes on from where it was",
-            )
+            return _End(show_run(store, run_id))
+        if state is not None:
+            if silence.total_seconds() > SIGN_SECONDS and view.status in ("submitted", "running"):
+                update_run(store, run_id)  # its pods wait for a node, and nobody else can give a sign of life
+            if view.status == "lost":
+                log(
+                    f"no step has given a sign of life for 3 minutes; Kubeflow says {state.state}, and is waited for. "
+                    f"Where its pods are gone, press Ctrl-C and submit again with --run-id {run_id}: it resumes from "
+                    "where it was"
+                )
         time.sleep(PAUSE_SECONDS)
 
 
 def _has_ended(view: RunView, state: RunState) -> bool:
-    """Whether nothing more will come: Kubeflow says so, or it is ending the run, and no step works any more."""
+    """Whether Kubeflow says that the run is over, or is ending it and no step works any more."""
     return state.is_over or (state.terminated and "running" not in view.stage_status.values())
 
 
-def _closed(store: Store, run_id: str, state: RunState) -> RunView:
-    """The run with its record closed, as its steps and Kubeflow say."""
+def _close(store: Store, run_id: str, state: RunState) -> RunView:
+    """Close the run's record. Reads it again: the last step may have ended since."""
     view = show_run(store, run_id)
     if view.run.ended is None:
         status: RunStatus = "interrupted" if state.terminated else "failed"
@@ -145,18 +157,13 @@ def _closed(store: Store, run_id: str, state: RunState) -> RunView:
     return view
 
 
-def _is_lost(view: RunView, state: RunState) -> bool:
-    failed = any(record.status == "failed" for record in view.stages)
-    return view.status != "succeeded" and not failed and not state.terminated
+def _without_repetition(log: Log) -> Log:
+    last = ""
 
+    def log_new(text: str) -> None:
+        nonlocal last
+        if text != last:
+            log(text)
+        last = text
 
-def _failure(end: _End, url: str, run_id: str) -> Exception:
-    if end.view.status == "interrupted":
-        return UserError(f"run {run_id} was ended by somebody; submit it again with --run-id {run_id}, and it goes on")
-    return failure(end.view, url, end.reason)
-
-
-def _tell_once(tell: Tell, told: str, text: str) -> str:
-    if text != told:
-        tell(text)
-    return text
+    return log_new

@@ -1,0 +1,1 @@
+"""RayJobs on Kubernetes: manifest, client, watcher, entry point, checks."""

@@ -1,4 +1,4 @@
-"""The Kubernetes API as far as a job needs it: patient with a server that is away, clear about what is forbidden."""
+"""The part of the Kubernetes API that a job needs: retries while the server is unreachable, names what is forbidden."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,79 +19,87 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from hep2flow.errors import UserError
-from hep2flow.store.outage import Tell, to_standard_error
+from hep2flow.store.outage import Log, log_to_stderr
 
 GROUP, VERSION, RAYJOBS = "ray.io", "v1", "rayjobs"
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 CONNECT_SECONDS = 5
 READ_SECONDS = 30
-WATCH_SECONDS = 20  # after which a watch is begun again
+WATCH_SECONDS = 20  # after which a watch is started again
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-# A job that runs needs no API server, and one that is given up for its absence would have ended well.
+# A running job needs no API server, and one that is given up because of an outage would have ended well.
 PATIENCE_SECONDS = 6 * 3600.0
-WORTH_A_WORD_SECONDS = 30.0
-# A token is renewed while it is read, and an API server that has just begun knows none.
-UNAUTHORIZED = 3
-HASTE_SECONDS = 15.0  # while this process is being ended
-HURRY_SECONDS = 0.5  # of the second that is left to a process which Kubeflow terminates
+OUTAGE_NOTICE_SECONDS = 30.0
+# A token may be renewed while it is read, and an API server that has just started knows none.
+MAX_UNAUTHORIZED = 3
+DELETE_SECONDS = 15.0  # this process is being ended
+TERMINATION_SECONDS = 0.5  # of the one second between Kubeflow's SIGTERM and SIGKILL
 
 Answer = TypeVar("Answer")
 
 
 class ConflictError(Exception):
-    """An object of that name is there already."""
+    """An object of that name already exists."""
 
 
 class GoneError(Exception):
-    """The version to watch from is too old: look at everything again."""
+    """The resource version to watch from is too old: list again."""
 
 
 class QuotaExceededError(Exception):
-    """A quota is used up: when another job of the namespace ends, there is room."""
+    """A quota is used up until another job of the namespace ends."""
+
+
+def load_configuration() -> tuple[kubernetes.client.Configuration, str]:
+    """Configuration of the service account or of KUBECONFIG, without retries, and its own namespace, which may be empty.
+
+    Raises:
+        UserError: There is neither.
+    """
+    configuration = kubernetes.client.Configuration()
+    configuration.retries = False  # urllib3's own end after seconds, and report nothing
+    try:
+        if os.environ.get("KUBERNETES_SERVICE_HOST"):
+            kubernetes.config.load_incluster_config(client_configuration=configuration)
+            return configuration, OWN_NAMESPACE.read_text().strip() if OWN_NAMESPACE.exists() else ""
+        file = os.environ.get("KUBECONFIG") or None  # the client reads the variable only once, on import
+        kubernetes.config.load_kube_config(file, client_configuration=configuration)
+        context = kubernetes.config.list_kube_config_contexts(file)[1]["context"]
+        return configuration, context.get("namespace", "")
+    except kubernetes.config.ConfigException as error:
+        raise UserError(
+            f"there is no Kubernetes cluster to be found ({error}); run inside one, or set KUBECONFIG"
+        ) from error
 
 
 class KubernetesApi:
-    """One namespace of the cluster that the service account or KUBECONFIG names.
+    """RayJobs and pods in one namespace of the cluster that the service account or KUBECONFIG names.
 
-    Every method tries again for hours where the server is busy, broken or away, and raises UserError for what is
-    forbidden.
+    Every method but the streams retries for hours while the server is busy, failing or unreachable, and raises UserError
+    for what is forbidden.
 
     Args:
         namespace: Empty for the step's own, or the one that KUBECONFIG names.
-        tell: Told in one line, once, that the server is away, and that it is back.
+        log: Called with one line when an outage of the server is noticed, and one when it is over.
     """
 
-    def __init__(self, namespace: str = "", tell: Tell = to_standard_error) -> None:
-        self._tell, self._lock, self._away = tell, threading.Lock(), False
-        configuration = kubernetes.client.Configuration()
-        # Whoever asks is patient already.
-        configuration.retries = False
-        try:
-            if os.environ.get("KUBERNETES_SERVICE_HOST"):
-                kubernetes.config.load_incluster_config(client_configuration=configuration)
-                own = OWN_NAMESPACE.read_text().strip() if OWN_NAMESPACE.exists() else ""
-            else:
-                file = os.environ.get("KUBECONFIG") or None  # the client has read it when it was imported
-                kubernetes.config.load_kube_config(file, client_configuration=configuration)
-                own = kubernetes.config.list_kube_config_contexts(file)[1]["context"].get("namespace", "")
-        except kubernetes.config.ConfigException as error:
-            raise UserError(
-                f"there is no Kubernetes cluster to be found ({error}); run inside one, or set KUBECONFIG"
-            ) from error
-        self.namespace = namespace or own or "default"
-        self.own = own
-        client = kubernetes.client.ApiClient(configuration)
+    def __init__(self, namespace: str = "", log: Log = log_to_stderr) -> None:
+        self._log, self._lock, self._unreachable = log, threading.Lock(), False
+        configuration, self.own_namespace = load_configuration()
+        self.namespace = namespace or self.own_namespace or "default"
         self._server = str(configuration.host)
+        client = kubernetes.client.ApiClient(configuration)
         self._custom = kubernetes.client.CustomObjectsApi(client)
         self._core = kubernetes.client.CoreV1Api(client)
 
     def create(self, manifest: dict[str, Any]) -> None:
-        """Create a RayJob; ConflictError where there is one of its name, QuotaExceededError where a quota is used up."""
+        """Create a RayJob; ConflictError for a name that exists, QuotaExceededError where a quota is used up."""
         try:
             self._call(
                 "create",
                 RAYJOBS,
                 lambda: self._custom.create_namespaced_custom_object(*self._rayjobs, manifest, **_timeouts()),
+                expected=(403, 404, 409),
             )
         except ApiException as error:
             if error.status == 409:
@@ -108,47 +117,45 @@ class KubernetesApi:
         """A RayJob; None where there is none."""
         try:
             found: dict[str, Any] = self._call(
-                "get", RAYJOBS, lambda: self._custom.get_namespaced_custom_object(*self._rayjobs, name, **_timeouts())
+                "get",
+                RAYJOBS,
+                lambda: self._custom.get_namespaced_custom_object(*self._rayjobs, name, **_timeouts()),
+                expected=(404,),
             )
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise self._refused("get", RAYJOBS, error) from error
+        except ApiException:
+            return None
         return found
 
     def delete(self, name: str) -> None:
-        """Delete a RayJob and, through it, its pods; in a hurry. One that is not there is no error."""
-        try:
+        """Delete a RayJob and, through it, its pods, within seconds; one that does not exist is no error."""
+        with suppress(ApiException):
             self._call(
                 "delete",
                 RAYJOBS,
                 lambda: self._custom.delete_namespaced_custom_object(
                     *self._rayjobs, name, propagation_policy="Background", **_timeouts()
                 ),
-                HASTE_SECONDS,
+                DELETE_SECONDS,
+                expected=(404,),
             )
-        except ApiException as error:
-            if error.status != 404:
-                raise self._refused("delete", RAYJOBS, error) from error
 
-    def look(self, name: str) -> tuple[dict[str, Any] | None, str]:
-        """A RayJob, None where there is none, and the version to watch from."""
-        try:
-            found: dict[str, Any] = self._call(
-                "list",
-                RAYJOBS,
-                lambda: self._custom.list_namespaced_custom_object(
-                    *self._rayjobs, field_selector=f"metadata.name={name}", **_timeouts()
-                ),
-            )
-        except ApiException as error:
-            raise self._refused("list", RAYJOBS, error) from error
+    def find(self, name: str) -> tuple[dict[str, Any] | None, str]:
+        """A RayJob, None where there is none, and the resource version to watch from."""
+        found: dict[str, Any] = self._call(
+            "list",
+            RAYJOBS,
+            lambda: self._custom.list_namespaced_custom_object(
+                *self._rayjobs, field_selector=f"metadata.name={name}", **_timeouts()
+            ),
+        )
         return next(iter(found["items"]), None), found["metadata"]["resourceVersion"]
 
     def watch(self, name: str, version: str) -> Iterator[dict[str, Any] | None]:
-        """A RayJob at each change after a version, for some seconds; None once it is deleted.
+        """Yield a RayJob at each change after a resource version, for some seconds; None once it is deleted.
 
-        Raises GoneError where the version is too old, and OSError where the watch broke off.
+        Raises:
+            GoneError: The version is too old.
+            OSError: The watch broke off.
         """
         try:
             for event in kubernetes.watch.Watch().stream(
@@ -164,29 +171,26 @@ class KubernetesApi:
         except ApiException as error:
             if error.status == 410:
                 raise GoneError from error
-            if _passes(error) or error.status == 401:  # whoever looks again is told where it stays so
+            if _is_transient(error) or error.status == 401:  # where it stays so, the next `find` reports it
                 raise OSError(f"{error.status} {error.reason}") from error
             raise self._refused("watch", RAYJOBS, error) from error
-        except (HTTPError, ValueError) as error:  # broken off, in the middle of a line too
+        except (HTTPError, ValueError) as error:  # ValueError: broken off in the middle of a line
             raise OSError(type(error).__name__) from error
 
     def pods(self, selector: str) -> list[dict[str, Any]]:
         """Pods with these labels, the oldest first."""
-        try:
-            answer = self._call(
-                "list",
-                "pods",
-                lambda: self._core.list_namespaced_pod(
-                    self.namespace, label_selector=selector, _preload_content=False, **_timeouts()
-                ),
-            )
-        except ApiException as error:
-            raise self._refused("list", "pods", error) from error
+        answer = self._call(
+            "list",
+            "pods",
+            lambda: self._core.list_namespaced_pod(
+                self.namespace, label_selector=selector, _preload_content=False, **_timeouts()
+            ),
+        )
         items: list[dict[str, Any]] = json.loads(answer.data)["items"]
         return sorted(items, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
 
     def log(self, pod: str) -> Iterator[str]:
-        """Lines of a pod's log, each with its time before it, until the pod ends; OSError where they break off."""
+        """Yield lines of a pod's log, each with its time before it, until the pod ends; OSError where the log breaks off."""
         try:
             answer = self._core.read_namespaced_pod_log(
                 pod,
@@ -201,17 +205,17 @@ class KubernetesApi:
             finally:
                 answer.close()
         except ApiException as error:
-            if _passes(error) or error.status in (400, 404):  # its container has not begun, or it is gone
+            if _is_transient(error) or error.status in (400, 404):  # its container has not started, or it is gone
                 raise OSError(f"{error.status} {error.reason}") from error
             raise self._refused("get", "pods/log", error) from error
         except HTTPError as error:
             raise OSError(type(error).__name__) from error
 
-    def is_leaving(self, pod: str) -> bool:
-        """Whether a pod is being deleted, or gone: its node is drained, or somebody has deleted it. Asked once, in haste."""
+    def is_being_deleted(self, pod: str) -> bool:
+        """Whether a pod of the own namespace is being deleted, or gone; one attempt of half a second."""
         try:
             answer = self._core.read_namespaced_pod(
-                pod, self.own, _preload_content=False, _request_timeout=HURRY_SECONDS
+                pod, self.own_namespace, _preload_content=False, _request_timeout=TERMINATION_SECONDS
             )
         except ApiException as error:
             return bool(error.status == 404)
@@ -223,74 +227,90 @@ class KubernetesApi:
     def _rayjobs(self) -> tuple[str, str, str, str]:
         return GROUP, VERSION, self.namespace, RAYJOBS
 
-    def _call(self, verb: str, resource: str, call: Callable[[], Answer], patience: float = PATIENCE_SECONDS) -> Answer:
-        pause, began, refused = FIRST_PAUSE, time.monotonic(), 0
+    def _call(
+        self,
+        verb: str,
+        resource: str,
+        call: Callable[[], Answer],
+        patience: float = PATIENCE_SECONDS,
+        *,
+        expected: Collection[int] = (),
+    ) -> Answer:
+        """Retry until the server answers; ApiException for an expected status, UserError for any other refusal.
+
+        urllib3's Retry would repeat neither a 403 or 401 that passes nor the client's status 0, reports no outage, and
+        counts attempts instead of hours.
+        """
+        pause, started, unauthorized = FIRST_PAUSE, time.monotonic(), 0
         while True:
             try:
                 answer = call()
-                self._is_away(False)
+                self._report_outage(None)
                 return answer
             except (ApiException, HTTPError) as error:
                 if isinstance(error, ApiException):
-                    refused += error.status == 401
-                    if not _passes(error) and not (error.status == 401 and refused < UNAUTHORIZED):
-                        raise
-                if time.monotonic() - began > WORTH_A_WORD_SECONDS:
-                    self._is_away(True, _why(error))
-                if time.monotonic() + pause > began + patience:
+                    unauthorized += error.status == 401
+                    if not _is_transient(error) and not (error.status == 401 and unauthorized < MAX_UNAUTHORIZED):
+                        if error.status in expected:
+                            raise
+                        raise self._refused(verb, resource, error) from error
+                if time.monotonic() - started > OUTAGE_NOTICE_SECONDS:
+                    self._report_outage(_reason(error))
+                if time.monotonic() + pause > started + patience:
                     raise UserError(
-                        f"Kubernetes at {self._server} {_why(error)} since {patience:.0f} s (to {verb} {resource}); "
+                        f"Kubernetes at {self._server} {_reason(error)} since {patience:.0f} s (to {verb} {resource}); "
                         "check the API server and the network"
                     ) from error
-                time.sleep(max(pause, _asked_pause(error)))
+                time.sleep(max(pause, _retry_after(error)))
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _is_away(self, away: bool, why: str = "") -> None:
+    def _report_outage(self, reason: str | None) -> None:
         with self._lock:
-            if away != self._away:
-                self._away = away
-                self._tell(
-                    f"Kubernetes at {self._server} is away ({why}); it is waited for, and what runs goes on meanwhile"
-                    if away
-                    else f"Kubernetes at {self._server} is back"
+            if (reason is not None) != self._unreachable:
+                self._unreachable = reason is not None
+                self._log(
+                    f"Kubernetes at {self._server} is unreachable ({reason}); waiting for it, running jobs continue"
+                    if self._unreachable
+                    else f"Kubernetes at {self._server} is reachable again"
                 )
 
     def _refused(self, verb: str, resource: str, error: ApiException) -> UserError:
-        told = _message(error)
-        if error.status == 403 and re.search(r"\bcannot\b", told):
+        message = _message(error)
+        if error.status == 403 and re.search(r"\bcannot\b", message):
             group = GROUP if resource == RAYJOBS else ""
             return UserError(
                 f"Kubernetes forbids to {verb} {resource} in namespace {self.namespace}: a Role lacks the rule "
-                f'{{apiGroups: ["{group}"], resources: [{resource}], verbs: [{verb}]}}; k8s/base/role.yaml has it ({told})'
+                f'{{apiGroups: ["{group}"], resources: [{resource}], verbs: [{verb}]}}; k8s/base/role.yaml has it '
+                f"({message})"
             )
         if error.status == 401:
             return UserError(f"Kubernetes at {self._server} does not accept these credentials; log in again")
-        return UserError(f"Kubernetes refuses to {verb} {resource} in namespace {self.namespace}: {told}")
+        return UserError(f"Kubernetes refuses to {verb} {resource} in namespace {self.namespace}: {message}")
 
 
 def _timeouts() -> dict[str, Any]:
     return {"_request_timeout": (CONNECT_SECONDS, READ_SECONDS)}
 
 
-def _passes(error: ApiException) -> bool:
-    """Whether it may be otherwise in a while.
+def _is_transient(error: ApiException) -> bool:
+    """Whether a later attempt may succeed.
 
-    A quota that is new has no status for some seconds. Status 0 is the client's for a failed TLS handshake: where the API
-    server is away its address may lead elsewhere (seen: certificate verify failed).
+    A new quota has no status for some seconds. Status 0 is the client's for a failed TLS handshake: where the API server
+    is unreachable its address may lead elsewhere (seen: certificate verify failed).
     """
-    unknown = error.status == 403 and "status unknown for quota" in _message(error)
-    return bool(unknown or error.status in (0, 429) or error.status >= 500)
+    new_quota = error.status == 403 and "status unknown for quota" in _message(error)
+    return bool(new_quota or error.status in (0, 429) or error.status >= 500)
 
 
-def _why(error: ApiException | HTTPError) -> str:
+def _reason(error: ApiException | HTTPError) -> str:
     if isinstance(error, HTTPError):
         return f"cannot be reached, {type(error).__name__}"
     return f"answers {error.status}" if error.status else f"cannot be reached, {str(error.reason).splitlines()[0]}"
 
 
-def _asked_pause(error: Exception) -> float:
-    asked = (getattr(error, "headers", None) or {}).get("Retry-After", "")
-    return min(float(asked), LONGEST_PAUSE) if str(asked).isdigit() else 0.0
+def _retry_after(error: Exception) -> float:
+    seconds = (getattr(error, "headers", None) or {}).get("Retry-After", "")
+    return min(float(seconds), LONGEST_PAUSE) if str(seconds).isdigit() else 0.0
 
 
 def _message(error: ApiException) -> str:

@@ -1,4 +1,4 @@
-"""What a Kubernetes cluster is and how jobs are admitted there: all that a training does not ask for itself."""
+"""Cluster settings that are not in the recipe: image, Secret, queue, node selection, deadlines."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LabelKey = Annotated[
 ]
 Image = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", max_length=512)]
 Engine = Literal["local", "ray", "rayjob"]
-# Kubeflow takes no empty name: this stands for none, and no Secret may have it.
+# KFP accepts no empty Secret name; this stands for none, and no Secret may have it.
 NO_SECRET = "none"  # noqa: S105 - no password
 Seconds = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class Toleration(BaseModel):
-    """A taint that workers bear: of this key, and with ``Equal`` of this value; an empty effect stands for all."""
+    """A toleration of Ray's workers, as Kubernetes has it; an empty effect stands for all."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,29 +39,33 @@ class Toleration(BaseModel):
 
 
 class ClusterOptions(BaseModel):
-    """The pipelines' parameter ``cluster``; empty stands for what is not there.
+    """The pipelines' parameter ``cluster``; an empty value stands for none.
 
-    namespace:          of the RayJobs; empty: the step's own
-    image:              of Ray's pods, with hep2flow in it; a digest rather than a tag
-    pull_secret:        Secret to pull it with
-    secret:             Secret with the object store's credentials; empty where the service account has the right itself.
-                        In a pipeline its parameter ``store_secret`` says it, for Ray's pods and the steps alike
-    access_key, secret_key: the Secret's keys
-    service_account:    of Ray's pods
-    user:               numeric id that they run as
-    queue:              Kueue's LocalQueue
-    priority:           Kueue's WorkloadPriorityClass; without a queue the pods' PriorityClass
-    node_selector, tolerations: of workers that have GPUs
-    spot:               key of the taint of spot nodes, which workers then may run on
-    head_cpus, head_memory: of the head, which trains nothing; memory in GiB
-    scratch:            GiB of disk for ``/tmp`` of each pod
-    waiting_seconds:    until the job runs, nodes and images included; then it is given up
-    deadline_seconds:   of the whole job
-    retries:            new Ray clusters after a lost head; the training goes on from its last state
-    ttl_seconds:        that a finished job's pods stay
-    trials_at_once:     of a sweep that names no concurrency itself
-    ray_token:          Ray asks for a token, as KubeRay's ``authOptions`` has it
-    address:            of a Ray cluster that is there already, for engine ``ray`` alone: HOST:PORT or ray://HOST:PORT
+    Attributes:
+        namespace: Of the RayJobs; empty for the step's own.
+        image: Of Ray's pods, with hep2flow in it; a digest rather than a tag.
+        pull_secret: Secret to pull the image with.
+        secret: Secret with the object store's credentials; empty where the service account has access itself. In a
+            pipeline its parameter ``store_secret`` names it, for Ray's pods and the steps alike.
+        access_key: Key of the Secret.
+        secret_key: Key of the Secret.
+        service_account: Of Ray's pods.
+        user: Numeric id that the pods run as.
+        queue: Kueue's LocalQueue.
+        priority: Kueue's WorkloadPriorityClass; without a queue the pods' PriorityClass.
+        node_selector: Of workers with GPUs.
+        tolerations: Of workers with GPUs.
+        spot: Key of the taint of spot nodes, which workers then may run on.
+        head_cpus: Of the head, which trains nothing.
+        head_memory: Of the head, in GiB.
+        scratch: GiB of disk for ``/tmp`` of each pod.
+        waiting_seconds: Until the job runs, nodes and images included; then it is given up.
+        deadline_seconds: Of the complete job.
+        retries: New Ray clusters after a lost head; the training resumes from its last state.
+        ttl_seconds: How long a finished job's pods stay.
+        trials_at_once: Of a sweep that names no concurrency itself.
+        ray_token: Whether Ray requires a token, as with KubeRay's ``authOptions``.
+        address: Of an existing Ray cluster, for engine ``ray`` alone: HOST:PORT or ray://HOST:PORT.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -91,27 +95,27 @@ class ClusterOptions(BaseModel):
     address: Annotated[str, Field(pattern=r"^((ray://)?[A-Za-z0-9._-]+:[0-9]+)?$")] = ""
 
 
-def checked_engine(engine: str, cluster: dict[str, Any]) -> tuple[Engine, ClusterOptions]:
-    """The pipelines' parameters of these names; UserError naming what is wrong in them."""
+def parse_engine(engine: str, cluster: dict[str, Any]) -> tuple[Engine, ClusterOptions]:
+    """Validate the pipelines' parameters ``engine`` and ``cluster``; UserError naming what is wrong."""
     if engine not in ("local", "ray", "rayjob"):
         raise UserError(
             f"engine: local (in the step itself), ray (on the cluster at cluster.address) or rayjob, not {engine!r}"
         )
-    options = cluster_options(cluster)
+    options = parse_cluster_options(cluster)
     if (engine == "ray") != bool(options.address):
         raise UserError("cluster.address: goes with engine ray, and with no other")
     return cast("Engine", engine), options
 
 
 def with_secret(cluster: dict[str, Any], secret: str) -> dict[str, Any]:
-    """The parameter ``cluster`` with the parameter ``store_secret`` in it; UserError where both name a Secret."""
+    """Add the parameter ``store_secret`` to the parameter ``cluster``; UserError where both name a Secret."""
     if "secret" in cluster:
         raise UserError("cluster.secret: in a pipeline the parameter store_secret says it; leave it out here")
     return {**cluster, "secret": "" if secret == NO_SECRET else secret}
 
 
-def cluster_options(given: dict[str, Any]) -> ClusterOptions:
-    """The pipelines' parameter ``cluster``; UserError naming the key."""
+def parse_cluster_options(given: dict[str, Any]) -> ClusterOptions:
+    """Validate the pipelines' parameter ``cluster``; UserError naming the key."""
     try:
         return ClusterOptions.model_validate(given)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What is missing on the Kubernetes cluster, as whoever asks may see it, and how to mend it."""
+"""Checks of the Kubernetes cluster with the caller's own rights: what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import kubernetes.client
-import kubernetes.config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from hep2flow.errors import UserError
+from hep2flow.execution.kubernetes.client import load_configuration
 from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
-from hep2flow.execution.local.doctor import Finding, well
+from hep2flow.execution.local.doctor import Finding, ok
 
 SECONDS = 10
 STEP = "hep2flow-step"
-# What a step calls, and k8s/base/role.yaml allows: group, resource, verbs.
+# Group, resource and verbs that a step needs, as in k8s/base/role.yaml.
 RULES = (
     ("ray.io", "rayjobs", ("get", "list", "watch", "create", "delete")),
     ("ray.io", "rayjobs/status", ("get",)),
@@ -26,6 +26,10 @@ RULES = (
 )
 KUBERAY = "helm upgrade --install kuberay-operator kuberay/kuberay-operator --version 1.7.0"
 PIPELINES = "install Kubeflow Pipelines 2.17.0 as k8s/README.md says"
+ADD_GPUS = (
+    "add GPU nodes with NVIDIA's device plugin, or run with profile laptop; nodes that come on demand are not seen"
+)
+KINDS = {"secrets": "Secret", "serviceaccounts": "ServiceAccount", "localqueues": "LocalQueue"}
 APPLY = "kubectl apply -k k8s/overlays/ and the overlay that fits, see k8s/README.md"
 
 
@@ -33,26 +37,15 @@ class _Cluster:
     """The cluster that KUBECONFIG or the service account names; answers are plain JSON."""
 
     def __init__(self) -> None:
-        configuration = kubernetes.client.Configuration()
-        configuration.retries = False
+        configuration, _ = load_configuration()
         self.inside = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
-        try:
-            if self.inside:
-                kubernetes.config.load_incluster_config(client_configuration=configuration)
-            else:
-                file = os.environ.get("KUBECONFIG") or None  # the library reads it once, when it is imported
-                kubernetes.config.load_kube_config(file, client_configuration=configuration)
-        except kubernetes.config.ConfigException as error:
-            raise UserError(
-                f"there is no Kubernetes cluster to be found ({error}); run inside one, or set KUBECONFIG"
-            ) from error
         self.server = str(configuration.host)
         self._client = kubernetes.client.ApiClient(configuration)
 
-    def ask(
+    def request(
         self, path: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any]:
-        """Status and answer of a GET, or of a POST where there is a body; UserError where nobody answers."""
+        """Status and answer of a GET, or with a body of a POST; UserError where the server is unreachable."""
         try:
             answer = self._client.call_api(
                 path,
@@ -74,18 +67,21 @@ class _Cluster:
         return 200, answer
 
 
-def examine_cluster(options: ClusterOptions, kubeflow: str = "kubeflow") -> Iterator[Finding]:
-    """Look at everything that a run on the cluster needs, one after the other. Changes nothing.
+def check_cluster(options: ClusterOptions, kubeflow: str = "kubeflow") -> Iterator[Finding]:
+    """Check everything that a run on the cluster needs, one after the other; changes nothing.
 
-    options:  of the runs; their namespace, when not given, is Kubeflow's
-    kubeflow: namespace of Kubeflow Pipelines
-    Raises UserError where there is no cluster, or it does not answer.
+    Args:
+        options: Of the runs; their namespace, when not given, is Kubeflow's.
+        kubeflow: Namespace of Kubeflow Pipelines.
+
+    Raises:
+        UserError: There is no cluster, or it does not answer.
     """
     cluster, namespace = _Cluster(), options.namespace or kubeflow
-    status, version = cluster.ask("/version")
+    status, version = cluster.request("/version")
     if status == 401:
         raise UserError(f"Kubernetes at {cluster.server} does not accept these credentials; log in again")
-    yield well("kubernetes", f"{(version or {}).get('gitVersion', 'unknown version')} at {cluster.server}")
+    yield ok("kubernetes", f"{(version or {}).get('gitVersion', 'unknown version')} at {cluster.server}")
     yield _kuberay(cluster)
     yield _pipelines(cluster, kubeflow)
     yield _rights(cluster, namespace)
@@ -96,34 +92,30 @@ def examine_cluster(options: ClusterOptions, kubeflow: str = "kubeflow") -> Iter
     if options.queue:
         yield _queue(cluster, namespace, options.queue)
     yield _gpus(cluster, options)
-    yield Finding(
-        "store",
-        "note",
-        "cannot be looked at from here as a pod sees it",
-        f"kubectl -n {namespace} create -f k8s/doctor.yaml does, where Ray's pods run",
-    )
+    fix = f"kubectl -n {namespace} create -f k8s/doctor.yaml does, where Ray's pods run"
+    yield Finding("store", "warning", "cannot be looked at from here as a pod sees it", fix)
 
 
 def _kuberay(cluster: _Cluster) -> Finding:
-    status, found = cluster.ask("/apis/ray.io/v1")
+    status, found = cluster.request("/apis/ray.io/v1")
     if status != 200 or "rayjobs" not in {one["name"] for one in found["resources"]}:
-        return Finding("kuberay", "ill", "the cluster knows no RayJobs of ray.io/v1", KUBERAY)
-    status, schema = cluster.ask("/openapi/v3/apis/ray.io/v1")
+        return Finding("kuberay", "error", "the cluster knows no RayJobs of ray.io/v1", KUBERAY)
+    status, schema = cluster.request("/openapi/v3/apis/ray.io/v1")
     if status == 200 and "preRunningDeadlineSeconds" not in str(schema):
-        return Finding("kuberay", "ill", "its RayJobs are older than KubeRay 1.7: a field of ours is dropped", KUBERAY)
-    return well("kuberay", "RayJobs of ray.io/v1, with all fields that we use")
+        what = "its RayJobs are older than KubeRay 1.7: a field of ours is dropped"
+        return Finding("kuberay", "error", what, KUBERAY)
+    return ok("kuberay", "RayJobs of ray.io/v1, with all fields that we use")
 
 
 def _pipelines(cluster: _Cluster, kubeflow: str) -> Finding:
     path = f"/api/v1/namespaces/{kubeflow}/services/ml-pipeline:8888/proxy/apis/v2beta1/healthz"
-    status, _ = cluster.ask(path)
+    status, _ = cluster.request(path)
     if status == 200:
-        return well("pipelines", f"the API in namespace {kubeflow} answers")
+        return ok("pipelines", f"the API in namespace {kubeflow} answers")
     if status == 403:
         return _not_allowed("pipelines", f"get services/proxy in namespace {kubeflow}")
-    return Finding(
-        "pipelines", "ill", f"no API of Kubeflow Pipelines answers in namespace {kubeflow} ({status})", PIPELINES
-    )
+    what = f"no API of Kubeflow Pipelines answers in namespace {kubeflow} ({status})"
+    return Finding("pipelines", "error", what, PIPELINES)
 
 
 def _rights(cluster: _Cluster, namespace: str) -> Finding:
@@ -134,77 +126,67 @@ def _rights(cluster: _Cluster, namespace: str) -> Finding:
     for group, resource, verbs in RULES:
         name, _, part = resource.partition("/")
         for verb in verbs:
-            asked = {"namespace": namespace, "group": group, "resource": name, "subresource": part, "verb": verb}
+            access = {"namespace": namespace, "group": group, "resource": name, "subresource": part, "verb": verb}
             review = {
                 "apiVersion": "authorization.k8s.io/v1",
                 "kind": "SelfSubjectAccessReview",
-                "spec": {"resourceAttributes": asked},
+                "spec": {"resourceAttributes": access},
             }
-            status, answer = cluster.ask("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review, headers)
+            status, answer = cluster.request("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review, headers)
             if status == 403:
                 return _not_allowed("rights", f"impersonate {account}")
             if status not in (200, 201) or not answer["status"]["allowed"]:
                 missing.append(f"{verb} {resource}")
     who = "this pod" if cluster.inside else account
     if missing:
-        return Finding("rights", "ill", f"{who} may not {', '.join(missing)}", APPLY)
-    return well("rights", f"{who} may do all that a step does")
+        return Finding("rights", "error", f"{who} may not {', '.join(missing)}", APPLY)
+    return ok("rights", f"{who} may do all that a step does")
 
 
 def _secret(cluster: _Cluster, namespace: str, options: ClusterOptions) -> Finding:
-    status, found = cluster.ask(f"/api/v1/namespaces/{namespace}/secrets/{options.secret}")
-    if status == 403:
-        return _not_allowed("secret", f"get secrets in namespace {namespace}")
-    if status != 200:
-        return Finding(
-            "secret",
-            "ill",
-            f"namespace {namespace} has no Secret {options.secret}",
-            "create it with the store's credentials, or name another as cluster.secret",
-        )
+    fix = "create it with the store's credentials, or name another as cluster.secret"
+    found = _find(cluster, "secret", f"/api/v1/namespaces/{namespace}/secrets/{options.secret}", fix)
+    if isinstance(found, Finding):
+        return found
     keys = set(found.get("data") or {})
     missing = [key for key in (options.access_key, options.secret_key) if key not in keys]
     if missing:
-        return Finding(
-            "secret",
-            "ill",
-            f"{options.secret} has no {' and no '.join(missing)}, it has {', '.join(sorted(keys)) or 'nothing'}",
-            "name its keys as cluster.access_key and cluster.secret_key",
-        )
-    return well("secret", f"{options.secret} has {options.access_key} and {options.secret_key}")
+        what = f"{options.secret} has no {' and no '.join(missing)}, it has {', '.join(sorted(keys)) or 'nothing'}"
+        return Finding("secret", "error", what, "name its keys as cluster.access_key and cluster.secret_key")
+    return ok("secret", f"{options.secret} has {options.access_key} and {options.secret_key}")
 
 
 def _service_account(cluster: _Cluster, namespace: str, name: str) -> Finding:
-    status, _ = cluster.ask(f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}")
-    if status == 403:
-        return _not_allowed("service account", f"get serviceaccounts in namespace {namespace}")
-    if status != 200:
-        return Finding("service account", "ill", f"namespace {namespace} has no ServiceAccount {name}", APPLY)
-    return well("service account", f"{name} is there")
+    found = _find(cluster, "service account", f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}", APPLY)
+    return found if isinstance(found, Finding) else ok("service account", f"{name} exists")
 
 
 def _queue(cluster: _Cluster, namespace: str, name: str) -> Finding:
-    status, found = cluster.ask(f"/apis/kueue.x-k8s.io/v1beta2/namespaces/{namespace}/localqueues/{name}")
-    if status == 403:
-        return _not_allowed("queue", f"get localqueues in namespace {namespace}")
-    if status != 200:
-        return Finding(
-            "queue", "ill", f"namespace {namespace} has no LocalQueue {name}", "kubectl apply -k k8s/overlays/kueue"
-        )
+    path = f"/apis/kueue.x-k8s.io/v1beta2/namespaces/{namespace}/localqueues/{name}"
+    found = _find(cluster, "queue", path, "kubectl apply -k k8s/overlays/kueue")
+    if isinstance(found, Finding):
+        return found
     conditions = {one["type"]: one for one in found.get("status", {}).get("conditions", [])}
     active = conditions.get("Active", {})
     if active.get("status") != "True":
-        return Finding(
-            "queue",
-            "ill",
-            f"{name} admits nothing: {active.get('message', 'no word from Kueue')}",
-            "look at its ClusterQueue and its flavors",
-        )
-    return well("queue", f"{name} is open, {found['status'].get('pendingWorkloads', 0)} jobs wait in it")
+        what = f"{name} admits nothing: {active.get('message', 'no word from Kueue')}"
+        return Finding("queue", "error", what, "look at its ClusterQueue and its flavors")
+    return ok("queue", f"{name} is open, {found['status'].get('pendingWorkloads', 0)} jobs wait in it")
+
+
+def _find(cluster: _Cluster, subject: str, path: str, fix: str) -> dict[str, Any] | Finding:
+    """A namespaced object, or the finding that it is missing or may not be looked at."""
+    status, found = cluster.request(path)
+    namespace, resource, name = path.split("/")[-3:]
+    if status == 403:
+        return _not_allowed(subject, f"get {resource} in namespace {namespace}")
+    if status != 200:
+        return Finding(subject, "error", f"namespace {namespace} has no {KINDS[resource]} {name}", fix)
+    return dict(found)
 
 
 def _gpus(cluster: _Cluster, options: ClusterOptions) -> Finding:
-    status, found = cluster.ask("/api/v1/nodes")
+    status, found = cluster.request("/api/v1/nodes")
     if status == 403:
         return _not_allowed("gpu", "list nodes")
     counts = [
@@ -214,14 +196,9 @@ def _gpus(cluster: _Cluster, options: ClusterOptions) -> Finding:
     ]
     if not sum(counts):
         chosen = " that cluster.node_selector chooses" if options.node_selector else ""
-        return Finding(
-            "gpu",
-            "note",
-            f"none on the nodes{chosen}",
-            "add GPU nodes with NVIDIA's device plugin, or run with profile laptop; nodes that come on demand are not seen",
-        )
-    return well("gpu", f"{sum(counts)} on {sum(count > 0 for count in counts)} nodes")
+        return Finding("gpu", "warning", f"none on the nodes{chosen}", ADD_GPUS)
+    return ok("gpu", f"{sum(counts)} on {sum(count > 0 for count in counts)} nodes")
 
 
 def _not_allowed(subject: str, right: str) -> Finding:
-    return Finding(subject, "note", f"not looked at: you may not {right}", "ask somebody who may")
+    return Finding(subject, "warning", f"not looked at: you may not {right}", "ask somebody who may")

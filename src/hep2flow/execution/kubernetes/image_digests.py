@@ -1,4 +1,4 @@
-"""Tags of container images as digests: all pods of a run are of the same image then, whatever is pushed meanwhile."""
+"""Resolves tags of container images to digests, so that all pods of a run have the same image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from requests import RequestException, Response
 
 from hep2flow.errors import UserError
 
-# Of one platform, and of several.
+# Accept header for images of several platforms, and of one.
 MANIFESTS = ", ".join(
     (
         "application/vnd.oci.image.index.v1+json",
@@ -22,10 +22,11 @@ MANIFESTS = ", ".join(
 LOOPBACK = re.compile(r"^(localhost|127\.0\.0\.1)(:\d+)?/")
 
 
-def pinned(image: str) -> str:
-    """``NAME@sha256:…`` of an image; one that names its digest already is returned as it is.
+def pin_image(image: str) -> str:
+    """``NAME@sha256:…`` of an image, with the credentials of ``docker login``; an image with a digest is returned as it is.
 
-    Credentials are those of ``docker login``. Raises UserError where the registry does not answer, or has no such image.
+    Raises:
+        UserError: The registry does not answer, or has no such image.
     """
     if "@" in image:
         return image
@@ -33,7 +34,7 @@ def pinned(image: str) -> str:
         container = oras.container.Container(image)
         registry = oras.provider.Registry(insecure=bool(LOOPBACK.match(image)))
         registry.auth.load_configs(container)
-        # The function itself: around it the library tries again for minutes, and somebody waits.
+        # Not the decorated method: oras retries for minutes, and a person waits here.
         response: Response = type(registry).do_request.__wrapped__(
             registry, f"{registry.prefix}://{container.manifest_url()}", "HEAD", headers={"Accept": MANIFESTS}
         )
@@ -48,6 +49,6 @@ def pinned(image: str) -> str:
 
 def _not_pinned(image: str, why: str) -> UserError:
     return UserError(
-        f"image {image}: its registry does not tell its digest ({why}); push it, log in with docker login, give it with "
+        f"image {image}: its registry gives no digest ({why}); push it, log in with docker login, give it with "
         "its digest (NAME@sha256:…), or add --keep-tags for images that the nodes have already"
     )

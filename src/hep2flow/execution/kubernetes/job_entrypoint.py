@@ -1,97 +1,80 @@
-"""Inside a job on a cluster: do what a specification in the store says, and leave word of how it ended."""
+"""Entry point of a job on a cluster: runs the specification that lies in the store, and stores how the job ended."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import redirect_stdout
 
 from hep2flow.distributed.ray_cluster import connected
 from hep2flow.errors import UserError
-from hep2flow.execution.job_spec import Outcome, Specification, forget_outcome, perform, read_specification
-from hep2flow.execution.kubernetes.lease import is_abandoned, leased
-from hep2flow.execution.progress_display import followed_sweep, followed_training
+from hep2flow.execution.job_spec import JobOutcome, JobSpec, delete_outcome, read_spec, run_spec
+from hep2flow.execution.kubernetes.lease import is_abandoned, job_lease
+from hep2flow.execution.watch_run import show_stage_progress
 from hep2flow.process import TerminatedError
 from hep2flow.stage_result import StageResult
-from hep2flow.store.outage import to_standard_error
-from hep2flow.store.runs import told_error
-from hep2flow.store.s3 import Store, StoreAddress, open_store
+from hep2flow.store.address import StoreAddress
+from hep2flow.store.open_store import open_store
+from hep2flow.store.outage import log_to_stderr
+from hep2flow.store.s3 import Store
+from hep2flow.store.stage_recorder import error_text
 
 
-def do(store: Store, uri: str) -> StageResult | None:
-    """Train, tune or evaluate as the specification says, for as long as somebody follows, and leave the job's outcome.
+def run_job(store: Store, uri: str) -> StageResult | None:
+    """Train, tune or evaluate as the specification says, while a step watches the job, and store the job's outcome.
 
     Returns:
-        The stage's result. None where there is none and trying again would help nobody: a job that failed is begun again
-        by KubeRay, on a new Ray cluster with as many GPUs, so this one ends well and its outcome says what is wrong.
+        The stage's result. None where the job failed and a repetition would not help: KubeRay starts a failed job again on
+        a new Ray cluster with as many GPUs, so this one ends with exit code 0 and its outcome holds the error.
 
     Raises:
-        Exception: All else, as the stage raised it. A job that is ended leaves no outcome.
+        Exception: All else, as the stage raised it. A job that is terminated leaves no outcome.
     """
     try:
-        specification = read_specification(store, uri)
+        spec = read_spec(store, uri)
     except UserError as error:
-        Outcome(error=told_error(error), mendable=True).write_beside(store, uri)
-        _tell(told_error(error))
+        _end(store, uri, JobOutcome(error=error_text(error), mendable=True))
         return None
-    if is_abandoned(store, specification):
-        _abandon(store, uri)
+    abandoned = JobOutcome(abandoned=True)
+    if is_abandoned(store, spec):
+        _end(store, uri, abandoned)
         return None
-    forget_outcome(store, specification)
+    delete_outcome(store, spec)
     expired = threading.Event()
     try:
-        with leased(store, specification) as expired:
-            result = _WAYS[specification.stage](store, specification)
+        with job_lease(store, spec) as expired:
+            result = _run(store, spec)
     except TerminatedError:
         if not expired.is_set():
             raise
-        _abandon(store, uri)
+        _end(store, uri, abandoned)
+        return None
+    except UserError as error:
+        _end(store, uri, JobOutcome(error=error_text(error), mendable=True))
         return None
     except Exception as error:
-        mendable = isinstance(error, UserError)
-        Outcome(error=told_error(error), mendable=mendable).write_beside(store, uri)
-        if not mendable:
-            raise
-        _tell(told_error(error))
-        return None
-    Outcome(result=result).write_beside(store, uri)
+        JobOutcome(error=error_text(error)).write(store, uri)
+        raise
+    JobOutcome(result=result).write(store, uri)
     return result
 
 
-def _abandon(store: Store, uri: str) -> None:
-    Outcome(abandoned=True).write_beside(store, uri)
-    _tell(f"{uri}: the step that asked for this has ended or gives no sign of life; run it again")
+def _end(store: Store, uri: str, outcome: JobOutcome) -> None:
+    outcome.write(store, uri)
+    message = f"{uri}: the step of this job has ended or gives no sign of life; run it again"
+    print(f"hep2flow: {message if outcome.abandoned else outcome.error}", file=sys.stderr, flush=True)
 
 
-def _tell(text: str) -> None:
-    print(f"hep2flow: {text}", file=sys.stderr, flush=True)
-
-
-def _train(store: Store, specification: Specification) -> StageResult:
-    with followed_training(store, specification.recipe.name) as following:
-        return perform(store, specification, following.announce, following.tell)
-
-
-def _tune(store: Store, specification: Specification) -> StageResult:
-    with followed_sweep(store, specification.recipe.name) as following:
-        return perform(store, specification, following.announce, following.tell)
-
-
-def _evaluate(store: Store, specification: Specification) -> StageResult:
-    """On a worker: the head, where this runs, has no GPU."""
+def _run(store: Store, spec: JobSpec) -> StageResult:
+    if spec.stage != "evaluate":
+        with show_stage_progress(store, spec.stage, spec.recipe.name) as progress:
+            return run_spec(store, spec, progress.announce, progress.log)
     with redirect_stdout(sys.stderr), connected():
-        from hep2flow.distributed.ray_tasks import on_a_worker
+        from hep2flow.distributed.ray_tasks import run_on_worker
 
-        return on_a_worker(specification.recipe.resources, _evaluate_there, store.address, specification)
-
-
-def _evaluate_there(address: StoreAddress, specification: Specification) -> StageResult:
-    return perform(open_store(address, to_standard_error), specification, lambda key: None, to_standard_error)
+        # This process runs on the head, which has no GPU.
+        return run_on_worker(spec.recipe.resources, _evaluate, store.address, spec)
 
 
-_WAYS: dict[str, Callable[[Store, Specification], StageResult]] = {
-    "train": _train,
-    "tune": _tune,
-    "evaluate": _evaluate,
-}
+def _evaluate(address: StoreAddress, spec: JobSpec) -> StageResult:
+    return run_spec(open_store(address, log_to_stderr), spec, lambda key: None, log_to_stderr)

@@ -1,4 +1,4 @@
-"""The lease of a job on a cluster: it ends itself where nobody follows it any more, so that no GPU is held for nobody."""
+"""The lease of a job on a cluster: a job that no step watches any more ends itself and frees its GPUs."""
 
 from __future__ import annotations
 
@@ -12,39 +12,40 @@ from contextlib import contextmanager
 from pydantic import ValidationError
 
 from hep2flow.errors import UserError
-from hep2flow.execution.job_spec import Specification
+from hep2flow.execution.job_spec import JobSpec
 from hep2flow.store import layout
 from hep2flow.store.runs import StageRecord, now
 from hep2flow.store.s3 import Store
 
-LOOK_SECONDS = 30.0
-LOOKS = 3  # in a row: after an absence of the store its step needs a moment to beat again
-LEAVE_SECONDS = 120.0
+CHECK_SECONDS = 30.0
+CHECKS = 3  # in a row: after an outage of the store the step needs a moment for its next heartbeat
+SAVE_SECONDS = 120.0
 
 
 @contextmanager
-def leased(store: Store, specification: Specification) -> Iterator[threading.Event]:
-    """Inside the block this process gets SIGTERM, and some time to save, once its step gives no sign of life any more.
+def job_lease(store: Store, spec: JobSpec) -> Iterator[threading.Event]:
+    """Send SIGTERM to this process, with time to save, once the heartbeat of the job's step is too old.
 
-    Yields what is set then.
+    Yields:
+        Set when the lease has expired.
     """
     over, expired = threading.Event(), threading.Event()
 
     def watch() -> None:
-        looks = 0
-        while looks < LOOKS:
-            if over.wait(LOOK_SECONDS):
+        abandoned = 0
+        while abandoned < CHECKS:
+            if over.wait(CHECK_SECONDS):
                 return
-            looks = looks + 1 if is_abandoned(store, specification) else 0
+            abandoned = abandoned + 1 if is_abandoned(store, spec) else 0
         print(
-            f"hep2flow: the step of run {specification.run_id} that follows this job gives no sign of life; the job ends",
+            f"hep2flow: the step of run {spec.run_id} that watches this job gives no sign of life; the job ends",
             file=sys.stderr,
             flush=True,
         )
         expired.set()
         os.kill(os.getpid(), signal.SIGTERM)
-        if not over.wait(LEAVE_SECONDS):
-            os._exit(0)  # a failure would be begun again, and ask for the GPUs once more
+        if not over.wait(SAVE_SECONDS):
+            os._exit(0)  # KubeRay would start a failed job again, with the same GPUs
 
     threading.Thread(target=watch, name="lease", daemon=True).start()
     try:
@@ -53,11 +54,11 @@ def leased(store: Store, specification: Specification) -> Iterator[threading.Eve
         over.set()
 
 
-def is_abandoned(store: Store, specification: Specification) -> bool:
-    """Whether the step ended, or its heartbeat is older than 3 minutes. False where that cannot be known."""
-    key = layout.stage_record(specification.run_id, specification.stage, specification.recipe.name)
+def is_abandoned(store: Store, spec: JobSpec) -> bool:
+    """Whether the step ended, or its heartbeat is older than 3 minutes; False where that cannot be known."""
+    key = layout.stage_record(spec.run_id, spec.stage, spec.recipe.name)
     try:
         record = StageRecord.model_validate(store.get_json(key))
-    except (UserError, ValidationError):  # the store is away, or nobody keeps a record: it was started by hand
+    except (UserError, ValidationError):  # the store is unreachable, or the job was started by hand, without a record
         return False
-    return record.told_status(now()) != "running"
+    return record.effective_status(now()) != "running"

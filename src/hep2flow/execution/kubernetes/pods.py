@@ -1,12 +1,11 @@
-"""Pods of a Ray cluster on Kubernetes, as the ``restricted`` Pod Security Standard wants them."""
+"""Pods of a Ray cluster, as the ``restricted`` Pod Security Standard requires them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
-from hep2flow.store.s3 import StoreAddress
+from hep2flow.store.address import StoreAddress
 
 GPU = "nvidia.com/gpu"
 SCRATCH = "/tmp"  # noqa: S108 - an empty volume of the pod's own
@@ -21,22 +20,25 @@ SECURITY = {
 
 def pod_template(
     component: str,
-    asked: dict[str, str],
+    resources: dict[str, str],
     labels: dict[str, str],
     options: ClusterOptions,
     environment: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """A pod of one container, with everything that any of a job's pods has.
+    """A pod of one container that can write to a volume at ``/tmp`` only.
 
-    component: ``head``, ``worker`` or ``submitter``; also the container's name, after ``ray-``
-    asked:     resource -> quantity, of which it gets all and no more
-    Its one place to write is a volume at ``/tmp``.
+    Args:
+        component: ``head``, ``worker`` or ``submitter``; also the container's name, after ``ray-``.
+        resources: Resource -> quantity, as request and as limit.
+        labels: Of the pod.
+        options: Of the cluster.
+        environment: Of the container.
     """
     container = {
         "name": f"ray-{component}",
         "image": options.image,
         "env": environment,
-        "resources": {"requests": dict(asked), "limits": dict(asked)},
+        "resources": {"requests": dict(resources), "limits": dict(resources)},
         "securityContext": SECURITY,
         "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH}],
         "workingDir": SCRATCH,
@@ -60,15 +62,15 @@ def pod_template(
     if options.priority and not options.queue:
         spec["priorityClassName"] = options.priority
     # Ray's ports change from job to job, and a submitter has to end: a service mesh's sidecar breaks both.
-    out_of_the_mesh = {"sidecar.istio.io/inject": "false"}
+    no_sidecar = {"sidecar.istio.io/inject": "false"}
     return {
-        "metadata": {"labels": {**labels, "app.kubernetes.io/component": component, **out_of_the_mesh}},
+        "metadata": {"labels": {**labels, "app.kubernetes.io/component": component, **no_sidecar}},
         "spec": spec,
     }
 
 
 def worker_placement(gpus: int, options: ClusterOptions) -> dict[str, Any]:
-    """Where a worker may run: the GPU nodes for one that has GPUs, spot nodes where they are allowed."""
+    """Node selector and tolerations of a worker: GPU nodes for one with GPUs, spot nodes where they are allowed."""
     tolerations = [toleration.model_dump() for toleration in options.tolerations] if gpus else []
     if options.spot:
         tolerations.append({"key": options.spot, "operator": "Exists"})
@@ -83,7 +85,7 @@ def worker_placement(gpus: int, options: ClusterOptions) -> dict[str, Any]:
 
 
 def store_environment(store: StoreAddress, options: ClusterOptions) -> list[dict[str, Any]]:
-    """Where the store is, in plain text, and the right to enter it, by the name of the Secret that has it."""
+    """The store's address in plain text, and its credentials by reference to the Secret."""
     plain = {
         "AWS_ENDPOINT_URL": store.endpoint,
         "AWS_REGION": store.region,
@@ -91,17 +93,13 @@ def store_environment(store: StoreAddress, options: ClusterOptions) -> list[dict
         "HEP2FLOW_PREFIX": store.prefix,
     }
     secret = {"AWS_ACCESS_KEY_ID": options.access_key, "AWS_SECRET_ACCESS_KEY": options.secret_key}
-    return _plain((name, value) for name, value in plain.items() if value) + [
+    return [{"name": name, "value": value} for name, value in plain.items() if value] + [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": options.secret, "key": key}}}
         for name, key in secret.items()
         if options.secret
     ]
 
 
-def own_environment() -> list[dict[str, Any]]:
-    """What any of our containers is told: a home that can be written, and that Ray keeps its usage to itself."""
-    return _plain([("HOME", SCRATCH), ("RAY_USAGE_STATS_ENABLED", "0")])
-
-
-def _plain(variables: Iterable[tuple[str, str | None]]) -> list[dict[str, Any]]:
-    return [{"name": name, "value": value} for name, value in variables]
+def common_environment() -> list[dict[str, Any]]:
+    """Of every container: a writable home, and no usage reports to Ray's makers."""
+    return [{"name": "HOME", "value": SCRATCH}, {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}]

@@ -1,4 +1,4 @@
-"""A training, a sweep or an evaluation as a RayJob of KubeRay's: pure, what it is made of in, the object out."""
+"""The manifest of the RayJob (``ray.io/v1``, KubeRay) that runs a training, a sweep or an evaluation."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from dataclasses import dataclass
 from typing import Any
 
 from hep2flow.errors import UserError
-from hep2flow.execution.job_spec import Specification
+from hep2flow.execution.job_spec import JobSpec
 from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
 from hep2flow.execution.kubernetes.pods import (
     GPU,
     SUBMITTER,
-    own_environment,
+    common_environment,
     pod_template,
     store_environment,
     worker_placement,
 )
 from hep2flow.recipe import Resources
-from hep2flow.store.s3 import StoreAddress
+from hep2flow.store.address import StoreAddress
 
 API_VERSION = "ray.io/v1"
-# Of the image: KubeRay picks its commands by it.
+# Of the image: KubeRay chooses the commands of its pods by it.
 RAY_VERSION = "2.60.0"
-DIGEST = "hep2flow/specification"
-JOB = "hep2flow/job"
+DIGEST_ANNOTATION = "hep2flow/specification"
+JOB_LABEL = "hep2flow/job"
 _PLAIN_URI = re.compile(r"s3://[A-Za-z0-9._/-]+")
 
 
 @dataclass(frozen=True)
-class Job:
-    """One RayJob: a specification, where it lies, and what the cluster is.
+class RayJob:
+    """Builds the manifest of a RayJob; no side effects.
 
-    No pod owns it: a step whose pod is lost, or moved to another node, finds it again, and its training has gone on.
+    No pod owns the RayJob: the next attempt at a step whose pod was lost, or moved to another node, adopts it.
 
     Attributes:
-        specification: What is to be done.
+        spec: What to run.
         uri: Of the specification.
-        store: Where the pods find it.
-        options: What the cluster is.
-        attempt: From 1; another one of the same is another RayJob.
+        store: As the pods reach it.
+        options: Of the cluster.
+        attempt: From 1; another attempt at the same specification is another RayJob.
     """
 
-    specification: Specification
+    spec: JobSpec
     uri: str
     store: StoreAddress
     options: ClusterOptions
@@ -54,35 +54,36 @@ class Job:
     @property
     def name(self) -> str:
         """``h2-`` and 32 hexadecimal digits: the same for the same attempt at the same stage, model and seed of a run."""
-        said, recipe = self.specification, self.specification.recipe
-        text = json.dumps([said.run_id, said.stage, recipe.name, recipe.train.seed, self.attempt])
+        recipe = self.spec.recipe
+        text = json.dumps([self.spec.run_id, self.spec.stage, recipe.name, recipe.train.seed, self.attempt])
         return f"h2-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
     @property
     def labels(self) -> dict[str, str]:
         """Of the RayJob and of all its pods."""
-        said = self.specification
         return {
             "app.kubernetes.io/name": "hep2flow",
             "app.kubernetes.io/part-of": "hep2flow",
-            JOB: self.name,
-            "hep2flow/run": said.run_id,
-            "hep2flow/stage": said.stage,
-            "hep2flow/model": said.recipe.name,
+            JOB_LABEL: self.name,
+            "hep2flow/run": self.spec.run_id,
+            "hep2flow/stage": self.spec.stage,
+            "hep2flow/model": self.spec.recipe.name,
         }
 
     def to_manifest(self) -> dict[str, Any]:
-        """The object as Kubernetes takes it; UserError for a store whose names do not fit into a command line."""
+        """The manifest; UserError for a store whose names do not fit into a command line."""
         if not _PLAIN_URI.fullmatch(self.uri):
             raise UserError(
                 f"{self.uri}: on a cluster the store's prefix has letters, digits, '.', '_', '-' and '/' only; "
                 "choose another store_prefix"
             )
-        options, said = self.options, self.specification
+        options = self.options
+        queue_labels = {"kueue.x-k8s.io/queue-name": options.queue, "kueue.x-k8s.io/priority-class": options.priority}
+        kueue = {key: value for key, value in queue_labels.items() if options.queue and value}
         metadata: dict[str, Any] = {
             "name": self.name,
-            "labels": {**self.labels, **_queue(options)},
-            "annotations": {DIGEST: said.digest},
+            "labels": {**self.labels, **kueue},
+            "annotations": {DIGEST_ANNOTATION: self.spec.digest},
         }
         if options.namespace:
             metadata["namespace"] = options.namespace
@@ -91,7 +92,7 @@ class Job:
             "kind": "RayJob",
             "metadata": metadata,
             "spec": {
-                "entrypoint": f"hep2flow {said.stage} --spec {self.uri}",
+                "entrypoint": f"hep2flow {self.spec.stage} --spec {self.uri}",
                 "submissionMode": "K8sJobMode",
                 "submitterPodTemplate": self._submitter(),
                 "rayClusterSpec": self._ray_cluster(),
@@ -104,24 +105,24 @@ class Job:
         }
 
     def _submitter(self) -> dict[str, Any]:
-        """It submits the entry point to Ray and follows its log; it knows nothing of the store."""
-        template = pod_template("submitter", SUBMITTER, self.labels, self.options, own_environment())
+        """It submits the entry point to Ray and follows its log; it needs no access to the store."""
+        template = pod_template("submitter", SUBMITTER, self.labels, self.options, common_environment())
         template["spec"]["restartPolicy"] = "Never"
         return template
 
     def _ray_cluster(self) -> dict[str, Any]:
-        options, resources = self.options, self.specification.recipe.resources
-        environment = own_environment() + store_environment(self.store, options)
+        options, resources = self.options, self.spec.recipe.resources
+        environment = common_environment() + store_environment(self.store, options)
         head = {"cpu": str(options.head_cpus), "memory": f"{options.head_memory}Gi"}
-        least, most = worker_pods(self.specification, options)
+        least, most = worker_pods(self.spec, options)
         workers = pod_template("worker", worker_resources(resources), self.labels, options, environment)
         workers["spec"].update(worker_placement(math.ceil(resources.gpus_per_worker), options))
         return {
             "rayVersion": RAY_VERSION,
             **({"authOptions": {"mode": "token"}} if options.ray_token else {}),
             "headGroupSpec": {
-                # The driver runs there, and nothing else.
-                "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104 - the submitter's door
+                # No Ray tasks on the head: it has no GPU, and only the driver runs there.
+                "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104 - the submitter connects there
                 "template": pod_template("head", head, self.labels, options, environment),
             },
             "workerGroupSpecs": [
@@ -138,39 +139,31 @@ class Job:
 
 
 def workers_per_pod(resources: Resources) -> int:
-    """One worker has a pod of its own, but those that share a GPU share a pod."""
+    """1, or as many as share a GPU."""
     share = resources.gpus_per_worker
     return math.floor(1 / share) if 0 < share < 1 else 1
 
 
 def worker_resources(resources: Resources) -> dict[str, str]:
-    """What each worker pod asks for, and may use."""
+    """Resource -> quantity of each worker pod."""
     count, gpus = workers_per_pod(resources), math.ceil(resources.gpus_per_worker)
-    asked = {"cpu": str(count * resources.cpus_per_worker), "memory": f"{count * resources.memory_per_worker}Gi"}
-    return {**asked, GPU: str(gpus)} if gpus else asked
+    quantities = {"cpu": str(count * resources.cpus_per_worker), "memory": f"{count * resources.memory_per_worker}Gi"}
+    return {**quantities, GPU: str(gpus)} if gpus else quantities
 
 
-def worker_pods(specification: Specification, options: ClusterOptions) -> tuple[int, int]:
-    """Pods that the job can go on with, and pods that it gets; under Kueue the same, because it admits all or none.
+def worker_pods(spec: JobSpec, options: ClusterOptions) -> tuple[int, int]:
+    """Smallest and requested number of worker pods; under Kueue the same, because it admits all or none.
 
-    No autoscaler changes their number: KubeRay replaces a pod that is lost, and Ray Train goes on meanwhile with fewer
-    workers, down to the recipe's minimum.
+    No autoscaler changes their number (under Kueue it can kill the head, kueue#7569): KubeRay replaces a lost pod, and Ray
+    Train continues meanwhile with fewer workers, down to the recipe's minimum.
     """
-    resources, sweep = specification.recipe.resources, specification.sweep
-    at_once = 1 if sweep is None else min(sweep.trials, sweep.concurrency or options.trials_at_once)
-
-    if specification.stage == "evaluate":
+    resources, sweep = spec.recipe.resources, spec.sweep
+    if spec.stage == "evaluate":
         return 1, 1
+    at_once = 1 if sweep is None else min(sweep.trials, sweep.concurrency or options.trials_at_once)
 
     def pods(workers: int) -> int:
         return math.ceil(workers / workers_per_pod(resources))
 
     most = pods(at_once * resources.workers.max)
     return most if options.queue else pods(resources.workers.min), most
-
-
-def _queue(options: ClusterOptions) -> dict[str, str]:
-    if not options.queue:
-        return {}
-    named = {"kueue.x-k8s.io/queue-name": options.queue}
-    return {**named, "kueue.x-k8s.io/priority-class": options.priority} if options.priority else named

@@ -1,4 +1,4 @@
-"""A pipeline's tasks as containers of the images that they have on a cluster, in the Docker engine of this machine."""
+"""Pipeline tasks as Docker containers on this machine, of the images that they have on a cluster."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ OPTION = "--runner docker"
 LABEL = "hep2flow/step"
 SCRATCH = "/tmp"  # noqa: S108 - a volume of the container's own
 SHARED_MEMORY = "2g"  # Ray's objects, and the batches of a training's loaders
-# What a step of this machine would find in its environment; not the folders, which no container has.
-PASSED_ON = (
+# Settings that a step on this machine would find in its environment; not the folders, which no container has.
+FORWARDED_VARIABLES = (
     "HF_ENDPOINT",
     "HF_HUB_OFFLINE",
     "HF_TOKEN",
@@ -30,46 +30,55 @@ PASSED_ON = (
     "MLFLOW_TRACKING_URI",
     "RAY_ADDRESS",
 )
-# How Kubeflow starts its executor, in a shell that would keep SIGTERM for itself; and how no shell is left.
-STARTED, BECOME = "_KFP_RUNTIME=true python3", "exec env _KFP_RUNTIME=true python3"
+# KFP starts its executor as the child of a shell, which does not forward SIGTERM; exec replaces the shell.
+CHILD, REPLACED = "_KFP_RUNTIME=true python3", "exec env _KFP_RUNTIME=true python3"
 
 
 @dataclass(frozen=True)
 class Images:
-    """step: for what needs no torch; ray: for trainings, sweeps and evaluations."""
+    """Image names.
+
+    Attributes:
+        step: For tasks that need no torch.
+        ray: For trainings, sweeps and evaluations.
+    """
 
     step: str = images.STEP
     ray: str = images.RAY
 
 
-class Containers:
-    """Each has its own Ray, the machine's network, read-only data, and one place to write; and is this user's.
+class DockerSteps:
+    """Containers of this user, each with its own Ray, the host's network, and one place to write.
 
-    source: the only part of this machine's disk that they see; None where it is in the store
-    Raises UserError where there is no engine, or no such image.
+    Args:
+        chosen: Images.
+        source: The only part of this machine's disk that they see, read-only; None where it is in the store.
+
+    Raises:
+        UserError: There is no Docker engine, or no such image.
     """
 
     def __init__(self, chosen: Images, source: Path | None) -> None:
         address = os.environ.get("RAY_ADDRESS")
         if address and not address.startswith("ray://"):
-            raise UserError(f"{OPTION}: from inside a container Ray is reached as ray://HOST:PORT, not {address}")
+            raise UserError(f"{OPTION}: inside a container Ray is reached as ray://HOST:PORT, not {address}")
         self._images, self._source = chosen, source
         self._engine = _engine()
         for image in (chosen.step, chosen.ray):
             _check_image(self._engine, image)
-        self._steps: dict[str, Any] = {}
-        self._told: set[str] = set()
+        self._containers: dict[str, Any] = {}
+        self._terminated: set[str] = set()
 
-    def fit(self, pipeline: Any) -> None:
-        """The images' names, and SIGTERM to the task itself."""
+    def adapt(self, pipeline: Any) -> None:
+        """Set the images, and let SIGTERM reach the task itself."""
         names = {images.STEP: self._images.step, images.RAY: self._images.ray}
         for executor in pipeline.pipeline_spec.deployment_spec["executors"].values():
             if "container" in executor:
                 container = executor["container"]
                 container["image"] = names[container["image"]]
                 script = container["command"][2]
-                assert STARTED in script, script
-                container["command"][2] = script.replace(STARTED, BECOME)
+                assert CHILD in script, script
+                container["command"][2] = script.replace(CHILD, REPLACED)
 
     @contextmanager
     def running(self) -> Iterator[Any]:
@@ -95,8 +104,8 @@ class Containers:
             labels=[LABEL],
             device_requests=[DeviceRequest(count=-1, capabilities=[["gpu"]])] if gpus else None,
         )
-        # Its own takes a container that the engine has removed before it was asked for a success, and leaves one that is
-        # broken off running.
+        # KFP's own function takes a container that the engine has already removed for a success, and leaves one running
+        # when it is interrupted.
         original = docker_task_handler.run_docker_container
         docker_task_handler.run_docker_container = self._run
         try:
@@ -107,33 +116,33 @@ class Containers:
             self._engine.close()
 
     def terminate(self) -> None:
-        """SIGTERM to each that had none."""
-        for name in self._steps.keys() - self._told:
-            self._told.add(name)
+        """Send SIGTERM to each container that had none."""
+        for name in self._containers.keys() - self._terminated:
+            self._terminated.add(name)
             self._signal(name, "SIGTERM")
 
     def _run(self, client: Any, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any) -> int:
-        """Exit code of a container, whose output is printed; Kubeflow calls this, from several threads."""
+        """Run a container and print its output; returns its exit code. KFP calls this from several threads."""
         container = client.containers.create(image, command, volumes=volumes, **arguments)
         try:
             container.start()
-            self._steps[container.id] = container
+            self._containers[container.id] = container
             for text in codecs.iterdecode(container.logs(stream=True), "utf-8", "replace"):
                 print(text, end="")
             return int(container.wait()["StatusCode"])
         finally:
-            self._steps.pop(container.id, None)
+            self._containers.pop(container.id, None)
             container.remove(v=True, force=True)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C reaches the processes of a terminal; containers are none of them, and Kubeflow waits for them."""
+        """Pass Ctrl-C on: it reaches the processes of a terminal, but no containers, and KFP waits for them."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def pass_on() -> None:
-            for name in list(self._steps):
+            for name in list(self._containers):
                 self._signal(name, "SIGINT")
 
         def interrupt(number: int, frame: Any) -> None:
@@ -164,7 +173,7 @@ def _engine() -> Any:
         engine.ping()
     except docker.errors.DockerException as error:
         raise UserError(
-            f"{OPTION}: no Docker engine answers ({error}); start one, or say with DOCKER_HOST where it is"
+            f"{OPTION}: no Docker engine answers ({error}); start one, or set DOCKER_HOST to its address"
         ) from error
     return engine
 
@@ -183,11 +192,11 @@ def _check_image(engine: Any, image: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """The right to enter the store, however this process has it, and a few settings. Holds the secret."""
+    """The store's credentials, from wherever this process has them, and a few settings. Holds the secret."""
     credentials = boto3.Session().get_credentials()
-    assert credentials is not None, "the store has been entered"
+    assert credentials is not None, "the store has been opened with them"
     frozen = credentials.get_frozen_credentials()
     keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
     found = dict(zip(keys, (frozen.access_key, frozen.secret_key, frozen.token), strict=True))
-    found |= {name: os.environ.get(name) for name in PASSED_ON}
+    found |= {name: os.environ.get(name) for name in FORWARDED_VARIABLES}
     return {name: value for name, value in found.items() if value}

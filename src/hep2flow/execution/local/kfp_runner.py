@@ -1,4 +1,4 @@
-"""The pipeline on this machine, through Kubeflow's own local runner."""
+"""Runs a pipeline on this machine with Kubeflow's own local runner."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from hep2flow.store.s3 import Store
 BETWEEN_STEPS_SECONDS = 0.5
 
 
-class Steps(Protocol):
-    """What the tasks of a pipeline are on this machine."""
+class StepRunner(Protocol):
+    """How the tasks of a pipeline run on this machine."""
 
-    def fit(self, pipeline: Any) -> None:
+    def adapt(self, pipeline: Any) -> None:
         """Change a Kubeflow pipeline to what can be run here."""
 
     def running(self) -> AbstractContextManager[Any]:
-        """Kubeflow's runner for them, and what they need beside it."""
+        """Kubeflow's runner for the tasks, and what they need beside it."""
 
     def terminate(self) -> None:
-        """Ask those that were not asked yet to save what they did, and to end."""
+        """Send SIGTERM to each task that had none: it saves its state and ends."""
 
 
-def run_here(store: Store, pipeline: Any, parameters: dict[str, Any], log: Path, steps: Steps) -> RunView:
-    """Run a Kubeflow pipeline with these parameters; returns the finished run's view.
+def run_pipeline(store: Store, pipeline: Any, parameters: dict[str, Any], log: Path, steps: StepRunner) -> RunView:
+    """Run a Kubeflow pipeline; returns the finished run's view.
 
     Args:
         store: Where the run lies.
         pipeline: Changed to what can be run here.
         parameters: Of the pipeline.
-        log: What the runner and the tasks print, appended.
-        steps: What the pipeline's tasks are here.
+        log: Where the output of the runner and of the tasks is appended.
+        steps: Runs the pipeline's tasks.
     """
     from kfp import local
 
-    steps.fit(pipeline)
+    steps.adapt(pipeline)
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("a", encoding="utf-8", buffering=1) as output,
@@ -58,21 +58,23 @@ def run_here(store: Store, pipeline: Any, parameters: dict[str, Any], log: Path,
         # The runner warns that our images do not contain the word "python": it does not use them.
         warnings.simplefilter("ignore", RuntimeWarning)
         logging.captureWarnings(True)
+        # Not an s3:// root: KFP's subprocess runner would make a folder named "s3:".
         local.init(runner, pipeline_root=root, raise_on_error=False)
-        plain_print = builtins.print
+        original_print = builtins.print
         try:
             pipeline(**parameters)
         finally:
             # The runner indents by replacing print, and with two tasks at once does not put it back.
-            builtins.print = plain_print
+            builtins.print = original_print
     return show_run(store, parameters["run_id"])
 
 
 @contextmanager
-def ended_with(steps: Steps) -> Iterator[threading.Event]:
-    """Inside the block SIGTERM is passed on to the steps, those that the runner still starts included, and not obeyed.
+def forward_sigterm(steps: StepRunner) -> Iterator[threading.Event]:
+    """Pass SIGTERM on to the steps, those that the runner starts later included, instead of ending this process.
 
-    Yields what is set then.
+    Yields:
+        Set once SIGTERM has come.
     """
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""One run on this machine from its request to its results: refuse early, show it as it happens, leave the results."""
+"""One run on this machine, from its request to its results."""
 
 from __future__ import annotations
 
@@ -7,28 +7,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hep2flow.errors import UserError
-from hep2flow.execution.local.kfp_runner import Steps, ended_with, run_here
-from hep2flow.execution.local.subprocess_runner import Processes
-from hep2flow.execution.progress_display import followed
-from hep2flow.execution.run_errors import failure
-from hep2flow.execution.run_request import Request, arguments_of
+from hep2flow.execution.local.kfp_runner import StepRunner, forward_sigterm, run_pipeline
+from hep2flow.execution.local.subprocess_runner import SubprocessSteps
+from hep2flow.execution.run_request import RunRequest, pipeline_arguments
+from hep2flow.execution.watch_run import run_failure, show_run_progress
 from hep2flow.process import TerminatedError
 from hep2flow.stages.begin import begin
-from hep2flow.stages.initial_weights import shippable
+from hep2flow.stages.initial_weights import with_stored_weights
 from hep2flow.store.pull import pull
-from hep2flow.store.runs import RunView, finish_run, interrupted
+from hep2flow.store.runs import RunView, finish_run
 from hep2flow.store.s3 import Store
+from hep2flow.store.stage_recorder import record_interruption
 
 if TYPE_CHECKING:
     from hep2flow.execution.local.docker_runner import Images
 
 
-def launch(store: Store, run_id: str, request: Request, folder: Path, images: Images | None = None) -> RunView:
-    """Run the pipeline here and leave report, metrics and checkpoints in ``folder``.
+def run_locally(store: Store, run_id: str, request: RunRequest, folder: Path, images: Images | None = None) -> RunView:
+    """Run the pipeline on this machine and copy report, metrics and checkpoints to ``folder``.
 
-    images: of which the steps are containers; None for steps that are processes
-    Raises UserError for what the user can mend, as the failed stage told it, and RunFailedError for what is our defect.
-    SIGTERM is passed on to the steps; once they have saved what they did, TerminatedError is raised.
+    Args:
+        store: Where the run lies.
+        run_id: Its name.
+        request: What to run.
+        folder: For the results.
+        images: Of the steps as containers; None for steps as processes.
+
+    Raises:
+        UserError: The user can fix it; in the failed stage's words.
+        RunFailedError: A step failed otherwise.
+        TerminatedError: SIGTERM came; the steps have saved their state.
     """
     source = request.source
     if not source.startswith("s3://"):
@@ -36,34 +44,31 @@ def launch(store: Store, run_id: str, request: Request, folder: Path, images: Im
             raise UserError(f"--source {source}: there is no such file or folder")
         source = str(Path(source).resolve())
     steps = _steps(source, images)
-    recipes = [shippable(store, recipe) for recipe in request.recipes]
-    record = begin(store, run_id, request.asked(source), recipes)
+    recipes = [with_stored_weights(store, recipe) for recipe in request.recipes]
+    record = begin(store, run_id, request.parameters(source), recipes)
     print(f"run {run_id}: {', '.join(recipe.title for recipe in recipes)}", file=sys.stderr)
-    # Here, because Kubeflow takes a second to import, and what is refused is refused before.
+    # Imported here: KFP takes a second to import, and invalid requests are refused before.
     from hep2flow.pipelines.side_by_side import side_by_side
     from hep2flow.pipelines.unrolled import unrolled
 
     pipeline = unrolled(request.pipeline, record.models) if request.sweep else side_by_side(record.models)
-    arguments = arguments_of(request, source, run_id, store.address)
+    arguments = pipeline_arguments(request, source, run_id, store.address)
     log = folder / "log.txt"
-    with interrupted(store, run_id), followed(store, run_id), ended_with(steps) as terminated:
-        view = run_here(store, pipeline, arguments, log, steps)
+    with record_interruption(store, run_id), show_run_progress(store, run_id), forward_sigterm(steps) as terminated:
+        view = run_pipeline(store, pipeline, arguments, log, steps)
         if terminated.is_set():
-            print(
-                f"asked to end by SIGTERM; the same command with --run-id {run_id} goes on from here", file=sys.stderr
-            )
+            print(f"ended by SIGTERM; the same command with --run-id {run_id} resumes from here", file=sys.stderr)
             raise TerminatedError
     if view.status != "succeeded":
         finish_run(store, run_id, "failed")
-        raise failure(view, str(log))
+        raise run_failure(view, str(log))
     pull(store, run_id, folder)
     return view
 
 
-def _steps(source: str, images: Images | None) -> Steps:
+def _steps(source: str, images: Images | None) -> StepRunner:
     if images is None:
-        return Processes()
-    # Here, because only this needs what speaks to the engine.
-    from hep2flow.execution.local.docker_runner import Containers
+        return SubprocessSteps()
+    from hep2flow.execution.local.docker_runner import DockerSteps
 
-    return Containers(images, None if source.startswith("s3://") else Path(source))
+    return DockerSteps(images, None if source.startswith("s3://") else Path(source))

@@ -1,4 +1,4 @@
-"""A pipeline's tasks as processes of this Python."""
+"""Pipeline tasks as processes of this Python."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from hep2flow.distributed.ray_cluster import shared_cluster
 EXECUTOR = "kfp.dsl.executor_main"
 
 
-class Processes:
-    """They share one Ray cluster, and see all that this process sees."""
+class SubprocessSteps:
+    """Processes that share one Ray cluster and this process's environment."""
 
     def __init__(self) -> None:
-        self._told: set[int] = set()
+        self._terminated: set[int] = set()
 
-    def fit(self, pipeline: Any) -> None:
-        """Nothing to do: a process has no image."""
+    def adapt(self, pipeline: Any) -> None:
+        """Change nothing: a process has no image."""
 
     @contextmanager
     def running(self) -> Iterator[Any]:
-        """Kubeflow's runner, and the cluster."""
+        """Kubeflow's runner, and the Ray cluster."""
         from kfp import local
 
         with shared_cluster():
             yield local.SubprocessRunner(use_venv=False)
 
     def terminate(self) -> None:
-        """SIGTERM to each step that had none."""
+        """Send SIGTERM to each step that had none."""
         for child in psutil.Process().children(recursive=True):
-            if child.pid not in self._told and _is_step(child):
-                self._told.add(child.pid)
+            if child.pid not in self._terminated and _is_step(child):
+                self._terminated.add(child.pid)
                 child.terminate()
 
 
 def _is_step(process: psutil.Process) -> bool:
     try:
         return EXECUTOR in process.cmdline()
-    except psutil.Error:  # gone, or going
+    except psutil.Error:  # it has ended
         return False

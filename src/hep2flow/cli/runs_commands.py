@@ -1,4 +1,4 @@
-"""``hep2flow runs``: what ran."""
+"""``hep2flow runs``: list, show, compare and delete runs."""
 
 from __future__ import annotations
 
@@ -7,28 +7,21 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option, Typer
 
-from hep2flow.cli.common import connect
-from hep2flow.cli.options import (
-    CaFileOption,
-    CookiesFileOption,
-    HostOption,
-    JsonOption,
-    NamespaceOption,
-    TokenFileOption,
-)
+from hep2flow.cli import options
+from hep2flow.cli.common import connect_to_store
 from hep2flow.errors import UserError
 
-app = typer.Typer(no_args_is_help=True, help="What ran.")
+app = Typer(no_args_is_help=True, help="List, show, compare and delete runs.")
 
 
 @app.command("list")
-def list_all(as_json: JsonOption = False) -> None:
+def list_all(as_json: options.JsonOption = False) -> None:
     """All runs, the latest first."""
     from hep2flow.store.runs import list_runs
 
-    views = list_runs(connect())
+    views = list_runs(connect_to_store())
     if as_json:
         print(json.dumps([view.model_dump(mode="json") for view in views], indent=2))
         return
@@ -40,28 +33,26 @@ def list_all(as_json: JsonOption = False) -> None:
 @app.command()
 def show(
     run_id: str,
-    host: HostOption = "",
-    namespace: NamespaceOption = "",
-    token_file: TokenFileOption = None,
-    cookies_file: CookiesFileOption = None,
-    ca_file: CaFileOption = None,
-    as_json: JsonOption = False,
+    host: options.HostOption = "",
+    namespace: options.NamespaceOption = "",
+    token_file: options.TokenFileOption = None,
+    cookies_file: options.CookiesFileOption = None,
+    ca_file: options.CaFileOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
-    """One run and its stages, told from their heartbeats; with --host Kubeflow is asked too, and a run that it ended is
-    closed.
-    """
-    from hep2flow.execution.progress_display import describe
+    """One run and its stages, by their heartbeats; with --host Kubeflow is queried too, and a run that it ended closed."""
+    from hep2flow.execution.progress_display import describe_stage
     from hep2flow.store.layout import stage_name
     from hep2flow.store.runs import show_run
 
-    store = connect()
+    store = connect_to_store()
     view, state = show_run(store, run_id), None
     if host:
         from hep2flow.execution.kubeflow.client import Kubeflow, Login
-        from hep2flow.execution.kubeflow.wait_for_run import ask_kubeflow
+        from hep2flow.execution.kubeflow.wait_for_run import sync_with_kubeflow
 
         login = Login(token_file, cookies_file, ca_file)
-        view, state = ask_kubeflow(store, Kubeflow(host, namespace, login), view)
+        view, state = sync_with_kubeflow(store, Kubeflow(host, namespace, login), view)
     if as_json:
         print(view.model_dump_json(indent=2))
         return
@@ -70,29 +61,29 @@ def show(
     if view.run.kubeflow_url:
         print(f"  {view.run.kubeflow_url}{'' if state is None else f' ({state.state})'}")
     if view.status == "lost":
-        ask = "" if host or not view.run.kubeflow_run else "; ask Kubeflow for it with --host"
-        print(f"  no sign of life since {view.last_sign:%Y-%m-%d %H:%M:%S} UTC{ask}")
+        hint = "" if host or not view.run.kubeflow_run else "; ask Kubeflow for it with --host"
+        print(f"  no sign of life since {view.last_sign:%Y-%m-%d %H:%M:%S} UTC{hint}")
     for record in view.stages:
         name = stage_name(record.stage, record.model)
         lost = view.stage_status[name] == "lost"
-        print(f"  {name:<24} {'lost: no sign of life' if lost else describe(record)}  {record.key or ''}")
+        print(f"  {name:<24} {'lost: no sign of life' if lost else describe_stage(record)}  {record.key or ''}")
         if record.error:
             print(f"    {record.error}")
 
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(metavar="RUN", help="A run.")],
-    second: Annotated[str, typer.Argument(metavar="RUN", help="Another, or the same one: its models with each other.")],
-    as_json: JsonOption = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Also write the comparison here, in Markdown.")] = None,
+    first: Annotated[str, Argument(metavar="RUN", help="A run.")],
+    second: Annotated[str, Argument(metavar="RUN", help="Another, or the same one: its models with each other.")],
+    as_json: options.JsonOption = False,
+    out: Annotated[Path | None, Option(help="Also write the comparison here, in Markdown.")] = None,
 ) -> None:
     """Two runs' models on the same cells: their difference, and whether it is more than noise."""
-    from hep2flow.reporting.run_comparison import render
+    from hep2flow.reporting.comparison import render_pairs
     from hep2flow.stages.compare_runs import compare_runs
 
-    compared = compare_runs(connect(), first, second)
-    text = render(compared)
+    compared = compare_runs(connect_to_store(), first, second)
+    text = render_pairs(compared)
     if out is not None:
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -103,13 +94,13 @@ def compare(
 
 
 @app.command()
-def delete(run_id: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """Delete a run, and what only it refers to; says what goes, and asks."""
+def delete(run_id: str, yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False) -> None:
+    """Delete a run, and what only it refers to; lists what will be deleted, and asks."""
     from rich.filesize import decimal
 
     from hep2flow.store.delete import delete_run, plan_deletion
 
-    store = connect()
+    store = connect_to_store()
     deletion = plan_deletion(store, run_id)
     for part in deletion.parts:
         print(f"  {part.key:<80} {decimal(part.bytes):>10}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-import typer
+from typer import Typer
 
 from hep2flow.cli.options import JsonOption
 
-app = typer.Typer(no_args_is_help=True, help="The embedded object store on this machine.")
+app = Typer(no_args_is_help=True, help="The embedded object store on this machine.")
 
 
 @app.command()
@@ -16,8 +16,8 @@ def up() -> None:
     """Start the embedded store, or find it running."""
     from hep2flow.store import embedded_server
 
-    embedded_server.ensure()
-    _storage_status()
+    embedded_server.ensure_running()
+    status()
 
 
 @app.command()
@@ -31,18 +31,6 @@ def down() -> None:
 @app.command()
 def status(as_json: JsonOption = False) -> None:
     """Whether the embedded store runs, where, and how much it holds."""
-    _storage_status(as_json)
-
-
-@app.command()
-def path() -> None:
-    """The folder the embedded store keeps its data in."""
-    from hep2flow.store import embedded_server
-
-    print(embedded_server.status()["data"])
-
-
-def _storage_status(as_json: bool = False) -> None:
     from hep2flow.store import embedded_server
 
     facts = embedded_server.status()
@@ -51,3 +39,11 @@ def _storage_status(as_json: bool = False) -> None:
         return
     for name, value in facts.items():
         print(f"{name:<10} {value}")
+
+
+@app.command()
+def path() -> None:
+    """The folder the embedded store keeps its data in."""
+    from hep2flow.store import embedded_server
+
+    print(embedded_server.status()["data"])

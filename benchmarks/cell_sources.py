@@ -1,4 +1,4 @@
-"""The cells that the benchmarks of the data path work on: those of I3A Task 1, or drawn ones, as many as wanted."""
+"""Cells for the benchmarks of the data path: those of I3A Task 1, or any number of drawn ones."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ PATTERNS = {
 
 
 def i3a_source(folder: Path) -> tuple[str, str]:
-    """Path of the archive that HEP2FLOW_I3A names, else of one drawn in ``folder``; and which of the two it is."""
+    """Return the path of the archive that HEP2FLOW_I3A names, else of one drawn in ``folder``, and a description."""
     real = os.environ.get("HEP2FLOW_I3A")
     if real and not Path(real).is_file():
-        sys.exit(f"HEP2FLOW_I3A names {real}, which is not there; name the archive, or unset it for drawn cells")
+        sys.exit(f"HEP2FLOW_I3A names {real}, which does not exist; name the archive, or unset it for drawn cells")
     if real:
         return real, "real I3A cells"
     path = folder / "i3a.zip"
@@ -60,9 +60,9 @@ def _draw_archive(path: Path) -> None:
 
 
 def folder_source(folder: Path, count: int) -> str:
-    """Path of a folder of classes with so many cells of 64 x 64 pixels, each with its mask; no two are equal.
+    """Write a folder of classes with ``count`` different cells of 64 x 64 pixels and their masks; returns its path.
 
-    A few are drawn, and the others differ from them in their first pixels: this is about their number.
+    Only DRAWN of them are drawn; the others differ from those in their first four pixels.
     """
     root = folder / "cells"
     drawn = [_draw_scaled(number) for number in range(DRAWN)]
@@ -77,7 +77,7 @@ def folder_source(folder: Path, count: int) -> str:
 
 
 def _draw_scaled(number: int) -> tuple[str, npt.NDArray[np.uint8], bytes]:
-    """Pattern, grey pixels, and mask as PNG."""
+    """Draw pattern, grey pixels, and mask as PNG."""
     rng = np.random.default_rng(number)
     name = list(PATTERNS)[number % len(PATTERNS)]
     pixels, mask = draw_cell(rng, name, draw_style(rng, "positive"))

@@ -1,4 +1,4 @@
-"""A table of a report, and its two forms: rows for the page, Markdown."""
+"""A table of the report, which the page's template and Markdown show, and entries for it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 class Entry:
     """One field of a table.
 
-    text:  what is shown
-    value: the number behind it, by which the column sorts; None for words
-    bar:   share in [0, 1] drawn as a bar behind the number; None for no bar
+    Attributes:
+        text: What is shown.
+        value: The number behind it, by which the column sorts; None for words.
+        bar: Share in [0, 1] drawn as a bar behind the number; None for no bar.
     """
 
     text: str
@@ -36,7 +37,7 @@ class Table:
         return bool(entries) and all(entry.value is not None for entry in entries)
 
     def markdown(self) -> str:
-        """The table in Markdown, its columns aligned: a terminal shows it as well."""
+        """The table in Markdown, its columns aligned, so that a terminal shows it as well."""
         lines = [self.header, *([entry.text for entry in row] for row in self.rows)]
         escaped = [[escape_markdown(text) for text in line] for line in lines]
         widths = [max(3, *(len(line[column]) for line in escaped)) for column in range(len(self.header))]
@@ -49,31 +50,45 @@ def escape_markdown(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
-def facts(caption: str, nested: Mapping[str, Any]) -> Table:
-    """A nested mapping as a table of two columns."""
-    return Table(caption, ["", "Value"], [[Entry(k), Entry(v)] for k, v in flatten(nested).items()], sortable=False)
+def table_row(*fields: str | Entry) -> list[Entry]:
+    """A row of entries, in which plain texts are words."""
+    return [Entry(entry) if isinstance(entry, str) else entry for entry in fields]
+
+
+def number(value: float, text: str | None = None) -> Entry:
+    """A number, with thousands separated where no text is given."""
+    return Entry(f"{value:,}" if text is None else text, float(value))
+
+
+def percentage(share: float | None, *, bar: bool = False) -> Entry:
+    """A share as percent, with one decimal; the column's heading names the unit."""
+    return Entry("–") if share is None else Entry(f"{100 * share:.1f}", share, share if bar else None)
+
+
+def facts_table(caption: str, facts: Mapping[str, Any]) -> Table:
+    """Nested facts as a table of two columns."""
+    return Table(caption, ["", "Value"], [table_row(*fact) for fact in flatten(facts).items()], sortable=False)
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Leaves of nested mappings by their dotted path."""
+    """Leaves of nested mappings as text, by their dotted path."""
     leaves: dict[str, str] = {}
     for key, value in nested.items():
-        path = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
-            leaves |= flatten(value, f"{path}.")
+            leaves |= flatten(value, f"{prefix}{key}.")
         else:
-            leaves[path] = text_of(value)
+            leaves[f"{prefix}{key}"] = display_value(value)
     return leaves
 
 
-def text_of(value: Any) -> str:
-    """How a value is shown: a dash for nothing and for NaN."""
-    if value is None or value != value:
+def display_value(value: Any) -> str:
+    """How a value is shown: a dash for None, NaN and what is empty."""
+    if value is None or value != value or value == {}:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list | tuple):
-        return ", ".join(text_of(item) for item in value) or "–"
-    return str(value) if value != {} else "–"
+        return ", ".join(display_value(item) for item in value) or "–"
+    return str(value)

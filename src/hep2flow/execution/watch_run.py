@@ -1,0 +1,122 @@
+"""Watches a run, a training or a sweep through its records in the store, and shows it on standard error."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from hep2flow.errors import RunFailedError, UserError
+from hep2flow.execution.progress_display import Display, open_display
+from hep2flow.store import layout
+from hep2flow.store.runs import RunView, show_run
+from hep2flow.store.s3 import Store
+from hep2flow.store.training_status import TrainingStatus
+
+POLL_SECONDS = 1.0
+
+
+@contextmanager
+def show_run_progress(store: Store, run_id: str) -> Iterator[None]:
+    """Show the run's stages while the block runs."""
+    with open_display() as display:
+
+        def poll() -> None:
+            try:
+                view = show_run(store, run_id)
+            except UserError:  # not started yet, or the store is unreachable for a moment
+                return
+            for record in view.stages:
+                name = layout.stage_name(record.stage, record.model).replace("-", " ", 1)
+                display.stage(name, record)
+                if record.status == "running" and record.key and record.stage in ("train", "tune"):
+                    _poll_stage(store, record.stage, record.key, name, display)
+
+        with _polling(poll, once_more=True):
+            yield
+
+
+class StageProgress:
+    """Where a training or a sweep reports its key and its log lines, for the display."""
+
+    def __init__(self, name: str, display: Display) -> None:
+        self.name, self.key = name, ""
+        self._display = display
+
+    def announce(self, key: str) -> None:
+        """Take the key, before the stage starts: its status is read from there."""
+        self.key = key
+
+    def log(self, text: str) -> None:
+        """Show one line from the stage's driver."""
+        self._display.notice(self.name, text)
+
+
+@contextmanager
+def show_stage_progress(store: Store, stage: Literal["train", "tune"], model: str) -> Iterator[StageProgress]:
+    """Show one training or one sweep while the block runs."""
+    with open_display() as display:
+        progress = StageProgress(f"{stage} {model}", display)
+
+        def poll() -> None:
+            if progress.key:
+                _poll_stage(store, stage, progress.key, progress.name, display)
+
+        with _polling(poll):
+            yield progress
+
+
+@contextmanager
+def _polling(poll: Callable[[], None], once_more: bool = False) -> Iterator[None]:
+    """Poll in a thread while the block runs, and with ``once_more`` after its end too."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        poll()
+        while not stop.wait(POLL_SECONDS):
+            poll()
+        if once_more:
+            poll()
+
+    watcher = threading.Thread(target=watch, name="watch-run", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join(10)
+
+
+def _poll_stage(store: Store, stage: str, key: str, name: str, display: Display) -> None:
+    live = TrainingStatus(store, layout.training_prefix(key) if stage == "train" else layout.sweep_prefix(key))
+    try:
+        if stage == "train":
+            for notice in live.notices(after=display.notices_read[name]):
+                display.notices_read[name] += 1
+                display.notice(name, notice["text"])
+        if (progress := live.progress()) is not None:
+            display.progress(name, progress)
+    except UserError:  # the store is unreachable for a moment, or the training has just ended
+        return
+
+
+def run_failure(view: RunView, details: str, reason: str = "") -> Exception:
+    """Why a run did not succeed, in the words of its failed step.
+
+    Args:
+        view: Of the run.
+        details: Where the complete log is.
+        reason: What else is known; added where no step recorded an error.
+    """
+    failed = [record for record in view.stages if record.status == "failed"]
+    for record in failed:
+        if record.mendable:
+            return UserError(str(record.error))
+    if failed:
+        what = f"{layout.stage_name(failed[0].stage, failed[0].model)}: {failed[0].error}"
+    else:
+        silent = [name for name, status in view.stage_status.items() if status in ("running", "lost", "interrupted")]
+        what = f"{silent[0]}: ended before it was done, as if it had been killed" if silent else "no step told why"
+        what += f" ({reason})" if reason else ""
+    return RunFailedError(f"run {view.run.run_id} failed, {what}; the whole story is in {details}")
