@@ -4,7 +4,7 @@ import importlib
 import tempfile
 from pathlib import Path
 
-STAGES = ("begin", "ingest", "mask", "masking", "split", "finalists", "report", "evaluations", "leakage", "sweeps")
+STAGES = ("artifacts", "begin", "cell_masks", "finalists", "ingest", "leakage", "mask", "report", "split")
 for name in (
     *(f"hep2flow.stages.{stage}" for stage in STAGES),
     *(

@@ -48,7 +48,7 @@ def test_a_run_passes_it_on_saves_and_goes_on_later(store: Store, twin: Path, tm
     process.terminate()
     _, told = process.communicate(timeout=SECONDS)
     assert process.returncode == 143, told
-    assert "--run-id stopped goes on from here" in told
+    assert "--run-id stopped resumes from here" in told
     assert psutil.wait_procs(ours, timeout=20)[1] == []
     assert show_run(store, "stopped").status == "interrupted"
 

@@ -32,7 +32,9 @@ with tempfile.TemporaryDirectory() as root, shared_cluster():
 
 
 @pytest.mark.parametrize(
-    "sweep", [None, pytest.param(SweepSettings(trials=1, judge=0, beside=True), marks=pytest.mark.slow)], ids=["plain", "tuned"]
+    "sweep",
+    [None, pytest.param(SweepSettings(trials=1, judge=0, beside=True), marks=pytest.mark.slow)],
+    ids=["plain", "tuned"],
 )
 def test_the_yaml_that_is_submitted_runs(sweep: SweepSettings | None, twin: Path, store: Store, tmp_path: Path) -> None:
     request = RunRequest(str(twin), [load_recipe("convnext-b", "laptop", SMALL)], sweep=sweep)

@@ -124,7 +124,7 @@ def test_kuberay_takes_whatever_a_valid_recipe_and_valid_options_give(job: RayJo
 def test_names_and_labels_are_within_the_limits(job: RayJob) -> None:
     metadata = job.to_manifest()["metadata"]
     assert re.fullmatch(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?", metadata["name"])
-    assert metadata["annotations"][DIGEST_ANNOTATION] == job.specification.digest
+    assert metadata["annotations"][DIGEST_ANNOTATION] == job.spec.digest
     assert "ownerReferences" not in metadata, "a job outlives the pod of its step"
     for value in metadata["labels"].values():
         assert LABEL_VALUE.fullmatch(value), value
@@ -161,9 +161,9 @@ def test_the_workers_of_the_recipe_fit_into_the_pods_and_the_head_trains_nothing
     cluster = job.to_manifest()["spec"]["rayClusterSpec"]
     (group,) = cluster["workerGroupSpecs"]
     limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-    resources, sweep = job.specification.recipe.resources, job.specification.sweep
+    resources, sweep = job.spec.recipe.resources, job.spec.sweep
     at_once = 1 if sweep is None else min(sweep.trials, sweep.concurrency or job.options.trials_at_once)
-    wanted = 1 if job.specification.stage == "evaluate" else at_once * resources.workers.max
+    wanted = 1 if job.spec.stage == "evaluate" else at_once * resources.workers.max
     each = int(limits["cpu"]) // resources.cpus_per_worker
     if resources.gpus_per_worker:
         each = min(each, int(int(limits["nvidia.com/gpu"]) / resources.gpus_per_worker + 1e-9))
@@ -178,7 +178,7 @@ def test_the_same_attempt_has_the_same_name_and_another_one_has_not() -> None:
     first = job()
     assert first.name == job(image="other/image:2").name
     others = {
-        RayJob(first.specification, URI, STORE, first.options, attempt=2).name,
+        RayJob(first.spec, URI, STORE, first.options, attempt=2).name,
         job(load_recipe("convnext-b", "paper", ["train.seed=1"])).name,
         job(load_recipe("coat-mini", "paper")).name,
         job(sweep=SweepSettings(trials=4)).name,
@@ -192,7 +192,7 @@ def test_the_entry_point_is_a_command_of_ours_that_no_shell_reads_otherwise() ->
     assert job().to_manifest()["spec"]["entrypoint"] == f"hep2flow train --spec {URI}"
     assert job(sweep=SweepSettings(trials=4)).to_manifest()["spec"]["entrypoint"] == f"hep2flow tune --spec {URI}"
     assert job(training="s3://b/t").to_manifest()["spec"]["entrypoint"] == f"hep2flow evaluate --spec {URI}"
-    said = job().specification
+    said = job().spec
     for uri in ("s3://bucket/a b/spec.json", "s3://bucket/$(id)/spec.json", "s3://bucket/'/spec.json"):
         with pytest.raises(UserError, match="store_prefix"):
             RayJob(said, uri, STORE, ClusterOptions()).to_manifest()
@@ -214,16 +214,16 @@ def test_kueue_gets_its_labels_and_a_number_of_workers_that_does_not_change() ->
     labels = queued.to_manifest()["metadata"]["labels"]
     assert labels["kueue.x-k8s.io/queue-name"] == "laboratory"
     assert labels["kueue.x-k8s.io/priority-class"] == "low"
-    assert worker_pods(queued.specification, queued.options) == (4, 4)
+    assert worker_pods(queued.spec, queued.options) == (4, 4)
     free = job(recipe, priority="low")
-    assert worker_pods(free.specification, free.options) == (1, 4)
+    assert worker_pods(free.spec, free.options) == (1, 4)
     assert all(pod["priorityClassName"] == "low" for pod in pod_specs(free.to_manifest()))
 
 
 def test_four_trials_that_share_a_gpu_share_a_pod() -> None:
     recipe = load_recipe("convnext-b", "paper", ["resources.gpus_per_worker=0.25"])
     shared = job(recipe, SweepSettings(trials=200, concurrency=16))
-    assert worker_pods(shared.specification, shared.options) == (1, 4)
+    assert worker_pods(shared.spec, shared.options) == (1, 4)
 
 
 def test_the_image_has_the_ray_that_kuberay_is_told() -> None:
@@ -248,7 +248,7 @@ def test_options_that_no_cluster_has_are_refused_with_their_key(wrong: dict[str,
 def test_an_evaluation_is_one_pod_however_many_workers_trained() -> None:
     recipe = load_recipe("convnext-b", "paper", ["resources.workers=4"])
     asked = job(recipe, training="s3://b/t")
-    assert worker_pods(asked.specification, asked.options) == (1, 1)
+    assert worker_pods(asked.spec, asked.options) == (1, 1)
 
 
 def test_a_pipeline_names_its_secret_once() -> None:

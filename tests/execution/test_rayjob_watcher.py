@@ -74,7 +74,7 @@ def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Double]:
         (rayjob_log, "PAUSE_SECONDS"),
     ):
         monkeypatch.setattr(module, name, 0.01)
-    monkeypatch.setattr(client, "MAX_DELAY_SECONDS", 0.1)
+    monkeypatch.setattr(client, "LONGEST_PAUSE", 0.1)
     monkeypatch.setattr(rayjob_watcher, "HOPELESS_SECONDS", 0.0)
     world = Double()
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
@@ -422,7 +422,10 @@ def test_http_double_an_answer_that_was_lost_makes_no_second_job(double: Double,
 def test_http_double_a_job_that_does_something_else_is_not_touched(double: Double, follow: Followed) -> None:
     name = _create_and_leave(double, follow)
     double.jobs[name]["metadata"]["annotations"][DIGEST_ANNOTATION] = 32 * "f"
-    with pytest.raises(UserError, match=f"RayJob {name} .*does something else.*kubectl -n {NAMESPACE} delete rayjob"):
+    with pytest.raises(
+        UserError,
+        match=f"RayJob {name} .*already exists with another specification.*kubectl -n {NAMESPACE} delete rayjob",
+    ):
         follow()
     assert list(double.jobs) == [name]
 

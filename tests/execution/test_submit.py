@@ -307,7 +307,7 @@ def test_a_run_that_kubeflow_refuses_is_closed_and_its_words_are_told(
     answer = submit(kubeflow, store)
     assert answer.code == 2
     (line,) = answer.err.splitlines()
-    assert (fault.message or "went away") in line
+    assert (fault.message or "has become unreachable") in line
     view = show_run(store, RUN)
     assert (view.status, view.run.status) == ("failed", "failed")
     assert view.run.ended is not None
@@ -361,7 +361,7 @@ def test_a_token_is_read_from_its_file_and_a_missing_one_is_named(
     kubeflow.token = "let-me-in"
     refused = submit(kubeflow, store)
     assert refused.code == 2
-    assert "does not let us in (401); give --token-file" in refused.err
+    assert "refuses access (401); give --token-file" in refused.err
     (tmp_path / "token").write_text("let-me-in\n")
     assert submit(kubeflow, store, "--token-file", tmp_path / "token").code == 0
 

@@ -145,7 +145,7 @@ def test_a_run_that_somebody_terminated_is_not_submitted_again_and_its_record_sa
     answer = submit(kubeflow, store, "--wait")
     assert answer.code == 2
     (line,) = answer.err.splitlines()
-    assert line == "hep2flow: run monday was ended by somebody; submit it again with --run-id monday, and it goes on"
+    assert line == "hep2flow: run monday was ended by somebody; submit it again with --run-id monday, and it resumes"
     record = read_run(store, RUN)
     assert record.status == "interrupted"
     assert record.ended is not None
@@ -165,7 +165,7 @@ def test_a_run_that_kubeflow_lost_is_submitted_again_under_its_run_id_and_told(
     assert answer.code == 0, answer.err
     (line,) = answer.err.splitlines()
     assert line.startswith(
-        "Kubeflow lost the run, and no step of it failed; submitted again, it goes on from where it was"
+        "Kubeflow lost the run, and no step of it failed; submitted again, it resumes from where it was"
     )
     assert line.endswith("/runs/details/two")
     first, again = (run.asked["runtime_config"]["parameters"] for run in kubeflow.runs.values())
@@ -190,7 +190,7 @@ def test_submitting_again_waits_for_a_kubeflow_that_is_away(store: Store, kubefl
     answer = submit(kubeflow, store, "--wait")
     assert answer.code == 0, answer.err
     away, again = answer.err.splitlines()
-    assert "is away (503: upstream connect error)" in away
+    assert "is unavailable (503: upstream connect error)" in away
     assert again.startswith("Kubeflow lost the run")
     assert asked == [None, BUSY, BUSY, BUSY]
 
@@ -218,8 +218,8 @@ def test_a_kubeflow_that_is_away_between_two_looks_ends_nothing_and_is_told_once
     answer = submit(kubeflow, store, "--wait")
     assert answer.code == 0, answer.err
     busy, away = answer.err.splitlines()
-    assert "is away (503: upstream connect error)" in busy
-    assert "went away" in away
+    assert "is unavailable (503: upstream connect error)" in busy
+    assert "has become unreachable" in away
 
 
 def test_while_kubeflow_is_away_the_run_itself_tells_its_end(store: Store, kubeflow: Double, steps: Steps) -> None:
@@ -272,7 +272,7 @@ def test_a_step_that_gives_no_sign_of_life_is_told_once_and_kubeflow_is_waited_f
     assert answer.code == 0
     (line,) = answer.err.splitlines()
     assert line.startswith("no step has given a sign of life for 3 minutes; Kubeflow says RUNNING, and is waited for.")
-    assert line.endswith("submit again with --run-id monday: it goes on from where it was")
+    assert line.endswith("submit again with --run-id monday: it resumes from where it was")
 
 
 @pytest.mark.parametrize(

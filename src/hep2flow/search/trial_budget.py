@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-
-import torch
+from typing import TYPE_CHECKING
 
 from hep2flow.recipe import Recipe, parse_recipe
-from hep2flow.training.trainer import training_length
+
+if TYPE_CHECKING:
+    import torch
 
 JUDGING_SEEDS = 5  # trainings of each side, by default
 
 
 def trial_updates(recipe: Recipe, labels: torch.Tensor) -> int:
     """Number of updates of a trial: the recipe's own on training cells with these labels, times ``search.length``."""
+    # Imported here: the seeds below are needed where there is no torch.
+    from hep2flow.training.trainer import training_length
+
     return max(1, math.ceil(recipe.search.length * training_length(recipe, labels).updates))
 
 
@@ -22,6 +26,8 @@ def with_updates(recipe: Recipe, labels: torch.Tensor, updates: int) -> Recipe:
 
     What is counted in epochs or updates, warm-up and gradual unfreezing, keeps its share of the training.
     """
+    from hep2flow.training.trainer import training_length
+
     length, schedule, optim = training_length(recipe, labels), recipe.schedule, recipe.optim
     share = updates / length.updates
     changes = {

@@ -24,16 +24,6 @@ Mask = npt.NDArray[np.bool_]
 MaskingMode = Literal["apply", "crop"]
 
 
-def mask_cells(opened: Dataset, mode: MaskingMode) -> Iterator[MaskedCell]:
-    """Mask all cells, in their order, on all cores of this machine, or a large set on all machines of the Ray cluster."""
-    if len(opened.manifest["parts"]) > 1 and ray_data_available():
-        from hep2flow.distributed.ray_tasks import map_cells
-
-        return map(_from_row, map_cells(partial(_to_row, mode=mode), opened))
-    cells = (Cell(**row) for row in opened.rows())
-    return parallel_map(partial(mask_cell, mode=mode), cells, opened.manifest["count"], lambda cell: len(cell.image))
-
-
 class MaskedCell(NamedTuple):
     """A masked cell with its mask, ready for ``CellWriter.add(cell, max_value, mask_sha256)``.
 
@@ -48,6 +38,16 @@ class MaskedCell(NamedTuple):
     max_value: int
     mask_sha256: str
     derived: bool
+
+
+def mask_cells(opened: Dataset, mode: MaskingMode) -> Iterator[MaskedCell]:
+    """Mask all cells, in their order, on all cores of this machine, or a large set on all machines of the Ray cluster."""
+    if len(opened.manifest["parts"]) > 1 and ray_data_available():
+        from hep2flow.distributed.ray_tasks import map_cells
+
+        return map(_from_row, map_cells(partial(_to_row, mode=mode), opened))
+    cells = (Cell(**row) for row in opened.rows())
+    return parallel_map(partial(mask_cell, mode=mode), cells, opened.manifest["count"], lambda cell: len(cell.image))
 
 
 def mask_cell(cell: Cell, mode: MaskingMode) -> MaskedCell:
@@ -71,16 +71,6 @@ def mask_cell(cell: Cell, mode: MaskingMode) -> MaskedCell:
         sha256=pixel_sha256(result),
     )
     return MaskedCell(masked, int(result.max()), pixel_sha256(inside), given is None)
-
-
-def _to_row(cell: Cell, mode: MaskingMode) -> dict[str, Any]:
-    masked = mask_cell(cell, mode)._asdict()
-    return {**vars(masked.pop("cell")), **masked}
-
-
-def _from_row(row: dict[str, Any]) -> MaskedCell:
-    cell = Cell(**{name: row[name] for name in SCHEMA.names})
-    return MaskedCell(cell, row["max_value"], row["mask_sha256"], row["derived"])
 
 
 def derive_mask(pixels: npt.NDArray[Any]) -> Mask:
@@ -107,3 +97,13 @@ def derive_mask(pixels: npt.NDArray[Any]) -> Mask:
     rim = max(1, round(0.04 * max(grey.shape)))
     result: Mask = binary_dilation(binary_fill_holes(hull), structure=disk(rim))
     return result
+
+
+def _to_row(cell: Cell, mode: MaskingMode) -> dict[str, Any]:
+    masked = mask_cell(cell, mode)._asdict()
+    return {**vars(masked.pop("cell")), **masked}
+
+
+def _from_row(row: dict[str, Any]) -> MaskedCell:
+    cell = Cell(**{name: row[name] for name in SCHEMA.names})
+    return MaskedCell(cell, row["max_value"], row["mask_sha256"], row["derived"])

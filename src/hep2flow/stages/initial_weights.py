@@ -97,6 +97,37 @@ def mirror_weights(store: Store, network: str, file: Path | None = None) -> Mirr
     return mirror_file(store, path, name, origin)
 
 
+def initialize_from_run(store: Store, run_id: str, recipes: list[Recipe]) -> list[Recipe]:
+    """The recipes with ``model.weights`` set to the best checkpoint of the run's training of the same network.
+
+    Of several trainings of a network, the one of the recipe's own name is used, else the first by name.
+
+    Raises:
+        UserError: The run has no training of a recipe's network.
+    """
+    view = show_run(store, run_id)
+    trainings = {
+        record.model: record.result["uri"]
+        for record in view.stages
+        if record.stage == "train" and record.status == "succeeded" and record.model is not None
+    }
+    # From the training itself: the record of a sweep's run is written before its tuned recipes are known.
+    networks = {name: read_training_recipe(store, trainings[name]).model.network for name in sorted(trainings)}
+    chosen = []
+    for recipe in recipes:
+        fitting = [name for name, network in networks.items() if network == recipe.model.network]
+        if not fitting:
+            has = ", ".join(sorted(set(networks.values()))) or "no finished training"
+            raise UserError(
+                f"--init-from {run_id}: has no training of {recipe.model.network} ({recipe.name}) to start from, it has "
+                f"{has}; name a run of the same networks, or leave that recipe out with --recipe"
+            )
+        name = recipe.name if recipe.name in fitting else fitting[0]
+        weights = f"model.weights={trainings[name]}/best.safetensors"
+        chosen.append(parse_recipe(recipe.model_dump(mode="json"), recipe.name, [weights]))
+    return chosen
+
+
 def _full_name(network: str) -> tuple[str, str]:
     """The network's name with its tag, and its repository on the hub."""
     from timm.models import get_pretrained_cfg, is_model
@@ -137,34 +168,3 @@ def _from_hub(network: str, repository: str) -> Path:
             f"`hep2flow weights mirror {network}` (or copy its {FILE} here and add --file PATH); or train from others: "
             "--set model.weights=PATH, s3://… or none"
         ) from error
-
-
-def initialize_from_run(store: Store, run_id: str, recipes: list[Recipe]) -> list[Recipe]:
-    """The recipes with ``model.weights`` set to the best checkpoint of the run's training of the same network.
-
-    Of several trainings of a network, the one of the recipe's own name is used, else the first by name.
-
-    Raises:
-        UserError: The run has no training of a recipe's network.
-    """
-    view = show_run(store, run_id)
-    trainings = {
-        record.model: record.result["uri"]
-        for record in view.stages
-        if record.stage == "train" and record.status == "succeeded" and record.model is not None
-    }
-    # From the training itself: the record of a sweep's run is written before its tuned recipes are known.
-    networks = {name: read_training_recipe(store, trainings[name]).model.network for name in sorted(trainings)}
-    chosen = []
-    for recipe in recipes:
-        fitting = [name for name, network in networks.items() if network == recipe.model.network]
-        if not fitting:
-            has = ", ".join(sorted(set(networks.values()))) or "no finished training"
-            raise UserError(
-                f"--init-from {run_id}: has no training of {recipe.model.network} ({recipe.name}) to start from, it has "
-                f"{has}; name a run of the same networks, or leave that recipe out with --recipe"
-            )
-        name = recipe.name if recipe.name in fitting else fitting[0]
-        weights = f"model.weights={trainings[name]}/best.safetensors"
-        chosen.append(parse_recipe(recipe.model_dump(mode="json"), recipe.name, [weights]))
-    return chosen

@@ -83,51 +83,6 @@ def shared_specimens(cells: pd.DataFrame, assignment: Mapping[str, Subset]) -> i
     return len(sides.get("train", set()) & sides.get("val", set()))
 
 
-def _given(opened: Dataset, cells: pd.DataFrame, given_split: str) -> Assignment:
-    if not given_split:
-        raise UserError(
-            f"data.split.protocol: {opened.manifest['name']} comes with no public_split.csv; "
-            "choose stratified, specimen or id-block"
-        )
-    assignment = dict(read_split(opened.store, given_split).subsets)
-    if unmatched := len(assignment.keys() ^ set(cells["cell_id"])):
-        raise UserError(
-            f"{given_split}: not a division of {opened.uri}, {unmatched} cells are in one of the two only; "
-            "give the split that this data set's ingest returned"
-        )
-    return assignment
-
-
-def _whole_train(opened: Dataset, cells: pd.DataFrame) -> Assignment:
-    official_test = cells["official_split"] == "test"
-    if not official_test.any():
-        raise UserError(
-            f"data.split.protocol: whole-train needs an official test set, {opened.manifest['name']} has none"
-        )
-    return {
-        cell_id: "val" if tested else "train" for cell_id, tested in zip(cells["cell_id"], official_test, strict=True)
-    }
-
-
-def _divide(opened: Dataset, cells: pd.DataFrame, protocol: str, choice: SplitChoice) -> Assignment:
-    if protocol == "id-block" and not opened.manifest["facts"]["id_order_is_proxy"]:
-        raise UserError(
-            f"data.split.protocol: id-block is for data whose ID order stands for specimens (I3A), "
-            f"not for {opened.manifest['name']}"
-        )
-    official_test = cells["official_split"] == "test"
-    rest = cells.loc[~official_test]
-    few = [f"{pattern} ({count} cell)" for pattern, count in rest["pattern"].value_counts().items() if count < 2]
-    if few:
-        raise UserError(
-            f"split: a pattern needs two cells, one to train on and one to validate: {', '.join(few)}; "
-            "add cells or leave the pattern out"
-        )
-    divide = {"stratified": stratified, "specimen": by_specimen, "id-block": by_id_block}[protocol]
-    test: Assignment = dict.fromkeys(cells.loc[official_test, "cell_id"], "test")
-    return test | divide(rest, choice.train_fraction, choice.seed)
-
-
 def stratified(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assignment:
     """Divide at random within each pattern.
 
@@ -187,6 +142,51 @@ def id_blocks(cells: pd.DataFrame) -> pd.Series[str]:
     )
     named: pd.Series[str] = cells["pattern"] + "/" + block.reindex(cells.index)
     return named
+
+
+def _given(opened: Dataset, cells: pd.DataFrame, given_split: str) -> Assignment:
+    if not given_split:
+        raise UserError(
+            f"data.split.protocol: {opened.manifest['name']} comes with no public_split.csv; "
+            "choose stratified, specimen or id-block"
+        )
+    assignment = dict(read_split(opened.store, given_split).subsets)
+    if unmatched := len(assignment.keys() ^ set(cells["cell_id"])):
+        raise UserError(
+            f"{given_split}: not a division of {opened.uri}, {unmatched} cells are in one of the two only; "
+            "give the split that this data set's ingest returned"
+        )
+    return assignment
+
+
+def _whole_train(opened: Dataset, cells: pd.DataFrame) -> Assignment:
+    official_test = cells["official_split"] == "test"
+    if not official_test.any():
+        raise UserError(
+            f"data.split.protocol: whole-train needs an official test set, {opened.manifest['name']} has none"
+        )
+    return {
+        cell_id: "val" if tested else "train" for cell_id, tested in zip(cells["cell_id"], official_test, strict=True)
+    }
+
+
+def _divide(opened: Dataset, cells: pd.DataFrame, protocol: str, choice: SplitChoice) -> Assignment:
+    if protocol == "id-block" and not opened.manifest["facts"]["id_order_is_proxy"]:
+        raise UserError(
+            f"data.split.protocol: id-block is for data whose ID order stands for specimens (I3A), "
+            f"not for {opened.manifest['name']}"
+        )
+    official_test = cells["official_split"] == "test"
+    rest = cells.loc[~official_test]
+    few = [f"{pattern} ({count} cell)" for pattern, count in rest["pattern"].value_counts().items() if count < 2]
+    if few:
+        raise UserError(
+            f"split: a pattern needs two cells, one to train on and one to validate: {', '.join(few)}; "
+            "add cells or leave the pattern out"
+        )
+    divide = {"stratified": stratified, "specimen": by_specimen, "id-block": by_id_block}[protocol]
+    test: Assignment = dict.fromkeys(cells.loc[official_test, "cell_id"], "test")
+    return test | divide(rest, choice.train_fraction, choice.seed)
 
 
 def _by_group(cells: pd.DataFrame, groups: pd.Series, kind: str, train_fraction: float, seed: int) -> Assignment:

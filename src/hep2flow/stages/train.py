@@ -83,17 +83,6 @@ def train(
     return result
 
 
-def _train_on_ray(spec: TrainingSpec, log: Log) -> None:
-    from hep2flow.distributed.ray_cluster import connected
-
-    # Ray reports lost machines on standard output, which is for the result.
-    with redirect_stdout(sys.stderr), connected():
-        # Imported here, while the cluster starts: Ray takes seconds, which a cached training need not wait for.
-        from hep2flow.distributed.run_training import run_training
-
-        run_training(spec, log)
-
-
 def training_key(store: Store, recipe: Recipe, dataset: str, split: str, weights_sha256: str | None) -> str:
     """Key of a training: its data and every leaf of the recipe that it reads; not the hardware it runs on."""
     inputs: dict[str, Any] = {
@@ -107,3 +96,14 @@ def training_key(store: Store, recipe: Recipe, dataset: str, split: str, weights
     for section in ("augment", "batch", "loss", "optim", "schedule", "select"):
         inputs[section] = getattr(recipe, section).model_dump(mode="json")
     return stage_key("train", inputs)
+
+
+def _train_on_ray(spec: TrainingSpec, log: Log) -> None:
+    from hep2flow.distributed.ray_cluster import connected
+
+    # Ray reports lost machines on standard output, which is for the result.
+    with redirect_stdout(sys.stderr), connected():
+        # Imported here, while the cluster starts: Ray takes seconds, which a cached training need not wait for.
+        from hep2flow.distributed.run_training import run_training
+
+        run_training(spec, log)

@@ -55,14 +55,6 @@ def score_cells(
     }
 
 
-def _prediction_table(facts: pd.DataFrame, probabilities: torch.Tensor, labels: list[str]) -> pd.DataFrame:
-    predicted = [labels[index] for index in probabilities.argmax(1).tolist()]
-    table: pd.DataFrame = pd.DataFrame({"cell_id": facts["cell_id"], "truth": facts["pattern"], "predicted": predicted})
-    for index, label in enumerate(labels):
-        table[f"p_{label}"] = probabilities[:, index].double().numpy()
-    return table
-
-
 def write_evaluation(
     folder: Path, metrics: dict[str, Any], predictions: pd.DataFrame, selection: dict[str, Any], title: str
 ) -> None:
@@ -78,3 +70,11 @@ def write_table(path: Path, table: pd.DataFrame, selection: dict[str, Any]) -> N
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     notes = {name: json.dumps(value) for name, value in selection.items()}
     pq.write_table(arrow.replace_schema_metadata({**arrow.schema.metadata, **notes}), path)
+
+
+def _prediction_table(facts: pd.DataFrame, probabilities: torch.Tensor, labels: list[str]) -> pd.DataFrame:
+    predicted = [labels[index] for index in probabilities.argmax(1).tolist()]
+    table: pd.DataFrame = pd.DataFrame({"cell_id": facts["cell_id"], "truth": facts["pattern"], "predicted": predicted})
+    for index, label in enumerate(labels):
+        table[f"p_{label}"] = probabilities[:, index].double().numpy()
+    return table
