@@ -1,7 +1,8 @@
 """Split as a component."""
 
-from hep2flow.components import images
 from kfp import dsl
+
+from hep2flow.components import images
 
 
 @dsl.component(base_image=images.STEP, install_kfp_package=False)

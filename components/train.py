@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from hep2flow.components import images
 from kfp import dsl
+
+from hep2flow.components import images
 
 
 @dsl.component(base_image=images.RAY, install_kfp_package=False)

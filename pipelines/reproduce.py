@@ -6,8 +6,9 @@ run`` know the models before, and build :mod:`hep2flow.pipelines.unrolled` of th
 
 from typing import Any
 
-from hep2flow.pipelines.tasks import Tasks
 from kfp import dsl
+
+from hep2flow.pipelines.tasks import Tasks
 
 AT_ONCE = 32  # each step is a pod that requests half a CPU, mostly to wait
 

@@ -7,8 +7,9 @@ through a nested pipeline. The tasks are those of :mod:`hep2flow.pipelines.unrol
 from collections.abc import Iterable
 from typing import Any
 
-from hep2flow.pipelines.tasks import Cells, Tasks
 from kfp import dsl
+
+from hep2flow.pipelines.tasks import Cells, Tasks
 
 
 def side_by_side(models: Iterable[str]) -> Any:

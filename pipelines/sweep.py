@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from hep2flow.pipelines.tasks import Tasks
 from kfp import dsl
+
+from hep2flow.pipelines.tasks import Tasks
 
 
 @dsl.pipeline(

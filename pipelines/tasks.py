@@ -12,6 +12,8 @@ import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from kfp import dsl
+
 from hep2flow.components.begin import begin
 from hep2flow.components.evaluate import evaluate
 from hep2flow.components.ingest import ingest
@@ -21,7 +23,6 @@ from hep2flow.components.split import split
 from hep2flow.components.train import train
 from hep2flow.components.tune import tune
 from hep2flow.pipelines.placement import place
-from kfp import dsl
 
 
 class Cells(NamedTuple):

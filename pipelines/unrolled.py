@@ -9,10 +9,10 @@ Everything else that the run is asked to do is in its record in the store, writt
 from collections.abc import Mapping
 from typing import Any
 
-from hep2flow.pipelines.tasks import Tasks
 from kfp import dsl
 
 from hep2flow.errors import UserError
+from hep2flow.pipelines.tasks import Tasks
 
 
 def unrolled(name: str, models: Mapping[str, str]) -> Any:

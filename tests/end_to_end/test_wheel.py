@@ -25,9 +25,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("not a clone: only git knows which files would be in one")
     listed = _run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], CLONE)
     for name in listed.split("\0"):
-        if (CLONE / name).is_file():
+        if (CLONE / name).exists():  # components and pipelines lie in src as links
             (folder / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(CLONE / name, folder / "clone" / name)
+            shutil.copy(CLONE / name, folder / "clone" / name, follow_symlinks=False)
     offline = ["--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
     pip = [sys.executable, "-m", "pip"]
     _run([*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", "dist", "./clone"], folder)

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from hep2flow.pipelines.unrolled import unrolled
 
 from hep2flow.execution.kubeflow.compile import compile_pipeline
 from hep2flow.execution.run_request import RunRequest, pipeline_arguments
+from hep2flow.pipelines.unrolled import unrolled
 from hep2flow.recipe import load_recipe
 from hep2flow.search.settings import SweepSettings
 from hep2flow.stages.begin import begin

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hep2flow.components.images import RAY, STEP
-from hep2flow.pipelines.unrolled import unrolled
 
+from hep2flow.components.images import RAY, STEP
 from hep2flow.errors import UserError
 from hep2flow.execution.kubeflow.compile import compile_for_cluster, load_pipeline
 from hep2flow.execution.kubeflow.submission import (
@@ -24,6 +23,7 @@ from hep2flow.execution.kubeflow.submission import (
 )
 from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
 from hep2flow.execution.run_request import RunRequest
+from hep2flow.pipelines.unrolled import unrolled
 from hep2flow.recipe import load_recipe
 from hep2flow.search.settings import SweepSettings
 from hep2flow.stages.begin import resolve_recipe

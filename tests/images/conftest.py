@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hep2flow.components import images
 
+from hep2flow.components import images
 from hep2flow.sources.synthetic import write_twin
 
 from .lists import ROOT

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from importlib import import_module, metadata
 from pathlib import Path
 
-from hep2flow.components import images
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from hep2flow.components import images
 
 ROOT = Path(__file__).parents[2]
 BARE = {"hep2flow", "kfp"}  # installed without what they depend on

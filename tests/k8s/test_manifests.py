@@ -12,9 +12,9 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from hep2flow.components import images
 from kubernetes.utils.quantity import parse_quantity
 
+from hep2flow.components import images
 from hep2flow.execution.job_spec import JobSpec
 from hep2flow.execution.kubernetes.cluster_options import ClusterOptions, parse_cluster_options
 from hep2flow.execution.kubernetes.doctor import RULES

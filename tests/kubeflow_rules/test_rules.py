@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
-from hep2flow.pipelines import unrolled as flat
 from kfp import compiler, dsl, kubernetes
 
+from hep2flow.pipelines import unrolled as flat
 from tests.kubeflow_rules.rules import RULES, UNMOVED, Compiled, Rule, read
 
 ROOT = Path(__file__).parents[2]

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hep2flow.pipelines.side_by_side import side_by_side
-from hep2flow.pipelines.unrolled import unrolled
 
 from hep2flow.errors import UserError
 from hep2flow.execution.kubeflow.compile import compile_pipeline, load_pipeline
+from hep2flow.pipelines.side_by_side import side_by_side
+from hep2flow.pipelines.unrolled import unrolled
 
 ROOT = Path(__file__).parents[2]
 
