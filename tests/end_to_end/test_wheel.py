@@ -24,7 +24,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (CLONE / ".git").exists():
         pytest.skip("not a clone: only git knows which files would be in one")
     listed = _run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], CLONE)
-    for name in listed.split("\0"):
+    for name in filter(None, listed.split("\0")):
         if (CLONE / name).exists():  # components and pipelines lie in src as links
             (folder / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(CLONE / name, folder / "clone" / name, follow_symlinks=False)

@@ -38,7 +38,7 @@ with tempfile.TemporaryDirectory() as root, shared_cluster():
 )
 def test_the_yaml_that_is_submitted_runs(sweep: SweepSettings | None, twin: Path, store: Store, tmp_path: Path) -> None:
     request = RunRequest(str(twin), [load_recipe("convnext-b", "laptop", SMALL)], sweep=sweep)
-    begin(store, "yaml", request.asked(request.source), request.recipes, status="submitted")
+    begin(store, "yaml", request.parameters(request.source), request.recipes, status="submitted")
     compile_pipeline(unrolled(request.pipeline, request.models), tmp_path / "pipeline.yaml")
     arguments = pipeline_arguments(request, request.source, "yaml", store.address)
     done = subprocess.run(

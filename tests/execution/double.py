@@ -14,6 +14,7 @@ It forbids what the Role of a pipeline's steps does not allow, so that every tes
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -129,6 +130,7 @@ class Double:
     clusters: Iterator[int] = field(default_factory=count)
     closed: bool = False
     _server: ThreadingHTTPServer | None = None
+    _reserved: socket.socket | None = None
 
     def change(self, job: Tree, change: Tree) -> None:
         """``suspend`` changes what is asked for, everything else the status, as KubeRay's controller goes on from there.
@@ -165,14 +167,27 @@ class Double:
         self.closed = True
         self._server.shutdown()
         self._server.server_close()
+        # Bound without listening: connections are refused, and nobody else is given the port meanwhile.
+        self._reserved = socket.socket()
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserved.bind(self._server.server_address)
 
-    def open(self, port: int = 0) -> int:
+    def release(self) -> None:
+        """Give the port of a closed server back."""
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
+
+    def open(self) -> int:
         """Listen, after :meth:`close` under the same port; returns it."""
 
         class Handler(_Handler):
             world = self
 
-        port = port or (0 if self._server is None else self._server.server_port)
+        port = 0
+        if self._reserved is not None:
+            port = self._reserved.getsockname()[1]
+            self.release()
         self._server, self.closed = _Server(("127.0.0.1", port), Handler), False
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return int(self._server.server_port)
@@ -210,6 +225,7 @@ def serving(double: Double, folder: Path) -> Iterator[Path]:
         double.deleted.set()
         if not double.closed:
             double.close()
+        double.release()
     assert not double.beyond, f"k8s/base/role.yaml does not allow {sorted(double.beyond)}"
 
 
