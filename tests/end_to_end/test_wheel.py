@@ -44,6 +44,7 @@ def elsewhere(tmp_path: Path, installed: Path) -> Iterator[Path]:
     _run([sys.executable, "-m", "hep2flow.cli", "storage", "down"], tmp_path)
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_runs_the_pipeline(elsewhere: Path, installed: Path) -> None:
     write_twin(elsewhere / "twin", specimens=MIN_SPECIMENS)
     overrides = [f"--set={override}" for override in TINY]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import distributed, multiprocessing
+from torch import distributed
 
 from hep2flow.data.batch import Batch, BatchMixer
 from hep2flow.data.seeding import seeded
@@ -44,32 +46,35 @@ def test_shares_mixed_each_for_itself_are_the_batch_mixed(cells: int, size: int,
                 assert torch.equal(ours, theirs[share])
 
 
-def worker(rank: int, size: int, port: int, overrides: list[str], folder: Path, queue: Any) -> None:
+History = list[tuple[float, float, float, bool]]
+
+
+def worker(rank: int, size: int, port: int, overrides: list[str], folder: Path) -> History:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     if size > 1:
         distributed.init_process_group("gloo", rank=rank, world_size=size)
     epochs, _, _ = trained(tiny(*overrides), folder / f"{size}-{rank}")
-    queue.put((rank, [(epoch.train_loss, epoch.val_loss, epoch.val_accuracy, epoch.best) for epoch in epochs]))
     if size > 1:
         distributed.destroy_process_group()
+    return [(epoch.train_loss, epoch.val_loss, epoch.val_accuracy, epoch.best) for epoch in epochs]
 
 
-def run(size: int, overrides: list[str], folder: Path) -> list[list[tuple[float, float, float, bool]]]:
+@pytest.fixture(scope="module")
+def processes() -> Iterator[list[ProcessPoolExecutor]]:
+    """Two of them, for all tests: each imports torch and timm, which takes longer than what it trains."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as first, ProcessPoolExecutor(1, context) as second:
+        yield [first, second]
+
+
+def run(processes: list[ProcessPoolExecutor], overrides: list[str], folder: Path) -> list[History]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    processes = [
-        context.Process(target=worker, args=(rank, size, port, overrides, folder, queue)) for rank in range(size)
-    ]
-    for process in processes:
-        process.start()
-    told = dict(queue.get(timeout=300) for _ in processes)
-    for process in processes:
-        process.join()
-    return [told[rank] for rank in range(size)]
+    size = len(processes)
+    histories = [process.submit(worker, rank, size, port, overrides, folder) for rank, process in enumerate(processes)]
+    return [history.result(timeout=300) for history in histories]
 
 
 @pytest.mark.parametrize(
@@ -99,10 +104,12 @@ def run(size: int, overrides: list[str], folder: Path) -> list[list[tuple[float,
         ],
     ],
 )
-def test_two_workers_learn_what_one_learns(overrides: list[str], tmp_path: Path) -> None:
+def test_two_workers_learn_what_one_learns(
+    overrides: list[str], processes: list[ProcessPoolExecutor], tmp_path: Path
+) -> None:
     keys = ["train.validate_every=1", *overrides]
-    (alone,) = run(1, keys, tmp_path)
-    first, second = run(2, keys, tmp_path)
+    (alone,) = run(processes[:1], keys, tmp_path)
+    first, second = run(processes, keys, tmp_path)
     assert first == second, "every worker tells the same"
     for one, two in zip(alone, first, strict=True):
         assert two[:2] == pytest.approx(one[:2], rel=1e-5)
