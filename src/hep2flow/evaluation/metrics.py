@@ -76,12 +76,7 @@ def evaluate_predictions(
 
 
 def intervals_over_seeds(
-    predictions: Sequence[pd.DataFrame],
-    cells: pd.DataFrame,
-    labels: list[str],
-    *,
-    bootstrap: int = 1000,
-    seed: int = 0,
+    predictions: Sequence[pd.DataFrame], cells: pd.DataFrame, labels: list[str], *, bootstrap: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
     """95 % intervals of the means over several trainings that differ in the seed only.
 
@@ -140,13 +135,7 @@ def _codes(names: pd.Series[str], labels: Sequence[str]) -> Integers:
 def _scores(truth: Integers, predicted: Integers, probabilities: Floats, labels: Sequence[str]) -> dict[str, Any]:
     """The scores of classes and their means; the order of classes is that of ``labels``."""
     # scikit-learn takes a second to import, and the report, which reads this module too, does without.
-    from sklearn.metrics import (
-        accuracy_score,
-        confusion_matrix,
-        f1_score,
-        log_loss,
-        precision_recall_fscore_support,
-    )
+    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, precision_recall_fscore_support
 
     classes, supported = np.arange(len(labels)), np.unique(truth)
     precision, recall, f1, support = precision_recall_fscore_support(

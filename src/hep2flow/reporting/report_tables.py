@@ -273,7 +273,7 @@ def beside_the_paper(families: Sequence[Family]) -> list[Table]:
         Table(
             f"Ours beside the paper's {caption}",
             header,
-            [table_row(*row[:4], *(_recipe_value(family, row.key) for family in families)) for row in rows],
+            [table_row(*row, *(_recipe_value(family, row.key) for family in families)) for row in rows],
             sortable=False,
         )
         for caption, rows in zip(captions, (TABLE_1, TABLE_2), strict=True)
