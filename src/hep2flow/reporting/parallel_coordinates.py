@@ -80,9 +80,7 @@ def parallel_coordinates(sweep: SweepResult) -> Figure:
             behind = {"facecolor": PAGE, "alpha": 0.8, "linewidth": 0, "pad": 0.6}
             axes.text(place, row + 0.12, text, ha="center", va="top", size=7.5, bbox=behind, zorder=5)
     axes.set_yticks(rows, [re.sub(r"(\.)| ", r"\1\n", scale.name, count=1) for scale in scales], size=8.5)
-    axes.set_ylim(len(scales) - 0.5, -0.2)
-    axes.set_xlim(NOT_TRIED - 0.08, 1.04)
-    axes.set_xticks([])
+    axes.set(xticks=[], xlim=(NOT_TRIED - 0.08, 1.04), ylim=(len(scales) - 0.5, -0.2))
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)

@@ -50,26 +50,20 @@ def optimisation_history(sweep: SweepResult) -> Figure:
     best = scores.cummax() if sweep.by_accuracy else scores.cummin()
     last = sweep.trials["trial"].max()
     axes.step([*best.index, last], [*best, best.iloc[-1]], where="post", color=SERIES[1], label="best so far")
+    # Not in the layout, which would make room for markers on the plot's edge.
+    edge: dict[str, Any] = {"linestyle": "none", "clip_on": False, "in_layout": False}
     for status, trials in sweep.trials.groupby("status")["trial"]:
         marker, color = STATUSES[str(status)]
-        # Not in the layout, which would make room for markers on the plot's edge.
-        edge: dict[str, Any] = {"linestyle": "none", "clip_on": False, "in_layout": False}
         style: dict[str, Any] = {"marker": marker, "color": color, **edge}
         scored = scores[scores.index.isin(trials)]
         axes.plot(scored.index, scored, label=f"{STATUS_NAMES[str(status)]} ({len(trials)})", **style)
         without = trials[~trials.isin(scored.index)]
         axes.plot(without, [0] * len(without), transform=axes.get_xaxis_transform(), **style)
-    ring: dict[str, Any] = {
-        "fillstyle": "none",
-        "markersize": 11,
-        "markeredgewidth": 1.4,
-        "color": INK,
-        "in_layout": False,
-    }
+    ring: dict[str, Any] = {"fillstyle": "none", "markersize": 11, "markeredgewidth": 1.4, "color": INK, "zorder": 4}
     for trial, marker, label in ((sweep.manifest["best_trial"], "o", "the winner"), (0, "s", OWN_VALUES)):
         if trial in scores:
             label = f"{label}: trial {trial}, {scores[trial]:.{1 if sweep.by_accuracy else 3}f}"
-            axes.plot(trial, scores[trial], marker, label=label, clip_on=False, zorder=4, **ring)
+            axes.plot(trial, scores[trial], marker, label=label, clip_on=False, in_layout=False, **ring)
     return _with_score_axis(figure, axes, sweep, "trial")
 
 
@@ -110,11 +104,9 @@ def importance(sweep: SweepResult) -> Figure:
     bars = axes.barh(range(len(shares)), shares, 0.7, **bar_fill(0))
     axes.bar_label(bars, [f"{share:.1f}" for share in shares], padding=2, size=8)
     axes.set_yticks(range(len(shares)), [shorten(key, 34) for key in sweep.keys], size=8.5)
-    axes.set_ylim(len(shares) - 0.5, -0.5)
-    axes.set_xlim(0, 1.15 * max(shares))
+    axes.set(xlim=(0, 1.15 * max(shares)), ylim=(len(shares) - 0.5, -0.5), xlabel="importance, %")
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("importance, %")
     return figure
 
 
@@ -131,19 +123,16 @@ def judgement(sweep: SweepResult) -> Figure:
         upper.plot(100 * mean, row, MARKERS[row], color=SERIES[row], markersize=8)
         annotate_above(upper, 100 * mean, row, f"{100 * mean:.1f}")
     upper.set_yticks([0, 1], [f"the winner,\ntrial {sweep.manifest['best_trial']}", "the recipe's\nown values"])
-    upper.set_ylim(1.6, -0.6)
-    upper.margins(x=0.15)
-    upper.set_xlabel("ACA, %; small points: each seed")
+    upper.set(ylim=(1.6, -0.6), xlabel="ACA, %; small points: each seed")
     difference, (low, high) = judged["difference"], judged["ci95"]
     spread = [[100 * (difference - low)], [100 * (high - difference)]]
     lower.errorbar(100 * difference, 0, xerr=spread, fmt="D", color=SERIES[2], capsize=4)
     lower.axvline(0, color=INK, linestyle=":", linewidth=1.2)
     annotate_above(lower, 100 * difference, 0, f"{100 * difference:+.1f}")
     lower.set_yticks([0], ["difference"])
-    lower.set_ylim(0.6, -0.9)
-    lower.margins(x=0.15)
-    lower.set_xlabel("points, with 95 % interval; right of 0 the winner is better")
+    lower.set(ylim=(0.6, -0.9), xlabel="points, with 95 % interval; right of 0 the winner is better")
     for axes in (upper, lower):
+        axes.margins(x=0.15)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
     return figure
@@ -161,9 +150,8 @@ def to_axis_unit(sweep: SweepResult, scores: Any) -> Any:
 
 def _with_score_axis(figure: Figure, axes: Axes, sweep: SweepResult, counted: str) -> Figure:
     """The figure with scores over trials or epochs, and its legend."""
-    axes.set_xlabel(counted)
+    axes.set(xlabel=counted, ylabel=f"{score_name(sweep)}\n(cells that chose)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylabel(f"{score_name(sweep)}\n(cells that chose)")
     if not sweep.by_accuracy:
         # One trial that nearly diverged would press all others together.
         axes.set_yscale("log")
