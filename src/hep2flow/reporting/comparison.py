@@ -63,9 +63,8 @@ def _scores(family: Family) -> dict[str, Any]:
 def difference_table(found: Mapping[str, Any]) -> Table:
     """Scores of both models, their difference and its tests; and, of two runs, what they ran on."""
     sides = found["first"], found["second"]
-    rows = [
-        table_row("Recipe, seeds", *(f"{side['recipe']}, {', '.join(map(str, side['seeds']))}" for side in sides), "")
-    ]
+    both = [f"{side['recipe']}, {', '.join(map(str, side['seeds']))}" for side in sides]
+    rows = [table_row("Recipe, seeds", *both, "")]
     for key, name in SCORES.items():
         difference = _signed_points(sides[0][key] - sides[1][key])
         if key == "aca":
@@ -185,8 +184,7 @@ def compare_values(key: str, families: Mapping[str, Family]) -> dict[str, Any]:
                 "seeds": paired["seeds"][0],
                 "aca": paired["first"],
                 "seed_sd": paired["seed_sd"][0],
-                "difference": None if value == reference else paired["difference"],
-                "ci95": None if value == reference else paired["ci95"],
+                **{name: None if value == reference else paired[name] for name in ("difference", "ci95")},
             }
             for value, paired in found.items()
         ],
@@ -199,12 +197,11 @@ def render_ablation(found: Mapping[str, Any]) -> str:
     reference = _value_name(found["key"], found["reference"])
     rows, sentences = [], []
     for row in found["values"]:
-        deviation = "" if row["seed_sd"] is None else f" ± {100 * row['seed_sd']:.1f}"
+        accuracy = f"{100 * row['aca']:.1f}" + ("" if row["seed_sd"] is None else f" ± {100 * row['seed_sd']:.1f}")
         difference = "reference"
         if row["difference"] is not None:
             difference = f"{100 * row['difference']:+.1f} {points(row['ci95'])}"
             sentences.append(_difference_sentence(_value_name(found["key"], row["value"]), reference, row))
-        accuracy = f"{100 * row['aca']:.1f}{deviation}"
         rows.append(table_row(row["value"], str(row["seeds"]), f"{found['n']:,}", accuracy, difference))
     if found["masking"]:
         sentences.append(_masking_claim(found["masking"]))
