@@ -17,15 +17,11 @@ import typer
 
 from hep2flow import __version__
 from hep2flow.cli import data_commands, recipe_commands, runs_commands, storage_commands, weights_commands
-from hep2flow.cli.ablate import ablate
 from hep2flow.cli.doctor import doctor
-from hep2flow.cli.export import export
+from hep2flow.cli.finished_runs import export, predict, pull
 from hep2flow.cli.kubeflow_commands import compile, submit
-from hep2flow.cli.predict import predict
-from hep2flow.cli.pull import pull
-from hep2flow.cli.run import run
+from hep2flow.cli.local_runs import ablate, run, sweep
 from hep2flow.cli.stage_commands import evaluate, ingest, mask, report, split, train, tune
-from hep2flow.cli.sweep import sweep
 from hep2flow.errors import RunFailedError, UserError
 from hep2flow.process import raise_on_sigterm, skip_last_collection
 
