@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hep2flow.evaluation.bootstrap import SPECIMEN_BOOTSTRAP, Floats, Integers, score_intervals
+from hep2flow.evaluation.bootstrap import RESAMPLES, SPECIMEN_BOOTSTRAP, Floats, Integers, score_intervals
 from hep2flow.evaluation.error_analysis import reject_curve
 from hep2flow.evaluation.paired_tests import DifferentCellsError
 
@@ -22,7 +22,7 @@ RELIABILITY_BINS = 15
 
 
 def evaluate_predictions(
-    predictions: pd.DataFrame, cells: pd.DataFrame, labels: list[str], *, bootstrap: int = 1000, seed: int = 0
+    predictions: pd.DataFrame, cells: pd.DataFrame, labels: list[str], *, bootstrap: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
     """Every metric of the evaluation contract that follows from predictions.
 
@@ -75,9 +75,7 @@ def evaluate_predictions(
     }
 
 
-def intervals_over_seeds(
-    predictions: Sequence[pd.DataFrame], cells: pd.DataFrame, labels: list[str], *, bootstrap: int = 1000, seed: int = 0
-) -> dict[str, Any]:
+def intervals_over_seeds(predictions: Sequence[pd.DataFrame], cells: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
     """95 % intervals of the means over several trainings that differ in the seed only.
 
     A resample draws specimens, or cells where specimens are unknown, once for all seeds; it never draws seeds.
@@ -94,10 +92,8 @@ def intervals_over_seeds(
     first = tables[0]
     if not all(table[["cell_id", "truth"]].equals(first[["cell_id", "truth"]]) for table in tables):
         raise DifferentCellsError
-    predicted = np.stack([_codes(table["predicted"], labels) for table in tables])
-    intervals, method = score_intervals(
-        _codes(first["truth"], labels), predicted, first["specimen_id"], len(labels), bootstrap, seed
-    )
+    truth, predicted = _codes(first["truth"], labels), np.stack([_codes(each["predicted"], labels) for each in tables])
+    intervals, method = score_intervals(truth, predicted, first["specimen_id"], len(labels), RESAMPLES, seed=0)
     return {"ci95": {name: list(bounds) for name, bounds in intervals.items()}, "ci95_method": method}
 
 
@@ -108,12 +104,10 @@ def _join_cells(predictions: pd.DataFrame, cells: pd.DataFrame, labels: Sequence
     if predictions.empty:
         raise ValueError("there are no predictions to evaluate")
     columns = [f"p_{label}" for label in labels]
-    missing = [name for name in ["cell_id", "truth", "predicted", *columns] if name not in predictions.columns]
-    if missing:
+    if missing := [name for name in ["cell_id", "truth", "predicted", *columns] if name not in predictions.columns]:
         raise ValueError(f"predictions lack the columns {missing}")
     for name in ("truth", "predicted"):
-        unknown = sorted(set(predictions[name]) - set(labels))
-        if unknown:
+        if unknown := sorted(set(predictions[name]) - set(labels)):
             raise ValueError(f"predictions hold the {name} {unknown[0]!r}, which is not one of {list(labels)}")
     probabilities = predictions[columns].to_numpy(dtype=np.float64)
     if not ((probabilities >= 0).all() and np.allclose(probabilities.sum(axis=1), 1, atol=1e-3)):
@@ -138,9 +132,8 @@ def _scores(truth: Integers, predicted: Integers, probabilities: Floats, labels:
     from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, precision_recall_fscore_support
 
     classes, supported = np.arange(len(labels)), np.unique(truth)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        truth, predicted, labels=classes, zero_division=np.nan
-    )
+    scores = precision_recall_fscore_support(truth, predicted, labels=classes, zero_division=np.nan)
+    precision, recall, f1, support = scores
     return {
         "aca": float(accuracy_score(truth, predicted)),
         "mca": float(recall[supported].mean()),
@@ -181,20 +174,14 @@ def _roc_auc(truth: Integers, probabilities: Floats, labels: Sequence[str]) -> d
 def _calibration(confidence: Floats, correct: npt.NDArray[np.bool_]) -> dict[str, Any]:
     """Expected calibration error over equal-width bins of the predicted class's probability (Guo et al. 2017)."""
     bins = np.minimum((confidence * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
-    reliability = []
-    error = 0.0
+    reliability, error = [], 0.0
     for index in range(RELIABILITY_BINS):
         members = bins == index
-        n = int(members.sum())
-        entry: dict[str, Any] = {
-            "low": index / RELIABILITY_BINS,
-            "high": (index + 1) / RELIABILITY_BINS,
-            "n": n,
-            "confidence": float(confidence[members].mean()) if n else None,
-            "accuracy": float(correct[members].mean()) if n else None,
-        }
-        if n:
-            error += n / len(confidence) * abs(entry["accuracy"] - entry["confidence"])
+        entry: dict[str, Any] = {"low": index / RELIABILITY_BINS, "high": (index + 1) / RELIABILITY_BINS}
+        entry |= {"n": int(members.sum()), "confidence": None, "accuracy": None}
+        if entry["n"]:
+            entry |= {"confidence": float(confidence[members].mean()), "accuracy": float(correct[members].mean())}
+            error += entry["n"] / len(confidence) * abs(entry["accuracy"] - entry["confidence"])
         reliability.append(entry)
     return {"ece": min(float(error), 1.0), "reliability": reliability}
 

@@ -43,12 +43,9 @@ class Classifier(torch.nn.Module):
 
 
 def write_onnx(network: torch.nn.Module, description: Description, path: Path) -> float:
-    """Write the ONNX file, with labels, recipe and preprocessing in its metadata; its batch size is free.
+    """Write a network on the CPU, with labels, recipe and preprocessing as metadata; the batch size is free.
 
-    Args:
-        network: On the CPU.
-        description: Of the network's checkpoint.
-        path: The file; nothing is left there after an error.
+    After an error nothing is left at ``path``.
 
     Returns:
         The largest absolute difference of a probability from torch's, over all example inputs.

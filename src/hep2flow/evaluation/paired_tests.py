@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hep2flow.evaluation.bootstrap import Integers, resample, specimen_clusters
+from hep2flow.evaluation.bootstrap import Integers, interval_with, resample, specimen_clusters
 
 ENUMERATED = 14  # specimens, as many as ICPR 2012's test set has: all 16,384 sign assignments are tried
 
@@ -21,12 +21,7 @@ class DifferentCellsError(ValueError):
 
 
 def paired_difference(
-    first: Sequence[pd.DataFrame],
-    second: Sequence[pd.DataFrame],
-    cells: pd.DataFrame,
-    *,
-    bootstrap: int = 1000,
-    seed: int = 0,
+    first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], cells: pd.DataFrame
 ) -> dict[str, Any]:
     """ACA of ``first`` minus ACA of ``second`` on the same cells, with a paired bootstrap interval.
 
@@ -37,8 +32,6 @@ def paired_difference(
         first: Predictions with cell_id, truth, predicted; one table per seed, at least one.
         second: The same of the other side; every table holds the same cells.
         cells: cell_id, specimen_id (nullable).
-        bootstrap: Number of resamples.
-        seed: Seed of the resamples.
 
     Returns:
         ``difference`` and ``ci95`` [low, high], both in [-1, 1], ``ci95_method``, ``first`` and ``second`` (mean ACA
@@ -57,13 +50,12 @@ def paired_difference(
     else:
         units = np.stack([np.bincount(groups, weights=gain), np.bincount(groups).astype(float)], axis=1)
         counts = np.ones(len(units), dtype=np.int64)
-    drawn = resample(units, counts, bootstrap, seed)
+    drawn = resample(units, counts)
     difference = float(gain.mean())
-    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5])
     each = [side.mean(axis=1) for side in sides]
     return {
         "difference": difference,
-        "ci95": [min(float(low), difference), max(float(high), difference)],
+        "ci95": list(interval_with(difference, drawn[:, 0] / drawn[:, 1])),
         "ci95_method": method,
         "first": float(each[0].mean()),
         "second": float(each[1].mean()),

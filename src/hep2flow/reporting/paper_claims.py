@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from hep2flow.evaluation.bootstrap import SPECIMEN_BOOTSTRAP, Floats, resample, specimen_clusters
+from hep2flow.evaluation.bootstrap import SPECIMEN_BOOTSTRAP, Floats, interval_with, resample, specimen_clusters
 from hep2flow.evaluation.paired_tests import DifferentCellsError
 from hep2flow.reporting.figures import display_name
 from hep2flow.reporting.formatting import percent, points, probability, significance
@@ -19,7 +19,6 @@ Judgement = tuple[Verdict, str]
 
 PATTERNS = ("centromere", "coarse_speckled", "cytoplasmatic", "fine_speckled", "homogeneous", "nucleolar")
 HARD, EASY = ("nucleolar", "fine_speckled"), ("centromere", "cytoplasmatic")
-RESAMPLES = 1000
 
 
 class Claim(NamedTuple):
@@ -78,11 +77,10 @@ def f1_gap(family: Family) -> tuple[float, tuple[float, float], str]:
     if groups is not None:
         units = np.zeros((int(groups.max()) + 1, *cells.shape[1:]))
         np.add.at(units, groups, cells)
-    drawn = resample(units.reshape(len(units), -1), np.ones(len(units), dtype=np.int64), RESAMPLES, seed=0)
+    drawn = resample(units.reshape(len(units), -1), np.ones(len(units), dtype=np.int64))
     gap = float(_gap(cells.sum(axis=0)))
-    low, high = np.nanpercentile(_gap(drawn.reshape(-1, *cells.shape[1:])), [2.5, 97.5])
     by_cells = "" if method == SPECIMEN_BOOTSTRAP else f" ({method}: too narrow)"
-    return gap, (min(float(low), gap), max(float(high), gap)), by_cells
+    return gap, interval_with(gap, _gap(drawn.reshape(-1, *cells.shape[1:]))), by_cells
 
 
 def _one_hot(labels: pd.Series[str]) -> Floats:

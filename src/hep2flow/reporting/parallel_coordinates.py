@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -28,15 +27,8 @@ MAX_KEYS = 8
 NOT_TRIED = -0.12  # position of trials that did not try a key, left of its axis
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """One axis of the parallel coordinates.
-
-    Attributes:
-        name: The key, or the score.
-        positions: Trial -> position in [0, 1], or NOT_TRIED.
-        ticks: Position and text of each.
-    """
+class _Scale(NamedTuple):
+    """An axis: key or score; trial -> position in [0, 1], or NOT_TRIED; position and text of each tick."""
 
     name: str
     positions: pd.Series
