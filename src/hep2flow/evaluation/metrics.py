@@ -19,6 +19,7 @@ from hep2flow.evaluation.error_analysis import reject_curve
 from hep2flow.evaluation.paired_tests import DifferentCellsError
 
 RELIABILITY_BINS = 15
+ROC_POINTS = 100
 
 
 def evaluate_predictions(
@@ -224,3 +225,27 @@ def _by_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, A
 def _classes_of_one_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[str]:
     specimens = table.groupby("truth")["specimen_id"].nunique()
     return [label for label in labels if specimens.get(label) == 1]
+
+
+def micro_average_roc(predictions: pd.DataFrame, labels: list[str]) -> dict[str, list[float]]:
+    """The micro-averaged one-against-the-rest ROC curve, in the form of Kubeflow's ClassificationMetrics.
+
+    Args:
+        predictions: truth, and ``p_<label>`` per class.
+        labels: Every class.
+
+    Returns:
+        ``fpr``, ``tpr`` (rates, 0 to 1, from (0, 0) to (1, 1)) and ``threshold`` (probability), at most ROC_POINTS points
+        evenly spaced along scikit-learn's curve. Its first threshold, which no cell reaches, is 2 and not infinite:
+        JSON has no infinity.
+    """
+    from sklearn.metrics import roc_curve
+
+    positive = predictions["truth"].to_numpy()[:, None] == np.array(labels)
+    scores = predictions[[f"p_{label}" for label in labels]].to_numpy()
+    curve = roc_curve(positive.ravel(), scores.ravel())
+    chosen = np.unique(np.linspace(0, len(curve[0]) - 1, ROC_POINTS).round().astype(int))
+    return {
+        name: np.minimum(values[chosen], 2.0).tolist()
+        for name, values in zip(("fpr", "tpr", "threshold"), curve, strict=True)
+    }

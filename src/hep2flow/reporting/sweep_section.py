@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from hep2flow.reporting import sweep_figures as plots
 from hep2flow.reporting import sweep_sentences as sentences
-from hep2flow.reporting.parallel_coordinates import MAX_KEYS, parallel_coordinates
 from hep2flow.reporting.report_content import SweepResult
 from hep2flow.reporting.table_markup import Entry, Table, number, percentage, table_row
 from hep2flow.search.space import yaml_text
@@ -27,11 +26,15 @@ def sweep_section(sweep: SweepResult, file: str) -> dict[str, Any]:
 def sweep_figures(sweep: SweepResult) -> dict[str, tuple[str, str, Figure]]:
     """Caption, sentence and figure by kind, in reading order; only those for which there are numbers."""
     importance, keys = sweep.manifest["importance"], len(sweep.keys)
-    which = f", the {MAX_KEYS} {'most important' if importance else 'first'} of {keys} keys" if keys > MAX_KEYS else ""
+    which = (
+        f", the {plots.MAX_KEYS} {'most important' if importance else 'first'} of {keys} keys"
+        if keys > plots.MAX_KEYS
+        else ""
+    )
     figures = {
         "history": ("Score of each trial", sentences.history(sweep), plots.optimisation_history(sweep)),
         "curves": ("Learning curves of all trials", sentences.curves(sweep), plots.trial_curves(sweep)),
-        "parallel": (f"Values of all trials{which}", sentences.parallel(sweep), parallel_coordinates(sweep)),
+        "parallel": (f"Values of all trials{which}", sentences.parallel(sweep), plots.parallel_coordinates(sweep)),
     }
     if importance:
         figures["importance"] = ("Importance of the keys", sentences.importance(sweep), plots.importance(sweep))
