@@ -37,7 +37,7 @@ def compare(first: Family, second: Family, paired: Mapping[str, Any]) -> dict[st
         differ: key -> [first's value, second's], as text.
     """
     ours, theirs = flatten(first.recipe), flatten(second.recipe)
-    values = {key: [ours.get(key, "–"), theirs.get(key, "–")] for key in dict.fromkeys([*ours, *theirs])}
+    values = {key: [ours.get(key, "–"), theirs.get(key, "–")] for key in ours | theirs}
     of_pair = ("difference", "ci95", "ci95_method", "permutation", "mcnemar", "outside_noise")
     return {
         "first": _scores(first),
@@ -118,17 +118,11 @@ def render_pairs(compared: Mapping[str, Any]) -> str:
     for found in compared["comparisons"]:
         sides, table = (found["first"], found["second"]), difference_table(found)
         names = " and ".join(dict.fromkeys(side["recipe"] for side in sides))
-        blocks += [
-            f"## {escape_markdown(names)}",
-            f"{table.caption}:",
-            table.markdown(),
-            "\n".join(f"- {escape_markdown(remark)}" for remark in remarks(found)),
-        ]
-        if found["recipes"]:
-            rows = [table_row(key, *both) for key, both in found["recipes"].items()]
-            blocks.append(Table("", ["What differs", *map(_heading, sides)], rows).markdown())
-        else:
-            blocks.append("The recipes do not differ.")
+        blocks += [f"## {escape_markdown(names)}", f"{table.caption}:", table.markdown()]
+        blocks.append("\n".join(f"- {escape_markdown(remark)}" for remark in remarks(found)))
+        rows = [table_row(key, *both) for key, both in found["recipes"].items()]
+        differing = Table("", ["What differs", *map(_heading, sides)], rows)
+        blocks.append(differing.markdown() if rows else "The recipes do not differ.")
     return "\n\n".join(blocks) + "\n"
 
 

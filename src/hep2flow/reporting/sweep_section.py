@@ -25,11 +25,9 @@ def sweep_section(sweep: SweepResult, file: str) -> dict[str, Any]:
 
 def sweep_figures(sweep: SweepResult) -> dict[str, tuple[str, str, Figure]]:
     """Caption, sentence and figure by kind, in reading order; only those for which there are numbers."""
-    importance, keys = sweep.manifest["importance"], len(sweep.keys)
+    importance, keys, most = sweep.manifest["importance"], len(sweep.keys), plots.MAX_KEYS
     which = (
-        f", the {plots.MAX_KEYS} {'most important' if importance else 'first'} of {keys} keys"
-        if keys > plots.MAX_KEYS
-        else ""
+        f", the {most} {'most important' if importance else 'first'} of {keys} keys" if keys > plots.MAX_KEYS else ""
     )
     figures = {
         "history": ("Score of each trial", sentences.history(sweep), plots.optimisation_history(sweep)),
