@@ -10,6 +10,7 @@ import pandas as pd
 
 from hep2flow.evaluation.bootstrap import Integers, interval_with, resample, specimen_clusters
 
+Predictions = Sequence[pd.DataFrame]  # of one side: a table with cell_id, truth, predicted for each seed
 ENUMERATED = 14  # specimens, as many as ICPR 2012's test set has: all 16,384 sign assignments are tried
 
 
@@ -20,9 +21,7 @@ class DifferentCellsError(ValueError):
         super().__init__("the predictions are not all of the same cells")
 
 
-def paired_difference(
-    first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], cells: pd.DataFrame
-) -> dict[str, Any]:
+def paired_difference(first: Predictions, second: Predictions, cells: pd.DataFrame) -> dict[str, Any]:
     """ACA of ``first`` minus ACA of ``second`` on the same cells, with a paired bootstrap interval.
 
     Specimens, or cells where specimens are unknown, are drawn once for all predictions, so that what is hard for all
@@ -143,7 +142,7 @@ def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
 
 
 def _paired_gains(
-    first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], cells: pd.DataFrame
+    first: Predictions, second: Predictions, cells: pd.DataFrame
 ) -> tuple[list[pd.DataFrame], pd.Series[float], Integers | None, str]:
     """Both sides' hits (seeds, cells); each cell's gain, averaged over seeds; and the cells' clusters."""
     _check_same_cells([*first, *second])

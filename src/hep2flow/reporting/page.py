@@ -14,16 +14,14 @@ from matplotlib.figure import Figure
 
 from hep2flow.reporting import (
     comparison,
-    data_sentences,
-    evidence_sentences,
     figures,
     formatting,
     galleries,
     paper_claims,
     report_tables,
+    sentences,
     sweep_section,
     sweep_sentences,
-    verdict_sentences,
 )
 from hep2flow.reporting.model_card import model_card
 from hep2flow.reporting.provenance import run_fragments, templates
@@ -75,19 +73,19 @@ def write(content: ReportContent, folder: Path) -> None:
 
 def summary(content: ReportContent) -> str:
     """Warnings, verdict, comparison and sweeps in Markdown."""
-    warnings = [*verdict_sentences.warnings(content), formatting.RESEARCH_ONLY]
+    warnings = [*sentences.warnings(content), formatting.RESEARCH_ONLY]
     sweeps = [f"Sweep of {sweep.title}. {' '.join(sweep_sentences.verdict(sweep))}" for sweep in content.sweeps]
     claims = [f"- {claim.words}: {claim.verdict}. {claim.reason}" for claim in paper_claims.claims(content)]
     paragraphs = [
         f"# {escape_markdown(title(content))}",
         "\n".join(f"> **{escape_markdown(warning)}**  " for warning in warnings),
-        escape_markdown(" ".join(verdict_sentences.verdict(content))),
+        escape_markdown(" ".join(sentences.verdict(content))),
         report_tables.comparison(content.families).markdown(),
         *([report_tables.seeds(content.families).markdown()] if content.several_seeds else []),
         *map(escape_markdown, sweeps),
         "The paper's claims:",
         "\n".join(map(escape_markdown, claims)),
-        f"Split: {escape_markdown(content.split['protocol'])}. {escape_markdown(data_sentences.leakage(content))}\n",
+        f"Split: {escape_markdown(content.split['protocol'])}. {escape_markdown(sentences.leakage(content))}\n",
     ]
     return "\n\n".join(paragraphs)
 
@@ -110,12 +108,12 @@ def _score_figures(content: ReportContent) -> Iterator[Illustration]:
     families, where, reservation = content.families, _subset(content), _reservation(content)
     scores = {family.name: family.scores for family in families}
     seeds = {family.name: [model.metrics for model in family.models] for family in families if len(family.models) > 1}
-    _, majority = verdict_sentences.majority_class(content.ranked[0].metrics)
+    _, majority = sentences.majority_class(content.ranked[0].metrics)
     figure = figures.score_intervals(scores, majority, seeds, reservation)
     caption = f"Scores and their 95 % intervals{where}"
-    yield Illustration("scores", caption, verdict_sentences.interval_basis(content), figure)
+    yield Illustration("scores", caption, sentences.interval_basis(content), figure)
     figure = figures.per_class_f1(_metrics_by_name(content.ranked), reservation)
-    yield Illustration("f1", f"F1 per pattern{where}", evidence_sentences.per_class(content.ranked), figure)
+    yield Illustration("f1", f"F1 per pattern{where}", sentences.per_class(content.ranked), figure)
 
 
 def _model_figures(content: ReportContent) -> Iterator[Illustration]:
@@ -123,15 +121,15 @@ def _model_figures(content: ReportContent) -> Iterator[Illustration]:
     for file, model in _models_by_file(content).items():
         caption = f"Confusion matrix: {model.name}{_paper_figure(_paper_matrix(model))}"
         figure = figures.confusion_matrix(model.metrics, model.full_name)
-        yield Illustration(f"confusion-{file}", caption, evidence_sentences.confusion(model), figure)
+        yield Illustration(f"confusion-{file}", caption, sentences.confusion(model), figure)
         if model.mistakes is not None and len(model.mistakes):
-            bits, sentence = content.dataset["bits"], evidence_sentences.mistakes(model, content.cells)
+            bits, sentence = content.dataset["bits"], sentences.mistakes(model, content.cells)
             figure = galleries.mistakes(model.mistakes, content.originals, content.cells, bits, model.full_name)
             yield Illustration(f"mistakes-{file}", f"The most confident mistakes: {model.name}", sentence, figure)
         if model.history:
             figure, sentence = (
                 figures.learning_curves(model.history, model.full_name),
-                evidence_sentences.learning(model),
+                sentences.learning(model),
             )
             yield Illustration(f"learning-{file}", f"Learning curves: {model.name}", sentence, figure)
 
@@ -139,24 +137,24 @@ def _model_figures(content: ReportContent) -> Iterator[Illustration]:
 def _calibration_figures(content: ReportContent) -> Iterator[Illustration]:
     models, where, reservation = content.ranked, _subset(content), _reservation(content)
     figure = figures.reliability_diagram(_metrics_by_name(models), reservation)
-    yield Illustration("reliability", f"Calibration{where}", evidence_sentences.calibration(models), figure)
+    yield Illustration("reliability", f"Calibration{where}", sentences.calibration(models), figure)
     # Evaluations of earlier versions have no reject curve.
     if models := [model for model in models if "reject_curve" in model.metrics]:
         figure = figures.reject_curve(_metrics_by_name(models), reservation)
-        yield Illustration("reject", f"Accuracy on the surest cells{where}", evidence_sentences.reject(models), figure)
+        yield Illustration("reject", f"Accuracy on the surest cells{where}", sentences.reject(models), figure)
 
 
 def _data_figures(content: ReportContent) -> Iterator[Illustration]:
     title, bits = _reservation(content), content.dataset["bits"]
     figure = figures.class_distribution(content.split["pattern_counts"], title)
     caption = f"Cells per pattern and subset{_paper_figure(2)}"
-    yield Illustration("distribution", caption, data_sentences.class_balance(content), figure)
+    yield Illustration("distribution", caption, sentences.class_balance(content), figure)
     if any(content.examples.values()):
         figure = figures.pattern_examples(content.examples, bits, title)
         caption = f"Examples of the patterns{_paper_figure(1)}"
-        yield Illustration("patterns", caption, data_sentences.cell_sizes(content), figure)
+        yield Illustration("patterns", caption, sentences.cell_sizes(content), figure)
         figure = figures.masking(content.examples, bits, title)
-        yield Illustration("masking", f"Masking{_paper_figure(5)}", data_sentences.masking(content), figure)
+        yield Illustration("masking", f"Masking{_paper_figure(5)}", sentences.masking(content), figure)
 
 
 def _batch_figures(content: ReportContent) -> Iterator[Illustration]:
@@ -164,7 +162,7 @@ def _batch_figures(content: ReportContent) -> Iterator[Illustration]:
         if model.batch is not None:
             caption = f"Augmented training cells: {model.name}{_paper_figure(PAPER_BATCHES.get(model.family))}"
             figure = galleries.augmented(model.batch, _reservation(content))
-            yield Illustration(f"batch-{file}", caption, data_sentences.augmentations(model), figure)
+            yield Illustration(f"batch-{file}", caption, sentences.augmentations(model), figure)
 
 
 def _sweep_figures(content: ReportContent) -> Iterator[Illustration]:
@@ -237,9 +235,7 @@ def _page(content: ReportContent, drawn: dict[str, Illustration]) -> str:
         "validation": _subset(content),
         "illustrations": drawn,
         "formatting": formatting,
-        "verdict": verdict_sentences,
-        "evidence": evidence_sentences,
-        "data": data_sentences,
+        "sentences": sentences,
         "tables": report_tables,
         "split": facts_table("The split", split),
         "dataset": facts_table("The data set", dataset),

@@ -10,8 +10,8 @@ from hep2flow.reporting.figures import SUBSET_NAMES, display_name
 from hep2flow.reporting.formatting import duration, interval, percent
 from hep2flow.reporting.recipe_table import TABLE_1, TABLE_2, value_in
 from hep2flow.reporting.report_content import Family, ModelResult, ReportContent
+from hep2flow.reporting.sentences import cells_of
 from hep2flow.reporting.table_markup import Entry, Table, display_value, flatten, number, percentage, table_row
-from hep2flow.reporting.verdict_sentences import cells_of
 
 
 class Published(NamedTuple):
