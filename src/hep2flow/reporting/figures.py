@@ -102,8 +102,7 @@ def score_intervals(
     axes.grid(visible=False, axis="y")
     xlabel = f"%, with 95 % interval{'; small points: each seed' if seeds else ''}"
     axes.set(xlim=(0, 100), ylim=(len(rows) - 0.4, -0.6), xlabel=xlabel)
-    legend_below(figure)
-    return figure
+    return with_legend(figure)
 
 
 @matplotlib.rc_context(STYLE)
@@ -179,8 +178,7 @@ def class_distribution(pattern_counts: Mapping[str, Mapping[str, int]], title: s
     figure, axes = single_plot(title, height=1.3 + 0.22 * len(patterns) * (len(series) + 0.6))
     _grouped_bars(axes, patterns, series)
     axes.set_xlabel("cells")
-    legend_below(figure)
-    return figure
+    return with_legend(figure)
 
 
 @matplotlib.rc_context(STYLE)
@@ -194,8 +192,7 @@ def per_class_f1(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Fi
         percent[wrapped(name)] = [None if value is None else 100 * value for value in f1]
     _grouped_bars(axes, labels, percent, "{:.1f}")
     axes.set(xlim=(0, 108), xticks=range(0, 101, 20), xlabel="F1, %")
-    legend_below(figure)
-    return figure
+    return with_legend(figure)
 
 
 def _grouped_bars(
@@ -228,8 +225,7 @@ def reliability_diagram(models: Mapping[str, Mapping[str, Any]], title: str = ""
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, symbol=""))
     axes.set(xlabel="probability of the predicted pattern, %", ylabel="accuracy, %")
-    legend_below(figure)
-    return figure
+    return with_legend(figure)
 
 
 @matplotlib.rc_context(STYLE)
@@ -242,8 +238,7 @@ def reject_curve(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Fi
         axes.plot(x, y, color=color, marker=marker, linewidth=1.2, markersize=4, label=wrapped(name))
     axes.set(xlim=(0, 103), xlabel="cells answered, the surest first, %", ylabel="accuracy on them, %")
     axes.set_ylim(top=101)
-    legend_below(figure)
-    return figure
+    return with_legend(figure)
 
 
 @matplotlib.rc_context(STYLE)
@@ -339,6 +334,7 @@ def annotate_above(axes: Axes, x: float, y: float, text: str, offset: float = 6)
     axes.annotate(text, (x, y), xytext=(0, offset), textcoords="offset points", ha="center", size=8)
 
 
-def legend_below(figure: Figure) -> None:
-    """One line for each series, below the plot."""
+def with_legend(figure: Figure) -> Figure:
+    """The figure, with a line for each series below its plot."""
     figure.legend(loc="outside lower left", ncols=1, fontsize=8.5)
+    return figure

@@ -31,10 +31,10 @@ from hep2flow.reporting.figures import (
     WIDTH,
     annotate_above,
     bar_fill,
-    legend_below,
     set_title,
     shorten,
     single_plot,
+    with_legend,
 )
 from hep2flow.reporting.report_content import SweepResult
 from hep2flow.search.space import yaml_text
@@ -153,8 +153,7 @@ def parallel_coordinates(sweep: SweepResult) -> Figure:
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    legend_below(figure)
-    return figure
+    return with_legend(figure)
 
 
 @matplotlib.rc_context(STYLE)
@@ -219,8 +218,7 @@ def _with_score_axis(figure: Figure, axes: Axes, sweep: SweepResult, counted: st
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
-    legend_below(figure)
-    return figure
+    return with_legend(figure)
 
 
 def _thinned(curve: Any) -> Any:

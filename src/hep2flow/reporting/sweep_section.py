@@ -46,8 +46,9 @@ def winner(sweep: SweepResult) -> Table:
     """The keys whose values differ from the recipe's: no rows where the recipe's own values won."""
     rows = []
     for key, text in sweep.manifest["best"].items():
-        own, value = _recipe_value(sweep, key), yaml.safe_load(text)
-        if value != own:
+        # None below a section that is null.
+        own = reduce(lambda tree, part: None if tree is None else tree[part], key.split("."), sweep.recipe)
+        if (value := yaml.safe_load(text)) != own:
             rows.append(table_row(key, _yaml_or_rounded(own), _yaml_or_rounded(value)))
     caption = f"What the winner, trial {sweep.manifest['best_trial']}, changed"
     return Table(caption, ["Key", "Own value", "Winner's value"], rows, sortable=False)
@@ -60,20 +61,13 @@ def trials(sweep: SweepResult) -> Table:
     keys = list(sweep.recipe["search"]["space"])
     rows = []
     for trial in sweep.trials.to_dict("records"):
-        n = int(trial["trial"])
-        best = sweep.best_epochs.loc[n] if n in sweep.best_epochs.index else None
-        rows.append(
-            table_row(
-                number(n, f"{n}{names.get(n, '')}"),
-                trial["status"],
-                percentage(None if best is None else best["val_accuracy"], bar=True),
-                "–" if best is None else number(best["val_loss"], f"{best['val_loss']:.3f}"),
-                "–" if best is None else number(int(best["epoch"])),
-                number(int(trial["epochs"])),
-                _value(trial["seconds"], ",.0f"),
-                *(_value(trial[key], ".4g") for key in keys),
-            )
-        )
+        n, best = int(trial["trial"]), [Entry("–")] * 3
+        if n in sweep.best_epochs.index:
+            accuracy, loss, epoch = sweep.best_epochs.loc[n, ["val_accuracy", "val_loss", "epoch"]]
+            best = [percentage(accuracy, bar=True), number(loss, f"{loss:.3f}"), number(int(epoch))]
+        took = number(int(trial["epochs"])), _value(trial["seconds"], ",.0f")
+        values = [_value(trial[key], ".4g") for key in keys]
+        rows.append(table_row(number(n, f"{n}{names.get(n, '')}"), trial["status"], *best, *took, *values))
     header = ["Trial", "Status", "Validation accuracy, %", "Validation loss", "Best epoch", "Epochs", "Seconds", *keys]
     caption = "All trials; accuracy and loss at the best epoch, on the validation cells that chose"
     return Table(caption, header, rows)
@@ -93,8 +87,3 @@ def _value(value: Any, form: str) -> Entry:
 
 def _yaml_or_rounded(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else yaml_text(value)
-
-
-def _recipe_value(sweep: SweepResult, key: str) -> Any:
-    """The recipe's value of a dotted key; None below a section that is null."""
-    return reduce(lambda tree, part: None if tree is None else tree[part], key.split("."), sweep.recipe)
