@@ -30,13 +30,7 @@ INTERRUPTED = 130
 # In the order in which --help lists them.
 STAGES: list[Callable[..., None]] = [ingest, mask, split, train, tune, evaluate, report]
 COMMANDS: list[Callable[..., None]] = [run, sweep, submit, ablate, *STAGES, predict, export, pull, compile, doctor]
-GROUPS = {
-    "data": data_commands.app,
-    "recipe": recipe_commands.app,
-    "weights": weights_commands.app,
-    "runs": runs_commands.app,
-    "storage": storage_commands.app,
-}
+GROUPS = (data_commands, recipe_commands, weights_commands, runs_commands, storage_commands)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,8 +40,8 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
-for name, group in GROUPS.items():
-    app.add_typer(group, name=name)
+for group in GROUPS:
+    app.add_typer(group.app)
 
 
 @app.callback(invoke_without_command=True)

@@ -113,9 +113,8 @@ def _join_cells(predictions: pd.DataFrame, cells: pd.DataFrame, labels: Sequence
     probabilities = predictions[columns].to_numpy(dtype=np.float64)
     if not ((probabilities >= 0).all() and np.allclose(probabilities.sum(axis=1), 1, atol=1e-3)):
         raise ValueError("the probabilities of every cell must be finite, not negative, and sum to 1")
-    table: pd.DataFrame = predictions.merge(
-        cells[["cell_id", "intensity", "specimen_id"]], on="cell_id", how="left", validate="one_to_one", indicator=True
-    )
+    facts = cells[["cell_id", "intensity", "specimen_id"]]
+    table: pd.DataFrame = predictions.merge(facts, on="cell_id", how="left", validate="one_to_one", indicator=True)
     absent = table.loc[table["_merge"] != "both", "cell_id"]
     if len(absent):
         raise ValueError(f"{len(absent)} predicted cells are not in the cell table, for example {absent.iloc[0]!r}")
