@@ -61,6 +61,8 @@ def evaluate_predictions(
     intervals, method = score_intervals(truth, predicted[None], table["specimen_id"], len(labels), bootstrap, seed)
     # The bootstrap's point estimates and scikit-learn's may differ in the last digit.
     bounds = {name: [min(low, scores[name]), max(high, scores[name])] for name, (low, high) in intervals.items()}
+    specimens = table.groupby("truth")["specimen_id"].nunique()
+    alone = [label for label in labels if specimens.get(label) == 1] if method == SPECIMEN_BOOTSTRAP else []
     return {
         "n": len(table),
         "labels": list(labels),
@@ -72,7 +74,7 @@ def evaluate_predictions(
         **reject_curve(confidence, correct),
         "ci95": bounds,
         "ci95_method": method,
-        "ci95_one_specimen": _classes_of_one_specimen(table, labels) if method == SPECIMEN_BOOTSTRAP else [],
+        "ci95_one_specimen": alone,
     }
 
 
@@ -219,11 +221,6 @@ def _by_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, A
             }
         )
     return sorted(result, key=lambda entry: (len(entry["specimen_id"]), entry["specimen_id"]))
-
-
-def _classes_of_one_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[str]:
-    specimens = table.groupby("truth")["specimen_id"].nunique()
-    return [label for label in labels if specimens.get(label) == 1]
 
 
 def micro_average_roc(predictions: pd.DataFrame, labels: list[str]) -> dict[str, list[float]]:

@@ -100,7 +100,7 @@ def title(content: ReportContent) -> str:
 
 def illustrations(content: ReportContent) -> dict[str, Illustration]:
     """Every figure of the report by its file name, in reading order."""
-    sections = (_score_figures, _model_figures, _calibration_figures, _data_figures, _batch_figures, _sweep_figures)
+    sections = (_score_figures, _model_figures, _data_figures, _sweep_figures)
     return {drawn.name: drawn for section in sections for drawn in section(content)}
 
 
@@ -114,11 +114,18 @@ def _score_figures(content: ReportContent) -> Iterator[Illustration]:
     yield Illustration("scores", caption, sentences.interval_basis(content), figure)
     figure = figures.per_class_f1(_metrics_by_name(content.ranked), reservation)
     yield Illustration("f1", f"F1 per pattern{where}", sentences.per_class(content.ranked), figure)
+    figure = figures.reliability_diagram(_metrics_by_name(content.ranked), reservation)
+    yield Illustration("reliability", f"Calibration{where}", sentences.calibration(content.ranked), figure)
+    # Evaluations of earlier versions have no reject curve.
+    if models := [model for model in content.ranked if "reject_curve" in model.metrics]:
+        figure = figures.reject_curve(_metrics_by_name(models), reservation)
+        yield Illustration("reject", f"Accuracy on the surest cells{where}", sentences.reject(models), figure)
 
 
 def _model_figures(content: ReportContent) -> Iterator[Illustration]:
-    """Confusion matrix, mistakes and learning curves of each model."""
-    for file, model in _models_by_file(content).items():
+    """Confusion matrix, mistakes, learning curves and augmented training cells of each model."""
+    files = _file_names([model.metrics["recipe"] for model in content.ranked])
+    for file, model in zip(files, content.ranked, strict=True):
         caption = f"Confusion matrix: {model.name}{_paper_figure(_paper_matrix(model))}"
         figure = figures.confusion_matrix(model.metrics, model.full_name)
         yield Illustration(f"confusion-{file}", caption, sentences.confusion(model), figure)
@@ -132,16 +139,10 @@ def _model_figures(content: ReportContent) -> Iterator[Illustration]:
                 sentences.learning(model),
             )
             yield Illustration(f"learning-{file}", f"Learning curves: {model.name}", sentence, figure)
-
-
-def _calibration_figures(content: ReportContent) -> Iterator[Illustration]:
-    models, where, reservation = content.ranked, _subset(content), _reservation(content)
-    figure = figures.reliability_diagram(_metrics_by_name(models), reservation)
-    yield Illustration("reliability", f"Calibration{where}", sentences.calibration(models), figure)
-    # Evaluations of earlier versions have no reject curve.
-    if models := [model for model in models if "reject_curve" in model.metrics]:
-        figure = figures.reject_curve(_metrics_by_name(models), reservation)
-        yield Illustration("reject", f"Accuracy on the surest cells{where}", sentences.reject(models), figure)
+        if model.batch is not None:
+            caption = f"Augmented training cells: {model.name}{_paper_figure(PAPER_BATCHES.get(model.family))}"
+            figure = galleries.augmented(model.batch, _reservation(content))
+            yield Illustration(f"batch-{file}", caption, sentences.augmentations(model), figure)
 
 
 def _data_figures(content: ReportContent) -> Iterator[Illustration]:
@@ -155,14 +156,6 @@ def _data_figures(content: ReportContent) -> Iterator[Illustration]:
         yield Illustration("patterns", caption, sentences.cell_sizes(content), figure)
         figure = figures.masking(content.examples, bits, title)
         yield Illustration("masking", f"Masking{_paper_figure(5)}", sentences.masking(content), figure)
-
-
-def _batch_figures(content: ReportContent) -> Iterator[Illustration]:
-    for file, model in _models_by_file(content).items():
-        if model.batch is not None:
-            caption = f"Augmented training cells: {model.name}{_paper_figure(PAPER_BATCHES.get(model.family))}"
-            figure = galleries.augmented(model.batch, _reservation(content))
-            yield Illustration(f"batch-{file}", caption, sentences.augmentations(model), figure)
 
 
 def _sweep_figures(content: ReportContent) -> Iterator[Illustration]:
@@ -194,11 +187,6 @@ def _paper_matrix(model: ModelResult) -> int | None:
     if model.metrics["protocol"] == "whole-train":
         return 9 if model.family == "coat-mini" else None
     return 8 if model.family in PAPER_BATCHES else None
-
-
-def _models_by_file(content: ReportContent) -> dict[str, ModelResult]:
-    files = _file_names([model.metrics["recipe"] for model in content.ranked])
-    return dict(zip(files, content.ranked, strict=True))
 
 
 def _sweep_files(content: ReportContent) -> list[str]:

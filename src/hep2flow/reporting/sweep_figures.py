@@ -42,7 +42,7 @@ from hep2flow.search.space import yaml_text
 OWN_VALUES = "the recipe's own values"
 MAX_KEYS = 8  # of the parallel coordinates
 NOT_TRIED = -0.12  # position of trials that did not try a key, left of its axis
-MAX_POINTS = 60  # of a drawn curve: a page of 200 trials stays small
+MAX_POINTS = 60  # of a drawn curve, about: a page of 200 trials stays small
 STATUSES = {  # how a trial ended -> marker, colour, words
     "finished": ("o", SERIES[0], "finished"),
     "stopped": ("v", GRID, "stopped early"),
@@ -90,7 +90,9 @@ def trial_curves(sweep: SweepResult) -> Figure:
     for status, (marker, color, words) in STATUSES.items():
         own = [curves[trial] for trial in curves if statuses[trial] == status and trial not in (winner, 0)]
         if own:
-            lines, width = [_thinned(curve) for curve in own], 1.1 if status == "finished" else 0.7
+            # Every so many points of a curve, the last among them.
+            lines = [curve[:: -max(1, len(curve) // MAX_POINTS)][::-1] for curve in own]
+            width = 1.1 if status == "finished" else 0.7
             axes.add_collection(LineCollection(lines, colors=color, linewidths=width, alpha=0.6))
             ends = np.array([curve[-1] for curve in own])
             axes.plot(*ends.T, marker, color=color, markersize=3, label=f"{words} ({len(own)})")
@@ -221,11 +223,6 @@ def _with_score_axis(figure: Figure, axes: Axes, sweep: SweepResult, counted: st
     return with_legend(figure)
 
 
-def _thinned(curve: Any) -> Any:
-    """At most about MAX_POINTS points of a curve, the last among them."""
-    return curve[:: -max(1, len(curve) // MAX_POINTS)][::-1]
-
-
 def _scale(key: str, values: pd.Series, domain: Mapping[str, Any], rank: pd.Series) -> _Scale:
     if domain.get("choice"):
         return _categorical_scale(key, values, [yaml_text(value) for value in domain["choice"]], rank)
@@ -259,15 +256,13 @@ def _categorical_scale(name: str, values: pd.Series, options: list[str], rank: p
     centres = {text: (i + 0.5) * width for i, text in enumerate(options)}
     alike = rank.groupby(values)
     places = values.map(centres) + 0.6 * width * ((alike.rank() - 0.5) / alike.transform("count") - 0.5)
-    return _with_not_tried(name, places, [(centres[text], _wrapped(text, 40 // len(options))) for text in options])
+    letters = 40 // len(options)
+    # Three lines rather than one: mappings often differ at their end only.
+    ticks = [(centres[text], "\n".join(textwrap.wrap(shorten(text, 3 * letters), letters)[:3])) for text in options]
+    return _with_not_tried(name, places, ticks)
 
 
 def _with_not_tried(name: str, places: pd.Series, ticks: list[tuple[float, str]]) -> _Scale:
     if places.isna().any():
         ticks = [(NOT_TRIED, "not tried"), *ticks]
     return _Scale(name, places.fillna(NOT_TRIED), ticks)
-
-
-def _wrapped(text: str, width: int) -> str:
-    # Three lines rather than one: mappings often differ at their end only.
-    return "\n".join(textwrap.wrap(shorten(text, 3 * width), width)[:3])
