@@ -134,11 +134,8 @@ def _model_figures(content: ReportContent) -> Iterator[Illustration]:
             figure = galleries.mistakes(model.mistakes, content.originals, content.cells, bits, model.full_name)
             yield Illustration(f"mistakes-{file}", f"The most confident mistakes: {model.name}", sentence, figure)
         if model.history:
-            figure, sentence = (
-                figures.learning_curves(model.history, model.full_name),
-                sentences.learning(model),
-            )
-            yield Illustration(f"learning-{file}", f"Learning curves: {model.name}", sentence, figure)
+            figure = figures.learning_curves(model.history, model.full_name)
+            yield Illustration(f"learning-{file}", f"Learning curves: {model.name}", sentences.learning(model), figure)
         if model.batch is not None:
             caption = f"Augmented training cells: {model.name}{_paper_figure(PAPER_BATCHES.get(model.family))}"
             figure = galleries.augmented(model.batch, _reservation(content))
