@@ -10,7 +10,7 @@ from typer import Argument, Exit, Option, Typer
 
 from hep2flow.cli.options import FormatOption, JsonOption
 
-app = Typer(no_args_is_help=True, help="Make or check a data set.")
+app = Typer(name="data", no_args_is_help=True, help="Make or check a data set.")
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typer import Option, Typer
 from hep2flow.cli.common import read_recipe
 from hep2flow.cli.options import Profile, ProfileOption, RecipeArgument, SetOption
 
-app = Typer(no_args_is_help=True, help="Shipped recipes.")
+app = Typer(name="recipe", no_args_is_help=True, help="Shipped recipes.")
 
 
 @app.command("list")

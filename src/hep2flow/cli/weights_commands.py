@@ -11,7 +11,7 @@ from typer import Argument, Option, Typer
 from hep2flow.cli.common import connect_to_store
 from hep2flow.cli.options import JsonOption
 
-app = Typer(no_args_is_help=True, help="Pre-trained weights in the object store.")
+app = Typer(name="weights", no_args_is_help=True, help="Pre-trained weights in the object store.")
 
 
 @app.command()

@@ -89,9 +89,7 @@ def _picture_axes(title: str, width: float, height: float, above: float = 0.3) -
     # One plot for all: the layout of one for each picture takes seconds.
     figure, axes = single_plot(title, height=WIDTH * height / width)
     axes.set_axis_off()
-    axes.set_aspect("equal")
-    axes.set_xlim(0, width)
-    axes.set_ylim(height - above, -above)
+    axes.set(aspect="equal", xlim=(0, width), ylim=(height - above, -above))
     return figure, axes
 
 

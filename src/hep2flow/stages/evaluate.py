@@ -39,7 +39,7 @@ def evaluate(
     Returns:
         The evaluation: ``metrics.json``, ``predictions.parquet`` and figures of the evaluation contract; for the report
         ``mistakes.parquet`` and ``batch.parquet`` (see :mod:`hep2flow.stages.evaluation_images`); and for Kubeflow's page
-        ``roc.json`` (see :func:`hep2flow.evaluation.roc.micro_average_roc`).
+        ``roc.json`` (see :func:`hep2flow.evaluation.metrics.micro_average_roc`).
     """
     cache = evaluation_cache(store, recipe, training, dataset, split)
     if (cached := cache.lookup()) is not None:
@@ -76,7 +76,7 @@ def _evaluate(
     import torch
 
     from hep2flow.data.cell_set import CellSet
-    from hep2flow.evaluation.roc import micro_average_roc
+    from hep2flow.evaluation.metrics import micro_average_roc
     from hep2flow.reporting.figures import learning_curves, save
     from hep2flow.stages.evaluation_images import augmented_batch, mistake_images
     from hep2flow.stages.write_evaluation import SUMMARY, score_cells, write_evaluation, write_table
