@@ -18,7 +18,7 @@ import yaml
 from hep2flow.errors import UserError
 from hep2flow.recipe import Domain, Recipe
 from hep2flow.search.distributions import suggest_changes
-from hep2flow.search.space import Changes, apply_changes, effective_value, is_active, yaml_text
+from hep2flow.search.space import Changes, effective_value, is_active, yaml_text
 from hep2flow.search.trials import Trial
 
 EXPLOIT_FRACTION = 0.25  # of a generation, replaced by as many of the best
@@ -130,7 +130,7 @@ class Population:
         for _ in range(ATTEMPTS):
             changes = draw()
             try:
-                apply_changes(self._recipe, changes)
+                self._recipe.changed(changes)
             except UserError:  # values that are impossible together
                 continue
             return changes

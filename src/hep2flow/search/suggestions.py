@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
 from hep2flow.search.distributions import suggest_changes, to_optuna_trial
-from hep2flow.search.space import Changes, apply_changes, full_grid
+from hep2flow.search.space import Changes, full_grid
 from hep2flow.search.trials import Trial
 
 ATTEMPTS = 100  # to find new values: a space of a few choices is exhausted at some time
@@ -68,7 +68,7 @@ class Suggestions:
         if _identity(changes) in self._tried:
             return False
         try:
-            apply_changes(self._recipe, changes)
+            self._recipe.changed(changes)
         except UserError:  # values that are impossible together
             return False
         return True

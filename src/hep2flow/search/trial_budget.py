@@ -1,21 +1,18 @@
-"""What a sweep spends: the length of its trials, and the seeds of the trainings that follow it."""
+"""The length of a sweep's trials, and of the trainings that judge its winner."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from hep2flow.recipe import Recipe, parse_recipe
+from hep2flow.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
 
-JUDGING_SEEDS = 5  # trainings of each side, by default
-
 
 def trial_updates(recipe: Recipe, labels: torch.Tensor) -> int:
     """Number of updates of a trial: the recipe's own on training cells with these labels, times ``search.length``."""
-    # Imported here: the seeds below are needed where there is no torch.
     from hep2flow.training.trainer import training_length
 
     return max(1, math.ceil(recipe.search.length * training_length(recipe, labels).updates))
@@ -38,11 +35,4 @@ def with_updates(recipe: Recipe, labels: torch.Tensor, updates: int) -> Recipe:
     }
     if optim.unfreeze_every is not None:
         changes["optim.unfreeze_every"] = max(1, round(optim.unfreeze_every * share))
-    return parse_recipe(
-        recipe.model_dump(mode="json"), recipe.name, [f"{key}={value}" for key, value in changes.items()]
-    )
-
-
-def fresh_seeds(recipe: Recipe, count: int, skip: int = 0) -> list[int]:
-    """Seeds that no trial of the recipe's sweep had, after ``skip`` others of them."""
-    return [recipe.train.seed + 1 + skip + index for index in range(count)]
+    return recipe.changed(changes)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hep2flow.errors import UserError
-from hep2flow.recipe import Model, Recipe, parse_recipe
+from hep2flow.recipe import Model, Recipe
 from hep2flow.stages.trained_models import read_training_recipe
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
@@ -68,7 +68,7 @@ def with_stored_weights(store: Store, recipe: Recipe) -> Recipe:
         return recipe
     weights = resolve_weights(store, recipe.model)
     assert weights is not None
-    return parse_recipe(recipe.model_dump(mode="json"), recipe.name, [f"model.weights={store.uri(weights.key)}"])
+    return recipe.changed({"model.weights": store.uri(weights.key)})
 
 
 def mirror_weights(store: Store, network: str, file: Path | None = None) -> Mirrored:
@@ -123,8 +123,7 @@ def initialize_from_run(store: Store, run_id: str, recipes: list[Recipe]) -> lis
                 f"{has}; name a run of the same networks, or leave that recipe out with --recipe"
             )
         name = recipe.name if recipe.name in fitting else fitting[0]
-        weights = f"model.weights={trainings[name]}/best.safetensors"
-        chosen.append(parse_recipe(recipe.model_dump(mode="json"), recipe.name, [weights]))
+        chosen.append(recipe.changed({"model.weights": f"{trainings[name]}/best.safetensors"}))
     return chosen
 
 

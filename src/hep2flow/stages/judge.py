@@ -15,9 +15,8 @@ import pandas as pd
 from hep2flow.errors import UserError
 from hep2flow.evaluation.paired_tests import paired_difference
 from hep2flow.recipe import parse_recipe
-from hep2flow.search.trial_budget import JUDGING_SEEDS, fresh_seeds
 from hep2flow.stage_result import StageResult
-from hep2flow.stages.finalists import tuned_recipe
+from hep2flow.stages.finalists import JUDGING_SEEDS, fresh_seeds, tuned_recipe
 from hep2flow.stages.initial_weights import resolve_weights
 from hep2flow.stages.tune import sweep_spec
 from hep2flow.store.datasets import open_dataset
@@ -86,7 +85,7 @@ def _compare(
     sides = {"tuned": tuned_recipe(recipe, manifest["best"]), "default": recipe}
     fresh = fresh_seeds(recipe, seeds)
     trainings = {
-        f"{side}-{seed}": parse_recipe(one.model_dump(mode="json"), side, [f"train.seed={seed}"])
+        f"{side}-{seed}": one.changed({"train.seed": seed})
         for seed in fresh  # both sides of a seed, then the next: an interrupted comparison is balanced
         for side, one in sides.items()
     }
