@@ -118,17 +118,15 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 
 def _explain(item: Mapping[str, Any]) -> str:
     """One pydantic error as ``key.path: what is wrong, what is allowed``."""
-    # Union branches (a number or a range) appear in the location as type descriptions: not part of the key.
-    keys = [str(part) for part in item["loc"] if isinstance(part, int) or str(part).isidentifier()]
-    path = ".".join(keys)
     if item["type"] == "extra_forbidden":
-        *sections, unknown = map(str, item["loc"])
+        *sections, unknown = keys = [str(part) for part in item["loc"]]
         root: type[BaseModel] | None = Recipe
-        section = reduce(section_type, sections, root)
-        known = list(section.model_fields) if section else []
+        known = list(section.model_fields) if (section := reduce(section_type, sections, root)) else []
         close = difflib.get_close_matches(unknown, known, n=1)
         hint = f", did you mean {close[0]}?" if close else ""
-        return f"{'.'.join([*sections, unknown])}: unknown key{hint} (known here: {', '.join(known)})"
+        return f"{'.'.join(keys)}: unknown key{hint} (known here: {', '.join(known)})"
+    # Union branches (a number or a range) appear in the location as type descriptions: not part of the key.
+    path = ".".join(str(part) for part in item["loc"] if isinstance(part, int) or str(part).isidentifier())
     if item["type"] == "missing":
         return f"{path}: missing"
     message = str(item["msg"]).removeprefix("Value error, ")

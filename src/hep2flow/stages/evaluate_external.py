@@ -47,7 +47,7 @@ def evaluate_external(
         dataset: URI of the other data set, however it is masked.
         maps: As for :func:`map_classes`.
         log: Called with a line on masks, on cells that the network was trained on, and on cells left out.
-        progress: Called with the numbers of predicted and of all cells.
+        progress: Of the cells' prediction.
 
     Returns:
         The evaluation: ``metrics.json``, ``predictions.parquet`` and the confusion matrix. The metrics have ``subset``
@@ -75,11 +75,7 @@ def evaluate_external(
     name = f"{trained.name}-on-{cells.manifest['name']}-{cache.key[:8]}"
     with running_stage(store, run_id, EXTERNAL, name) as record:
         record.save_key(cache.key)
-        result = cache.lookup()
-        if result is None:
-            prefix = layout.evaluation_prefix(cache.key)
-            summary = _evaluate(store, trained, training, cells, class_map, prefix, log, progress)
-            result = cache.commit(store.uri(prefix), "folder", summary)
+        result = cache.lookup() or _evaluate(cache, trained, training, cells, class_map, log, progress)
         record.set_result(result)
     _warn(trained.name, result.summary, log)
     return result
@@ -120,21 +116,19 @@ def map_classes(others: list[str], labels: list[str], maps: list[str]) -> ClassM
 
 
 def _evaluate(
-    store: Store,
+    cache: CachedStage,
     trained: TrainedModel,
     training: dict[str, Any],
     cells: Dataset,
     class_map: ClassMap,
-    prefix: str,
     log: Log,
     progress: Progress | None,
-) -> dict[str, Any]:
-    """Write and publish the evaluation; returns the stage's summary."""
+) -> StageResult:
     # torch and matplotlib take seconds to import: not for a cached evaluation.
     from hep2flow.data.cell_set import CellSet
     from hep2flow.stages.write_evaluation import SUMMARY, score_cells, write_evaluation
 
-    started = time.monotonic()
+    store, prefix, started = cache.store, layout.evaluation_prefix(cache.key), time.monotonic()
     overlap = _training_overlap(store, training, cells)
     model = load_network(store, trained, log)
     recipe = model.description.recipe
@@ -144,10 +138,8 @@ def _evaluate(
     # Another camera may have another bit depth: its own white becomes white here too.
     cell_set = CellSet(rows, model.description.labels, cells.manifest["bits"], recipe, training=False)
     predictions, metrics = score_cells(model, cell_set, rows, recipe.train.seed, progress)
-    known: dict[str, int | None] = {"trained_on": None, "selected_on": None}
-    if overlap is not None:
-        ids = set(cell_set.ids)
-        known = {"trained_on": len(overlap["train"] & ids), "selected_on": len(overlap["val"] & ids)}
+    ids, subsets = set(cell_set.ids), {"trained_on": "train", "selected_on": "val"}
+    known = {name: None if overlap is None else len(overlap[subset] & ids) for name, subset in subsets.items()}
     selection = selection_note(bool(known["selected_on"]))
     facts = {
         "subset": EXTERNAL,
@@ -159,8 +151,7 @@ def _evaluate(
     }
     metrics |= {
         "recipe": trained.name,
-        "profile": recipe.profile,
-        "paper_model": recipe.paper_model,
+        **recipe.model_dump(include={"profile", "paper_model"}),
         "protocol": EXTERNAL,
         **facts,
         "synthetic": cells.manifest["facts"]["synthetic"],
@@ -173,7 +164,8 @@ def _evaluate(
         write_evaluation(Path(scratch), metrics, predictions, selection, title)
         manifest = {"kind": "evaluation", "training": trained.uri, "dataset": cells.uri, **facts}
         publish(store, Path(scratch), prefix, {**manifest, "recipe": recipe.model_dump(mode="json")})
-    return {name: metrics[name] for name in (*SUMMARY, "class_map", "dropped", "trained_on", "selected_on")}
+    told = (*SUMMARY, "class_map", "dropped", "trained_on", "selected_on")
+    return cache.commit(store.uri(prefix), "folder", {name: metrics[name] for name in told})
 
 
 def _training_overlap(store: Store, training: dict[str, Any], cells: Dataset) -> dict[str, set[str]] | None:

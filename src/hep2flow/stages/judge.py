@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -80,15 +81,12 @@ def _compare(
     recipe = parse_recipe(manifest["recipe"], sweep_key)
     dataset, split = manifest["dataset"], manifest["split"]
     weights = resolve_weights(store, recipe.model)
-    weights_key = None if weights is None else weights.key
-    spec = sweep_spec(store, recipe, dataset, split, sweep_key, weights_key, manifest["trials"])
+    spec = sweep_spec(store, recipe, dataset, split, sweep_key, weights, manifest["trials"])
     sides = {"tuned": tuned_recipe(recipe, manifest["best"]), "default": recipe}
     fresh = fresh_seeds(recipe, seeds)
-    trainings = {
-        f"{side}-{seed}": one.changed({"train.seed": seed})
-        for seed in fresh  # both sides of a seed, then the next: an interrupted comparison is balanced
-        for side, one in sides.items()
-    }
+    # Both sides of a seed, then the next: an interrupted comparison is balanced.
+    ordered = product(fresh, sides.items())
+    trainings = {f"{side}-{seed}": one.changed({"train.seed": seed}) for seed, (side, one) in ordered}
     # Ray reports its tasks on standard output, which is for the result.
     with redirect_stdout(sys.stderr), connected():
         from hep2flow.distributed.run_judging import run_judging
@@ -103,8 +101,5 @@ def _compare(
         for side in sides
     }
     difference = paired_difference(tables["tuned"], tables["default"], cells[["cell_id", "specimen_id"]])
-    each = {
-        side: [float((table["truth"] == table["predicted"]).mean()) for table in of_side]
-        for side, of_side in tables.items()
-    }
+    each = {side: [float((one["truth"] == one["predicted"]).mean()) for one in tables[side]] for side in sides}
     return {**difference, "cells": len(cells), "updates": updates, "each": each}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,12 +83,14 @@ def _write(
     examples = _example_ids(dataset, split)
     wrong = {cell for model in models if model.mistakes is not None for cell in model.mistakes["cell_id"]}
     original, masked = _read_images(store, dataset, examples | wrong)
+    facts = dataset.manifest["facts"]
+    source = "derived" if facts["mask"]["derived"] else "given"
     shared = {
         name: {model.metrics["recipe"]: model.training[name] for model in models} for name in ("hardware", "weights")
     }
     content = ReportContent(
         run_id=run_id,
-        dataset=_dataset_facts(dataset),
+        dataset={**dataset.manifest, **facts, "mask": {**facts["mask"], "source": source}},
         split=_split_facts(split, cells),
         models=models,
         cells=cells,
@@ -116,18 +118,11 @@ def _scores(family: Family) -> dict[str, Any]:
     return scores
 
 
-def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
-    """The manifest with the source's facts beside its own."""
-    facts = dataset.manifest["facts"]
-    source = "derived" if facts["mask"]["derived"] else "given"
-    return {**dataset.manifest, **facts, "mask": {**facts["mask"], "source": source}}
-
-
 def _split_facts(split: Split, cells: pd.DataFrame) -> dict[str, Any]:
-    patterns: dict[str, Counter[str]] = {}
+    patterns: dict[str, Counter[str]] = defaultdict(Counter)
     for cell_id, pattern in zip(cells["cell_id"], cells["pattern"], strict=True):
         if cell_id in split.subsets:
-            patterns.setdefault(split.subsets[cell_id], Counter())[pattern] += 1
+            patterns[split.subsets[cell_id]][pattern] += 1
     return {
         "protocol": split.protocol,
         "ratio": split.ratio,
@@ -162,12 +157,10 @@ def _read_images(store: Store, dataset: Dataset, keep: set[str]) -> tuple[CellIm
 
 
 def _examples(original: CellImages, masked: CellImages, ids: set[str]) -> dict[str, list[tuple[bytes, bytes]]]:
-    examples: dict[str, list[tuple[bytes, bytes]]] = {}
+    examples: dict[str, list[tuple[bytes, bytes]]] = defaultdict(list)
     for cell_id in sorted(ids):
-        examples.setdefault(masked[cell_id]["pattern"], []).append(
-            (original[cell_id]["image"], masked[cell_id]["image"])
-        )
-    return examples
+        examples[masked[cell_id]["pattern"]].append((original[cell_id]["image"], masked[cell_id]["image"]))
+    return dict(examples)
 
 
 def _provenance(store: Store, run_id: str, shared: dict[str, Any]) -> dict[str, Any]:

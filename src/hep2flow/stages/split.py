@@ -7,7 +7,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Split as SplitChoice
@@ -44,14 +44,9 @@ def split(store: Store, dataset: str, choice: SplitChoice, given_split: str = ""
     protocol = choice.protocol
     if protocol == "auto":
         protocol = "given" if given_split else "stratified"
-    drawn = protocol not in {"given", "whole-train"}
-    inputs: dict[str, Any] = {
-        "dataset": opened.digest,
-        "protocol": protocol,
-        "train_fraction": choice.train_fraction if drawn else None,
-        "seed": choice.seed if drawn else None,
-        "given_split": given_split if protocol == "given" else None,
-    }
+    ratio, seed = (None, None) if protocol in {"given", "whole-train"} else (choice.train_fraction, choice.seed)
+    inputs = {"dataset": opened.digest, "protocol": protocol, "train_fraction": ratio, "seed": seed}
+    inputs["given_split"] = given_split if protocol == "given" else None
     cache = CachedStage(store, "split", stage_key("split", inputs))
     if (cached := cache.lookup()) is not None:
         return cached
@@ -62,13 +57,7 @@ def split(store: Store, dataset: str, choice: SplitChoice, given_split: str = ""
         assignment = _whole_train(opened, cells)
     else:
         assignment = _divide(opened, cells, protocol, choice)
-    built = Split(
-        assignment,
-        protocol=protocol,
-        ratio=inputs["train_fraction"],
-        seed=inputs["seed"],
-        dataset_digest=opened.digest,
-    )
+    built = Split(assignment, protocol, ratio, seed, opened.digest)
     uri = write_split(store, built)
     shared = shared_specimens(cells, assignment)
     return cache.commit(uri, "object", {"protocol": protocol, "counts": built.counts(), "shared_specimens": shared})
@@ -118,8 +107,7 @@ def by_specimen(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assign
     Raises:
         UserError: A cell's specimen is unknown, or a pattern would be on one side only.
     """
-    unknown = int(cells["specimen_id"].isna().sum())
-    if unknown:
+    if unknown := int(cells["specimen_id"].isna().sum()):
         raise UserError(
             f"data.split.protocol: specimen needs every cell's specimen, {unknown} cells have none; choose stratified"
         )
@@ -133,13 +121,11 @@ def by_id_block(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assign
 
 def id_blocks(cells: pd.DataFrame) -> pd.Series[str]:
     """Name of each cell's block of contiguous IDs within its pattern; cells: cell_id, pattern."""
-    block = (
-        cells.sort_values("cell_id")
-        .groupby("pattern")["cell_id"]
-        .transform(
-            lambda ids: [f"{index * min(BLOCKS_PER_PATTERN, len(ids)) // len(ids):02d}" for index in range(len(ids))]
-        )
-    )
+
+    def number(ids: pd.Series[str]) -> list[str]:
+        return [f"{index * min(BLOCKS_PER_PATTERN, len(ids)) // len(ids):02d}" for index in range(len(ids))]
+
+    block = cells.sort_values("cell_id").groupby("pattern")["cell_id"].transform(number)
     named: pd.Series[str] = cells["pattern"] + "/" + block.reindex(cells.index)
     return named
 
@@ -160,14 +146,12 @@ def _given(opened: Dataset, cells: pd.DataFrame, given_split: str) -> Assignment
 
 
 def _whole_train(opened: Dataset, cells: pd.DataFrame) -> Assignment:
-    official_test = cells["official_split"] == "test"
-    if not official_test.any():
+    tested = set(cells.loc[cells["official_split"] == "test", "cell_id"])
+    if not tested:
         raise UserError(
             f"data.split.protocol: whole-train needs an official test set, {opened.manifest['name']} has none"
         )
-    return {
-        cell_id: "val" if tested else "train" for cell_id, tested in zip(cells["cell_id"], official_test, strict=True)
-    }
+    return {cell_id: "val" if cell_id in tested else "train" for cell_id in cells["cell_id"]}
 
 
 def _divide(opened: Dataset, cells: pd.DataFrame, protocol: str, choice: SplitChoice) -> Assignment:
@@ -192,10 +176,8 @@ def _divide(opened: Dataset, cells: pd.DataFrame, protocol: str, choice: SplitCh
 def _by_group(cells: pd.DataFrame, groups: pd.Series, kind: str, train_fraction: float, seed: int) -> Assignment:
     total = Counter(cells["pattern"])
     # Greedily: how many cells of each pattern each side still lacks of its share.
-    lacking: dict[Subset, dict[str, float]] = {
-        "train": {pattern: train_fraction * count for pattern, count in total.items()},
-        "val": {pattern: (1 - train_fraction) * count for pattern, count in total.items()},
-    }
+    shares: dict[Subset, float] = {"train": train_fraction, "val": 1 - train_fraction}
+    lacking = {side: {pattern: share * count for pattern, count in total.items()} for side, share in shares.items()}
     assignment: Assignment = {}
     sides: dict[str, set[Subset]] = defaultdict(set)
     ordered = [members for _, members in sorted(cells.groupby(groups), key=lambda item: _hash(seed, str(item[0])))]
@@ -212,8 +194,7 @@ def _by_group(cells: pd.DataFrame, groups: pd.Series, kind: str, train_fraction:
             lacking[side][pattern] -= count
             sides[pattern].add(side)
         assignment |= dict.fromkeys(members["cell_id"], side)
-    one_sided = ", ".join(sorted(pattern for pattern in total if len(sides[pattern]) < 2))
-    if one_sided:
+    if one_sided := ", ".join(sorted(pattern for pattern in total if len(sides[pattern]) < 2)):
         raise UserError(
             f"split: with whole {kind}s on one side, no division leaves cells of {one_sided} on both; "
             f"these patterns need two {kind}s or more: choose stratified"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from typing import Any
 
 from hep2flow.distributed.train_worker import TrainingSpec
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
 from hep2flow.stage_result import StageResult
 from hep2flow.stages.artifacts import read_history
-from hep2flow.stages.initial_weights import resolve_weights
+from hep2flow.stages.initial_weights import InitialWeights, resolve_weights
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.outage import Log, log_to_stderr
@@ -48,7 +47,7 @@ def train(
         UserError: The network, weights or resources are unavailable, or the training diverged.
     """
     weights = resolve_weights(store, recipe.model)
-    key = training_key(store, recipe, dataset, split, None if weights is None else weights.sha256)
+    key = _training_key(store, recipe, dataset, split, weights)
     cache, prefix = CachedStage(store, "train", key), layout.training_prefix(key)
     if (cached := cache.lookup()) is not None:
         return cached
@@ -83,18 +82,17 @@ def train(
     return result
 
 
-def training_key(store: Store, recipe: Recipe, dataset: str, split: str, weights_sha256: str | None) -> str:
+def _training_key(store: Store, recipe: Recipe, dataset: str, split: str, weights: InitialWeights | None) -> str:
     """Key of a training: its data and every leaf of the recipe that it reads; not the hardware it runs on."""
-    inputs: dict[str, Any] = {
+    inputs = {
         "dataset": open_dataset(store, dataset).digest,
         "split": split_digest(store, split),
-        "weights": weights_sha256,
+        "weights": None if weights is None else weights.sha256,
         "model": recipe.model.model_dump(mode="json", exclude={"weights"}),
         "data": recipe.data.model_dump(mode="json", include={"interpolation", "mean", "std"}),
         "train": recipe.train.model_dump(mode="json", exclude={"loader_workers"}),
+        **recipe.model_dump(mode="json", include={"augment", "batch", "loss", "optim", "schedule", "select"}),
     }
-    for section in ("augment", "batch", "loss", "optim", "schedule", "select"):
-        inputs[section] = getattr(recipe, section).model_dump(mode="json")
     return stage_key("train", inputs)
 
 
