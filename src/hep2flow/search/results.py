@@ -35,17 +35,17 @@ def sweep_progress(
         ``val_accuracy`` and ``changes``; ``seconds_left``. ``best`` and ``seconds_left`` are None before the first trial
         has ended.
     """
-    ended = [trial for trial in trials if trial.status != "running"]
-    ended_now = len(ended) - ended_before
+    running = [trial for trial in trials if trial.status == "running"]
+    ended = len(trials) - len(running)
     best = best_trial(trials, recipe.search.metric)
     return {
         "trials": count,
-        "ended": len(ended),
+        "ended": ended,
         "stopped": sum(trial.status == "stopped" for trial in trials),
         "failed": sum(trial.status == "failed" for trial in trials),
-        "running": [_trial_progress(trial) for trial in trials if trial.status == "running"][:MAX_RUNNING_SHOWN],
+        "running": [_trial_progress(trial) for trial in running[:MAX_RUNNING_SHOWN]],
         "best": None if best is None else _trial_progress(best),
-        "seconds_left": seconds / ended_now * (count - len(ended)) if ended_now > 0 else None,
+        "seconds_left": seconds / (ended - ended_before) * (count - ended) if ended > ended_before else None,
     }
 
 
@@ -107,9 +107,7 @@ def early_stopping_savings(trials: list[Trial], epochs: int) -> dict[str, Any]:
     epochs_run = epochs_saved = 0
     seconds_run: float = 0
     seconds_saved: float = 0
-    for trial in trials:
-        if not trial.points:
-            continue
+    for trial in (trial for trial in trials if trial.points):
         end, parent = last[trial.number], None if trial.parent is None else last.get(trial.parent)
         # The curve includes the parent's, which is counted there.
         epochs_run += end.epoch - (parent.epoch if parent else 0)

@@ -36,6 +36,15 @@ def check_space(recipe: Recipe) -> None:
                 raise UserError(f"search.space: {key}: {yaml_text(value)} is impossible ({error})") from error
 
 
+def is_possible(recipe: Recipe, changes: Changes) -> bool:
+    """Whether the recipe can have these values together."""
+    try:
+        recipe.changed(changes)
+    except UserError:
+        return False
+    return True
+
+
 def full_grid(recipe: Recipe) -> list[Changes]:
     """Every combination of the space's values, with ``search.grid_points`` values of a range.
 

@@ -17,45 +17,28 @@ Status = Literal["running", "finished", "stopped", "failed"]
 
 
 class CurvePoint(BaseModel):
-    """One validated epoch of a trial, as a point of its learning curve.
-
-    Attributes:
-        epoch: From 1.
-        updates: Optimizer steps so far.
-        train_loss: Mean over the epoch's cells.
-        val_loss: Over the validation cells that choose.
-        val_accuracy: Over the same cells, [0, 1].
-        seconds: Since the trial's start, interruptions excluded.
-    """
+    """One validated epoch of a trial, as a point of its learning curve."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epoch: int
-    updates: int
-    train_loss: float
-    val_loss: float
-    val_accuracy: float
-    seconds: float
+    epoch: int  # from 1
+    updates: int  # optimizer steps so far
+    train_loss: float  # mean over the epoch's cells
+    val_loss: float  # over the validation cells that choose
+    val_accuracy: float  # over the same cells, [0, 1]
+    seconds: float  # since the trial's start, interruptions excluded
 
 
 class Trial(BaseModel):
-    """One trial.
-
-    Attributes:
-        number: From 0, which has the recipe's own values.
-        changes: To the recipe.
-        parent: The trial from whose state it continues under other values; None for one from scratch.
-        status: stopped by early stopping, failed for a ``reason``, running or interrupted, or finished.
-        points: Validated epochs in order, its parents' included.
-    """
+    """One trial."""
 
     model_config = ConfigDict(extra="forbid")
 
-    number: int
-    changes: Changes
-    parent: int | None = None
-    status: Status = "running"
-    points: list[CurvePoint] = []
+    number: int  # from 0, which has the recipe's own values
+    changes: Changes  # to the recipe
+    parent: int | None = None  # the trial from whose state it continues under other values; None for one from scratch
+    status: Status = "running"  # or interrupted; stopped by early stopping, failed for a `reason`, or finished
+    points: list[CurvePoint] = []  # validated epochs in order, its parents' included
     reason: str | None = None
 
     @property

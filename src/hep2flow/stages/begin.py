@@ -44,13 +44,8 @@ def begin(
 ) -> RunRecord:
     """Validate what a run is asked to do, and write ``runs/{run_id}/run.json``.
 
-    Args:
-        store: Where the run lies.
-        run_id: Its name.
-        parameters: As :func:`run_parameters` makes them.
-        recipes: Under one seed each; all share mask and split.
-        attempt: Id of the pipeline's job, where it is known already.
-        status: ``submitted`` where Kubeflow has not started it yet.
+    ``parameters`` are as :func:`run_parameters` makes them; ``recipes``, under one seed each, all share mask and split;
+    ``attempt`` is the pipeline's job, where it is known already; ``status`` is submitted until Kubeflow has started it.
 
     Raises:
         UserError: The recipes do not go together, a network or its weights cannot be had, or the run id is taken.

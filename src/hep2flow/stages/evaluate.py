@@ -25,15 +25,9 @@ def evaluate(
 ) -> StageResult:
     """Evaluate a training on its test cells; on the validation cells where the split has none, see ``subset``.
 
-    Manifest, metrics, figures and the Parquet files' metadata all say whether the epoch was selected on the test set.
-
-    Args:
-        store: Store of all inputs and outputs.
-        recipe: Of the training; its ``eval`` and names count, the network's preprocessing is the checkpoint's.
-        training: URI.
-        dataset: URI of what it was trained on.
-        split: URI of what it was trained on.
-        progress: Of the cells' prediction.
+    Manifest, metrics, figures and the Parquet files' metadata all say whether the epoch was selected on the test set. The
+    recipe's ``eval`` and names count, the network's preprocessing is the checkpoint's; the URIs are of the training, and of
+    the data set and split that it was trained on.
 
     Returns:
         The evaluation: ``metrics.json``, ``predictions.parquet`` and figures of the evaluation contract; for the report

@@ -38,16 +38,10 @@ def evaluate_external(
 ) -> StageResult:
     """Evaluate on every cell of another data set, masked as the network's own cells were.
 
-    The run records the evaluation, which is deleted with the run.
-
-    Args:
-        store: Store of all inputs and outputs.
-        run_id: A finished run.
-        model: As for :func:`hep2flow.stages.trained_models.find_model`.
-        dataset: URI of the other data set, however it is masked.
-        maps: As for :func:`map_classes`.
-        log: Called with a line on masks, on cells that the network was trained on, and on cells left out.
-        progress: Of the cells' prediction.
+    The run records the evaluation, which is deleted with the run. ``model`` is chosen as by
+    :func:`hep2flow.stages.trained_models.find_model`, ``maps`` are those of :func:`map_classes`, ``dataset`` is the URI of
+    the other data set, however it is masked; ``log`` is called with a line on masks, on cells that the network was trained
+    on, and on cells left out.
 
     Returns:
         The evaluation: ``metrics.json``, ``predictions.parquet`` and the confusion matrix. The metrics have ``subset``
@@ -84,10 +78,7 @@ def evaluate_external(
 def map_classes(others: list[str], labels: list[str], maps: list[str]) -> ClassMap:
     """The network's label of each pattern of another data set; None for one that is left out.
 
-    Args:
-        others: Patterns of the other data set.
-        labels: The network's labels.
-        maps: ``OTHER=OURS``, or ``OTHER=`` for one that is left out, in any case; equal names need no map.
+    ``maps`` are ``OTHER=OURS``, or ``OTHER=`` for one that is left out, in any case; equal names need no map.
 
     Raises:
         UserError: A map has an unknown name, or a pattern has no map; all such patterns are named.
@@ -104,8 +95,7 @@ def map_classes(others: list[str], labels: list[str], maps: list[str]) -> ClassM
             raise UserError(f"--map {text}: {other} is mapped twice")
         given[theirs[other.lower()]] = ours[our.lower()] if our else None
     class_map = {name: given.get(name, name) for name in others}
-    missing = [name for name in others if name not in given and name not in labels]
-    if missing:
+    if missing := [name for name in others if name not in given and name not in labels]:
         raise UserError(
             f"patterns that the network does not know: {', '.join(missing)}; for each add --map {missing[0]}=OURS, "
             f"OURS one of {', '.join(labels)}, or --map {missing[0]}= to leave its cells out"

@@ -37,14 +37,8 @@ def judge_sweep(
 ) -> StageResult:
     """Train the tuned and the default recipe under fresh seeds and compare both on held-out validation cells.
 
-    All trainings have the same number of updates, and none of the sweep's own seeds.
-
-    Args:
-        store: Store of all inputs and outputs.
-        sweep: URI of a finished sweep.
-        seeds: Trainings of each side.
-        announce: Called with the sweep's key before the trainings start.
-        log: Called with a line for each finished training.
+    All trainings, ``seeds`` of each side, have the same number of updates, and none of the sweep's own seeds. ``announce``
+    is called with the sweep's key before they start, ``log`` with a line for each that is finished.
 
     Returns:
         ``sweeps/{key}/judgements/{key}.json``: :func:`hep2flow.evaluation.paired_tests.paired_difference` of tuned minus

@@ -91,8 +91,7 @@ def specimen_votes(table: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: The specimen of a cell is unknown.
     """
-    unknown = table.loc[table["specimen"].isna(), "file"]
-    if len(unknown):
+    if len(unknown := table.loc[table["specimen"].isna(), "file"]):
         raise UserError(
             f"--specimen: the specimens of {len(unknown)} cells are unknown, for example of {unknown.iloc[0]}; "
             "put each specimen's images in a folder of its own, and add --format folder"
@@ -103,16 +102,13 @@ def specimen_votes(table: pd.DataFrame) -> pd.DataFrame:
         means = cells[[f"p_{label}" for label in labels]].mean()
         votes = cells["predicted"].value_counts()
         won = max(votes.index, key=lambda label: (votes[label], means[f"p_{label}"], -labels.index(label)))
-        rows.append(
-            {
-                "specimen": specimen,
-                "predicted": won,
-                "share": votes[won] / len(cells),
-                "cells": len(cells),
-                "confidence": means[f"p_{won}"],
-                **means,
-            }
-        )
+        vote = {
+            "predicted": won,
+            "share": votes[won] / len(cells),
+            "cells": len(cells),
+            "confidence": means[f"p_{won}"],
+        }
+        rows.append({"specimen": specimen, **vote, **means})
     voted: pd.DataFrame = pd.DataFrame(rows)
     return voted
 
@@ -151,10 +147,8 @@ def _check_masks(source: Source, recipe: Recipe, faults: list[Fault]) -> None:
         return
     without = [listing for listing in source.listings if listing.mask is None]
     if 0 < len(without) < len(source.listings):
-        faults += [
-            Fault(listing.image, "has no mask, other images do", "add its mask, or remove all masks")
-            for listing in without
-        ]
+        what, remedy = "has no mask, other images do", "add its mask, or remove all masks"
+        faults += [Fault(listing.image, what, remedy) for listing in without]
     elif without and (data.mask == "none" or data.mask_source == "given"):
         why = f"measures each cell ({', '.join(features)})" if data.mask == "none" else "was trained on given masks"
         raise UserError(f"the network {why}: give every image a mask, NAME_mask.png beside it or with --mask")

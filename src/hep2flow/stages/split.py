@@ -77,12 +77,7 @@ def stratified(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assignm
 
     The training set has ceil(train_fraction * n) cells; each pattern's number of them is found by largest remainder.
     Cells are ordered by a hash of seed and ID and not by a random generator: every version of every library divides the
-    same cells in the same way.
-
-    Args:
-        cells: cell_id, pattern; at least two cells per pattern.
-        train_fraction: In (0, 1).
-        seed: Seed of the hash.
+    same cells in the same way. ``cells``: cell_id, pattern; at least two cells per pattern. ``train_fraction`` in (0, 1).
     """
     groups = {pattern: list(group["cell_id"]) for pattern, group in cells.groupby("pattern")}
     fraction = Fraction(str(train_fraction))  # as written: 0.55 of 100 cells are 55, the float's are more

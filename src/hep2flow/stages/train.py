@@ -32,13 +32,8 @@ def train(
 ) -> StageResult:
     """Train, resume an interrupted training, or return the cached one.
 
-    Args:
-        store: Store of all inputs and outputs.
-        recipe: What to train.
-        dataset: URI of the masked data set.
-        split: URI of its split.
-        announce: Called with the training's key before it starts, so that its progress can be read in the store.
-        log: Called with a line for each event: a crash, a lost machine, an unreachable store.
+    ``announce`` is called with the training's key before it starts, so that its progress can be read in the store; ``log``
+    with a line for each event: a crash, a lost machine, an unreachable store. The data set is the masked one.
 
     Returns:
         The training: ``best.safetensors``, ``metrics.jsonl``, ``recipe.yaml`` and ``manifest.json``.

@@ -43,14 +43,9 @@ def tune(
 ) -> StageResult:
     """Run a sweep, resume an interrupted one, or return the cached one.
 
-    Args:
-        store: Where everything lies.
-        recipe: With the search space.
-        dataset: URI of the masked data set.
-        split: URI of its division; the sweep uses its validation set, in two halves, and no test cell.
-        settings: Of the sweep; ``judge``, ``finals`` and ``beside`` are for later stages.
-        announce: Called with the sweep's key before it starts, so that its progress can be read in the store.
-        log: Called with one line for each trial that ends.
+    The sweep uses the split's validation set, in two halves, and no test cell; the data set is the masked one. ``announce``
+    is called with the sweep's key before it starts, so that its progress can be read in the store; ``log`` with one line for
+    each trial that ends. ``judge``, ``finals`` and ``beside`` of the settings are for later stages.
 
     Returns:
         The sweep: ``best.yaml`` (a complete recipe), ``trials.parquet`` and ``trials.csv``, ``curves.parquet``, and a

@@ -191,12 +191,7 @@ def _data_set_listings(location: _Location, form: str, labels: Labels) -> list[L
 
 @dataclass(frozen=True)
 class _Masks:
-    """Masks that were given apart from the images.
-
-    Attributes:
-        location: Where they are.
-        by_stem: Name of a file by its stem; the only mask of a single image has the stem None.
-    """
+    """Masks that were given apart from the images: a file by its stem, None for the only mask of a single image."""
 
     location: _Location
     by_stem: dict[str | None, str]
