@@ -186,9 +186,7 @@ class Train(Section):
     """Length, batch and numerics of a training."""
 
     epochs: Count = 30
-    max_updates: Count | None = (
-        None  # ends the training where `epochs` has not done so before; null: epochs alone decide
-    )
+    max_updates: Count | None = None  # ends the training where `epochs` did not do so before; null: `epochs` decides
     batch_size: Count = 32  # global batch: the cells of all workers together
     validate_every: Count = 1  # epochs between validations; the last epoch is always validated
     sampler: Literal["none", "balanced", "over", "under"] = "none"
@@ -242,9 +240,7 @@ def _integral_above_one(value: float) -> float:
 class Resources(Section):
     """What a training requests of the Ray cluster; nothing here changes what is learnt but by rounding."""
 
-    workers: Annotated[Workers, BeforeValidator(_fixed_number)] = (
-        Workers()
-    )  # that share each batch: a number or {min, max}
+    workers: Annotated[Workers, BeforeValidator(_fixed_number)] = Workers()  # of one batch: a number or {min, max}
     cpus_per_worker: Count = 1
     gpus_per_worker: Annotated[float, Field(ge=0), AfterValidator(_integral_above_one)] = 0
     """Whole GPUs, or a part of one: with 0.25, four trials of a sweep share a GPU."""

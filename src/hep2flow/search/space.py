@@ -57,11 +57,9 @@ def full_grid(recipe: Recipe) -> list[Changes]:
     for key, domain in recipe.search.space.items():
         values = [yaml_text(value) for value in _grid_values(domain, recipe.search.grid_points)]
         combinations = [
-            extended
+            changes | choice
             for changes in combinations
-            for extended in (
-                [{**changes, key: value} for value in values] if is_active(domain, recipe, changes) else [changes]
-            )
+            for choice in ([{key: value} for value in values] if is_active(domain, recipe, changes) else [{}])
         ]
         if len(combinations) > MAX_GRID:
             raise UserError(

@@ -69,10 +69,7 @@ def augmented_batch(dataset: Dataset, split: Split, description: Description) ->
     with seeded(train.seed, epoch, "mixing", 0):
         images = _pixels(mixer(batch).images, recipe.data)
     partners = [None] * len(shown) if mixer.mixup is None else [row["pattern"] for row in reversed(shown)]
-    whole_batch = pd.DataFrame(shown, columns=["cell_id", "pattern"]).assign(
-        mixed_with=partners, image=list(map(_png, images))
-    )
-    table: pd.DataFrame = whole_batch.head(SHOWN)
+    table: pd.DataFrame = pd.DataFrame(shown).assign(mixed_with=partners, image=list(map(_png, images))).head(SHOWN)
     return table
 
 

@@ -6,13 +6,13 @@ The best of many trials on a few hundred cells is partly luck on these very cell
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from itertools import product
 from typing import Any
 
 import pandas as pd
 
+from hep2flow.distributed.ray_cluster import connected
 from hep2flow.errors import UserError
 from hep2flow.evaluation.paired_tests import paired_difference
 from hep2flow.recipe import parse_recipe
@@ -29,11 +29,7 @@ from hep2flow.store.stage_cache import CachedStage, stage_key
 
 
 def judge_sweep(
-    store: Store,
-    sweep: str,
-    seeds: int = JUDGING_SEEDS,
-    announce: Callable[[str], None] | None = None,
-    log: Log = log_to_stderr,
+    store: Store, sweep: str, seeds: int = JUDGING_SEEDS, announce: Log | None = None, log: Log = log_to_stderr
 ) -> StageResult:
     """Train the tuned and the default recipe under fresh seeds and compare both on held-out validation cells.
 
@@ -67,15 +63,11 @@ def judge_sweep(
     return cache.commit(store.uri(f"{prefix}.json"), "object", judgement)
 
 
-def _compare(
-    store: Store, manifest: dict[str, Any], sweep_key: str, prefix: str, seeds: int, log: Log
-) -> dict[str, Any]:
-    from hep2flow.distributed.ray_cluster import connected
-
-    recipe = parse_recipe(manifest["recipe"], sweep_key)
+def _compare(store: Store, manifest: dict[str, Any], key: str, prefix: str, seeds: int, log: Log) -> dict[str, Any]:
+    recipe = parse_recipe(manifest["recipe"], key)
     dataset, split = manifest["dataset"], manifest["split"]
     weights = resolve_weights(store, recipe.model)
-    spec = sweep_spec(store, recipe, dataset, split, sweep_key, weights, manifest["trials"])
+    spec = sweep_spec(store, recipe, dataset, split, key, weights, manifest["trials"])
     sides = {"tuned": tuned_recipe(recipe, manifest["best"]), "default": recipe}
     fresh = fresh_seeds(recipe, seeds)
     # Both sides of a seed, then the next: an interrupted comparison is balanced.

@@ -102,12 +102,8 @@ def specimen_votes(table: pd.DataFrame) -> pd.DataFrame:
         means = cells[[f"p_{label}" for label in labels]].mean()
         votes = cells["predicted"].value_counts()
         won = max(votes.index, key=lambda label: (votes[label], means[f"p_{label}"], -labels.index(label)))
-        vote = {
-            "predicted": won,
-            "share": votes[won] / len(cells),
-            "cells": len(cells),
-            "confidence": means[f"p_{won}"],
-        }
+        share, confidence = votes[won] / len(cells), means[f"p_{won}"]
+        vote = {"predicted": won, "share": share, "cells": len(cells), "confidence": confidence}
         rows.append({"specimen": specimen, **vote, **means})
     voted: pd.DataFrame = pd.DataFrame(rows)
     return voted

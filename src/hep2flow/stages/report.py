@@ -80,13 +80,16 @@ def _write(
     dataset, split = open_dataset(store, manifest["dataset"]), read_split(store, manifest["split"])
     models = [read_model(store, uri) for uri in evaluations]
     cells = dataset.table()
-    examples = _example_ids(dataset, split)
+    example_ids = _example_ids(dataset, split)
     wrong = {cell for model in models if model.mistakes is not None for cell in model.mistakes["cell_id"]}
-    original, masked = _read_images(store, dataset, examples | wrong)
+    original, masked = _read_images(store, dataset, example_ids | wrong)
+    examples: dict[str, list[tuple[bytes, bytes]]] = defaultdict(list)
+    for cell in sorted(example_ids):
+        examples[masked[cell]["pattern"]].append((original[cell]["image"], masked[cell]["image"]))
     facts = dataset.manifest["facts"]
     source = "derived" if facts["mask"]["derived"] else "given"
     shared = {
-        name: {model.metrics["recipe"]: model.training[name] for model in models} for name in ("hardware", "weights")
+        key: {model.metrics["recipe"]: model.training[key] for model in models} for key in ("hardware", "weights")
     }
     content = ReportContent(
         run_id=run_id,
@@ -94,7 +97,7 @@ def _write(
         split=_split_facts(split, cells),
         models=models,
         cells=cells,
-        examples=_examples(original, masked, examples),
+        examples=dict(examples),
         originals={cell: (original[cell]["image"], original[cell]["mask"] or masked[cell]["mask"]) for cell in wrong},
         provenance=_provenance(store, run_id, shared),
         sweeps=[read_sweep(store, sweep, judgement) for sweep, judgement in sweeps],
@@ -112,10 +115,8 @@ def _write(
 
 def _scores(family: Family) -> dict[str, Any]:
     """Means over the seeds, and the standard deviation of ACA where there are several."""
-    scores = {name: family.scores[name] for name in ("aca", "mca", "macro_f1")}
-    if len(family.models) > 1:
-        scores |= {"seeds": len(family.models), "aca_sd": family.deviation("aca")}
-    return scores
+    seeds = {"seeds": len(family.models), "aca_sd": family.deviation("aca")} if len(family.models) > 1 else {}
+    return {**{name: family.scores[name] for name in ("aca", "mca", "macro_f1")}, **seeds}
 
 
 def _split_facts(split: Split, cells: pd.DataFrame) -> dict[str, Any]:
@@ -154,13 +155,6 @@ def _read_images(store: Store, dataset: Dataset, keep: set[str]) -> tuple[CellIm
     if parent is None:
         return masked, masked
     return {row["cell_id"]: row for row in open_dataset(store, parent).rows(keep=keep, columns=columns)}, masked
-
-
-def _examples(original: CellImages, masked: CellImages, ids: set[str]) -> dict[str, list[tuple[bytes, bytes]]]:
-    examples: dict[str, list[tuple[bytes, bytes]]] = defaultdict(list)
-    for cell_id in sorted(ids):
-        examples[masked[cell_id]["pattern"]].append((original[cell_id]["image"], masked[cell_id]["image"]))
-    return dict(examples)
 
 
 def _provenance(store: Store, run_id: str, shared: dict[str, Any]) -> dict[str, Any]:

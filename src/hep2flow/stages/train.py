@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stdout
 
+from hep2flow.distributed.ray_cluster import connected
 from hep2flow.distributed.train_worker import TrainingSpec
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
@@ -23,12 +23,7 @@ from hep2flow.tracking.mlflow import log_to_mlflow
 
 
 def train(
-    store: Store,
-    recipe: Recipe,
-    dataset: str,
-    split: str,
-    announce: Callable[[str], None] | None = None,
-    log: Log = log_to_stderr,
+    store: Store, recipe: Recipe, dataset: str, split: str, announce: Log | None = None, log: Log = log_to_stderr
 ) -> StageResult:
     """Train, resume an interrupted training, or return the cached one.
 
@@ -59,7 +54,12 @@ def train(
             weights=None if weights is None else weights.key,
             weights_origin=None if weights is None else weights.origin,
         )
-        _train_on_ray(spec, log)
+        # Ray reports lost machines on standard output, which is for the result.
+        with redirect_stdout(sys.stderr), connected():
+            # Imported here, while the cluster starts: Ray takes seconds, which a cached training need not wait for.
+            from hep2flow.distributed.run_training import run_training
+
+            run_training(spec, log)
         manifest = find_published(store, prefix)
     assert manifest is not None, "a training that returned has published"
     summary = {
@@ -89,14 +89,3 @@ def _training_key(store: Store, recipe: Recipe, dataset: str, split: str, weight
         **recipe.model_dump(mode="json", include={"augment", "batch", "loss", "optim", "schedule", "select"}),
     }
     return stage_key("train", inputs)
-
-
-def _train_on_ray(spec: TrainingSpec, log: Log) -> None:
-    from hep2flow.distributed.ray_cluster import connected
-
-    # Ray reports lost machines on standard output, which is for the result.
-    with redirect_stdout(sys.stderr), connected():
-        # Imported here, while the cluster starts: Ray takes seconds, which a cached training need not wait for.
-        from hep2flow.distributed.run_training import run_training
-
-        run_training(spec, log)

@@ -98,3 +98,18 @@ def load_network(
         log(f"{trained.name}: {OPTIMISTIC_WARNING}")
     recipe = description.recipe.model_copy(update={"eval": trained.recipe.eval})
     return LoadedModel(network, replace(description, recipe=recipe), device)
+
+
+def export(store: Store, run_id: str, model: str | None, onnx: Path, log: Log) -> float:
+    """Write a trained network as an ONNX file; returns the largest difference of its probabilities from torch's.
+
+    Arguments and errors are those of :func:`find_model` and :func:`hep2flow.evaluation.onnx_export.write_onnx`.
+    """
+    trained = find_model(store, run_id, model, log)
+    # torch takes seconds to import: not for a run that does not exist.
+    import torch
+
+    from hep2flow.evaluation.onnx_export import write_onnx
+
+    network, description, _ = load_network(store, trained, log, torch.device("cpu"))
+    return write_onnx(network, description, onnx)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from hep2flow.distributed.ray_cluster import connected
 from hep2flow.distributed.sweep_spec import SweepSpec
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
@@ -38,7 +38,7 @@ def tune(
     split: str,
     settings: SweepSettings,
     *,
-    announce: Callable[[str], None] | None = None,
+    announce: Log | None = None,
     log: Log = log_to_stderr,
 ) -> StageResult:
     """Run a sweep, resume an interrupted one, or return the cached one.
@@ -60,15 +60,19 @@ def tune(
     key = sweep_key(store, recipe, dataset, halves.uri, weights, trials)
     # A sweep's folder can be extended by more trials; the cache entry says with how many it is complete.
     entry_key, prefix = stage_key("tune", {"sweep": key, "trials": trials}, ""), layout.sweep_prefix(key)
-    entry = lookup(store, "tune", entry_key)
-    if entry is not None:
+    if (entry := lookup(store, "tune", entry_key)) is not None:
         return StageResult(stage="tune", key=key, uri=store.uri(prefix), cached=True, summary=entry["summary"])
     before = read_trials(store, _key_of_earlier(store, settings.earlier, recipe)) if settings.earlier else []
     if announce is not None:
         announce(key)
     spec = sweep_spec(store, recipe, dataset, halves.uri, key, weights, trials)
     limits = {"concurrency": settings.concurrency or None, "seconds": 3600 * settings.hours or None}
-    epochs = _run(spec.model_copy(update=limits), before, log)
+    # Ray tells of its trials on standard output, which belongs to the result.
+    with redirect_stdout(sys.stderr), connected():
+        # Imported here, while the cluster starts.
+        from hep2flow.distributed.run_sweep import run_sweep
+
+        epochs = run_sweep(spec.model_copy(update=limits), before, log)
     found = read_trials(store, key)
     # Only the last generation of a population has trained to the end.
     candidates = found[-recipe.search.population :] if recipe.search.algorithm == "pbt" else found
@@ -134,17 +138,6 @@ def sweep_key(
         "trials": trials if recipe.search.algorithm == "pbt" else None,
     }
     return stage_key("sweep", inputs, code_version("tune"))
-
-
-def _run(spec: SweepSpec, before: list[Trial], log: Log) -> int:
-    from hep2flow.distributed.ray_cluster import connected
-
-    # Ray tells of its trials on standard output, which belongs to the result.
-    with redirect_stdout(sys.stderr), connected():
-        # Imported here, while the cluster starts.
-        from hep2flow.distributed.run_sweep import run_sweep
-
-        return run_sweep(spec, before, log)
 
 
 def _key_of_earlier(store: Store, earlier: str, recipe: Recipe) -> str:

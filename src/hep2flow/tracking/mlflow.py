@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hep2flow import __version__
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
-from hep2flow.tracking.scalars import scalars
+from hep2flow.tracking import scalars
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hep2flow.tracking.scalars import scalars
+from hep2flow.tracking import scalars
 
 FILE = "events.out.tfevents.hep2flow"
 
