@@ -21,14 +21,9 @@ MIN_TRIALS_FOR_IMPORTANCE = 8
 def sweep_progress(
     recipe: Recipe, trials: list[Trial], count: int, seconds: float, ended_before: int
 ) -> dict[str, Any]:
-    """Progress of a running sweep, JSON-able.
+    """Progress of a running sweep, JSON-able: its trials so far, of ``count`` in all.
 
-    Args:
-        recipe: Of the sweep.
-        trials: So far.
-        count: Of trials in all.
-        seconds: Since this process started or resumed the sweep.
-        ended_before: Number of trials that had ended by then.
+    ``seconds`` have passed since this process started or resumed the sweep, when ``ended_before`` trials had ended.
 
     Returns:
         ``trials`` in all, ``ended``, ``stopped``, ``failed``; ``running`` and ``best`` with ``trial``, ``epoch``,

@@ -13,7 +13,6 @@ from hep2flow.recipe import parse_recipe
 from hep2flow.reporting.report_content import Family, ModelResult, SweepResult
 from hep2flow.stages.trained_models import finished_results
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.errors import NotThereError
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 
@@ -91,7 +90,4 @@ def _read_table(store: Store, key: str) -> pd.DataFrame:
 
 
 def _read_optional_table(store: Store, key: str) -> pd.DataFrame | None:
-    try:
-        return _read_table(store, key)
-    except NotThereError:  # evaluations of earlier versions have no such table
-        return None
+    return _read_table(store, key) if store.exists(key) else None  # evaluations of earlier versions have no such table

@@ -71,7 +71,18 @@ def evaluate_external(
         record.save_key(cache.key)
         result = cache.lookup() or _evaluate(cache, trained, training, cells, class_map, log, progress)
         record.set_result(result)
-    _warn(trained.name, result.summary, log)
+    summary = result.summary
+    for what, count in (("was trained on", summary["trained_on"]), ("selected its epoch on", summary["selected_on"])):
+        if count:
+            log(
+                f"{count} of these {summary['n']} cells are cells that {trained.name} {what}: the figures are optimistic"
+            )
+    if summary["trained_on"] is None:
+        log(
+            f"the cells that {trained.name} was trained on are gone from the store: whether these are the same is unknown"
+        )
+    if summary["dropped"]:
+        log("cells left out: " + ", ".join(f"{pattern} {count}" for pattern, count in summary["dropped"].items()))
     return result
 
 
@@ -179,13 +190,3 @@ def _unmasked(store: Store, opened: Dataset) -> Dataset:
         return opened if parent is None else open_dataset(store, parent)
     except UserError:  # deleted meanwhile
         return opened
-
-
-def _warn(name: str, summary: dict[str, Any], log: Log) -> None:
-    for what, count in (("was trained on", summary["trained_on"]), ("selected its epoch on", summary["selected_on"])):
-        if count:
-            log(f"{count} of these {summary['n']} cells are cells that {name} {what}: the figures are optimistic")
-    if summary["trained_on"] is None:
-        log(f"the cells that {name} was trained on are gone from the store: whether these are the same is unknown")
-    if summary["dropped"]:
-        log("cells left out: " + ", ".join(f"{pattern} {count}" for pattern, count in summary["dropped"].items()))

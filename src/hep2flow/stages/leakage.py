@@ -54,11 +54,8 @@ def find_leakage(store: Store, dataset: str, split: str) -> dict[str, Any]:
     if opened.manifest["facts"]["id_order_is_proxy"]:
         subsets = cells["subset"].groupby(id_blocks(cells)).nunique()
         blocks = {"shared": int((subsets > 1).sum()), "of": len(subsets)}
-    found = {
-        "test_specimens": _test_specimens(cells),
-        "id_blocks": blocks,
-        "duplicates": near_duplicates(cells, np.stack(descriptors)),
-    }
+    duplicates = near_duplicates(cells, np.stack(descriptors))
+    found = {"test_specimens": _test_specimens(cells), "id_blocks": blocks, "duplicates": duplicates}
     commit(store, "leakage", key, {"output": None, "found": found})
     return found
 
@@ -186,6 +183,5 @@ def _view_invariant(descriptors: Descriptors) -> npt.NDArray[np.float32]:
 def _test_specimens(cells: pd.DataFrame) -> int | None:
     known = cells.dropna(subset=["specimen_id"])
     tested = known["subset"] == "test"
-    if not tested.any():
-        return None
-    return len(set(known.loc[tested, "specimen_id"]) & set(known.loc[~tested, "specimen_id"]))
+    shared = set(known.loc[tested, "specimen_id"]) & set(known.loc[~tested, "specimen_id"])
+    return len(shared) if tested.any() else None

@@ -35,14 +35,9 @@ def predict(
 ) -> pd.DataFrame:
     """Classify images, masked, resized and normalised as the network's training images were.
 
-    Args:
-        store: Store of the run.
-        run_id: A finished run.
-        source: The images, see :func:`hep2flow.stages.unlabelled_images.open_images`.
-        model: As for :func:`hep2flow.stages.trained_models.find_model`.
-        tta: none or dihedral; None for what the run's evaluation uses.
-        log: Called with a line for each note that a reader of the table needs.
-        progress: Called with the numbers of predicted and of all images.
+    The source is one of :func:`hep2flow.stages.unlabelled_images.open_images`; ``model`` is chosen as by
+    :func:`hep2flow.stages.trained_models.find_model`; ``tta`` is none or dihedral, None for what the run's evaluation uses;
+    ``log`` is called with a line for each note that a reader of the table needs.
 
     Returns:
         One row per image: file, specimen, predicted, confidence (probability of the predicted class), ``p_<label>``.

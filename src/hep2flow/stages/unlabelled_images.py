@@ -36,12 +36,11 @@ def open_images(paths: list[str], format: str = "auto", mask: str | None = None)
     """
     labels, name = Labels(), paths[0] if len(paths) == 1 else f"{len(paths)} paths"
     files: dict[str, tuple[FileTree, str]] = {}
-    resources: ExitStack[None] = ExitStack()
-    with resources:
+    with ExitStack() as resources:
         masks = None if mask is None else _open_masks(mask, resources)
-        for location, form in _open_locations(paths, format, labels, resources):
+        for location in _open_locations(paths, format, labels, resources):
             files |= location.files(location.tree.names)
-            found = _listings(location, form, masks, labels)
+            found = _listings(location, masks, labels)
             if not found and not labels.faults:
                 raise UserError(f"{location.path}: holds no PNG, BMP or TIFF image; check the path")
             labels.listings += found
@@ -90,6 +89,7 @@ class _Location:
 
     tree: FileTree
     path: str
+    form: str | None = None  # of a data set that lies there
 
     def user_path(self, name: str) -> str:
         return os.path.join(self.path, name)
@@ -98,10 +98,7 @@ class _Location:
         return {self.user_path(name): (self.tree, name) for name in names}
 
 
-def _open_locations(
-    paths: list[str], format: str, labels: Labels, resources: ExitStack[None]
-) -> Iterator[tuple[_Location, str | None]]:
-    """Every location, with the form of a data set that lies there."""
+def _open_locations(paths: list[str], format: str, labels: Labels, resources: ExitStack) -> Iterator[_Location]:
     images: dict[Path, set[str]] = {}
     for text in paths:
         path = Path(text).expanduser()
@@ -112,7 +109,7 @@ def _open_locations(
             form = format if format in ("icpr2012", "i3a") else None
             if format == "auto":
                 form = "i3a" if i3a.find_root(tree) is not None else "icpr2012" if icpr2012.find_root(tree) else None
-            yield _Location(tree, str(path)), form
+            yield _Location(tree, str(path), form)
         elif _is_image(path.name):
             images.setdefault(path.parent, set()).add(path.name)
         else:
@@ -120,7 +117,7 @@ def _open_locations(
     for folder, names in images.items():
         stems = {_stem(name) for name in names}
         masks = {name for name in os.listdir(folder) if _is_mask(name) and _stem(name) in stems}
-        yield _Location(_SelectedFiles(folder, names | masks), "" if folder == Path() else str(folder)), None
+        yield _Location(_SelectedFiles(folder, names | masks), "" if folder == Path() else str(folder))
 
 
 def _is_image(name: str) -> bool:
@@ -136,9 +133,9 @@ def _stem(name: str) -> str:
     return _MASK.sub("", str(PurePosixPath(name).with_suffix("")))
 
 
-def _listings(location: _Location, form: str | None, given: _Masks | None, labels: Labels) -> list[Listing]:
-    if form is not None:
-        return _data_set_listings(location, form, labels)
+def _listings(location: _Location, given: _Masks | None, labels: Labels) -> list[Listing]:
+    if location.form is not None:
+        return _data_set_listings(location, location.form, labels)
     masks: dict[str, str] = {}
     images, others = [], []
     for name in location.tree.names:
@@ -201,7 +198,7 @@ class _Masks:
         return {self.location.user_path(name) for name in self.by_stem.values()}
 
 
-def _open_masks(mask: str, resources: ExitStack[None]) -> _Masks:
+def _open_masks(mask: str, resources: ExitStack) -> _Masks:
     path = Path(mask).expanduser()
     if path.is_file() and _is_image(path.name):
         return _Masks(_Location(_SelectedFiles(path.parent, [path.name]), str(path.parent)), {None: path.name})

@@ -25,13 +25,8 @@ VALUE_LENGTH, PARAMS_AT_ONCE, METRICS_AT_ONCE = 250, 100, 1000
 def log_to_mlflow(name: str, recipe: Recipe, history: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]) -> None:
     """Log a training to MLFLOW_TRACKING_URI, once; do nothing where that is not set.
 
-    The experiment is MLFLOW_EXPERIMENT_NAME, else ``hep2flow``. The training is assumed to have ended now.
-
-    Args:
-        name: The training's key, a tag by which it is found again.
-        recipe: Logged as the run's parameters.
-        history: The lines of ``metrics.jsonl``, in order; at least one.
-        manifest: Of the published training.
+    The experiment is MLFLOW_EXPERIMENT_NAME, else ``hep2flow``. The training, of this key, is assumed to have ended now; its
+    ``history`` are the lines of ``metrics.jsonl``, in order; at least one.
 
     Raises:
         UserError: mlflow is not installed, or the training could not be logged.
@@ -96,14 +91,13 @@ def _experiment(client: MlflowClient, name: str) -> str:
 
 
 def _tags(name: str, manifest: Mapping[str, Any]) -> dict[str, str]:
-    facts = {
-        key: manifest[key] for key in ("network", "dataset", "split", "selected_on_test", "warning") if key in manifest
-    }
-    return {
-        TRAINING: name,
-        "hep2flow.version": __version__,
-        **{f"hep2flow.{key}": value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()},
-    }
+    keys = ("network", "dataset", "split", "selected_on_test", "warning")
+    facts = {f"hep2flow.{key}": _text(manifest[key]) for key in keys if key in manifest}
+    return {TRAINING: name, "hep2flow.version": __version__, **facts}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -113,7 +107,7 @@ def _leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{path}.")
         else:
-            text = value if isinstance(value, str) else json.dumps(value)
+            text = _text(value)
             yield path, text if len(text) <= VALUE_LENGTH else text[: VALUE_LENGTH - 1] + "…"
 
 
