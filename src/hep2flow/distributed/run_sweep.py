@@ -26,8 +26,7 @@ from hep2flow.errors import StoreError
 from hep2flow.search.population_based_training import Population
 from hep2flow.search.results import sweep_progress
 from hep2flow.search.suggestions import Suggestions
-from hep2flow.search.trial_budget import trial_updates, with_updates
-from hep2flow.search.trials import CurvePoint, Trial, read_trials, write_trial
+from hep2flow.search.trials import CurvePoint, Trial, read_trials, trial_updates, with_updates, write_trial
 from hep2flow.store.open_store import open_store
 from hep2flow.store.outage import Log
 from hep2flow.store.s3 import Store

@@ -51,11 +51,10 @@ def begin(
         UserError: The recipes do not go together, a network or its weights cannot be had, or the run id is taken.
     """
     check_same_data(recipes)
-    recorded = _recipes_as_they_are(recipes, parameters)
-    if "tune" in parameters:
-        for recipe in recipes:
-            check_space(recipe)
-        recorded = [*recipes, *recorded]
+    swept = recipes if "tune" in parameters else []
+    for recipe in swept:
+        check_space(recipe)
+    recorded = [*swept, *_recipes_as_they_are(recipes, parameters)]
     preflight(store, recorded)
     record = RunRecord(
         run_id=valid_run_id(run_id),
@@ -80,11 +79,8 @@ def preflight(store: Store, recipes: list[Recipe]) -> None:
     for recipe in recipes:
         model = recipe.model
         if timm:
-            inputs = {
-                "model": model.model_dump(mode="json", exclude={"weights"}),
-                "freeze": recipe.optim.freeze,
-                "timm": metadata.version("timm"),
-            }
+            network = model.model_dump(mode="json", exclude={"weights"})
+            inputs = {"model": network, "freeze": recipe.optim.freeze, "timm": metadata.version("timm")}
             # Cached, because timm takes seconds to import.
             if lookup(store, "network", key := stage_key("network", inputs)) is None:
                 from hep2flow.network.freezing import check_freezing

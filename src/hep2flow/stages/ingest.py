@@ -28,12 +28,8 @@ def ingest(
 ) -> StageResult:
     """Read and check every cell of a source, and publish the data set.
 
-    Args:
-        store: Where to.
-        source: A directory, a .zip or .tar(.gz) archive, or an s3:// prefix; a data set of this store is used as it is.
-        format: auto, icpr2012, i3a or folder.
-        name: Name of the data set in the store; the source's own where None.
-        progress: Of the cells' reading.
+    The source is a directory, a .zip or .tar(.gz) archive, or an s3:// prefix; a data set of this store is used as it is.
+    ``format`` is auto, icpr2012, i3a or folder; ``name`` the data set's in the store, None for the source's own.
 
     Returns:
         The data set; the summary's ``given_split`` is the URI of the source's own split (``public_split.csv``), or empty.

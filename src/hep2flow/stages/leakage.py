@@ -64,10 +64,8 @@ def texture_descriptor(pixels: npt.NDArray[Any]) -> Descriptors:
     """The high-pass filtered, downsampled image, of mean 0 and length 1: (SIDE, SIDE); zeros for a flat image.
 
     The inner product of two is their correlation. It ignores size, brightness and contrast, and, by the high pass, also the
-    round outline and the slow shading that all cells have in common.
-
-    Args:
-        pixels: (height, width) or (height, width, 3), of any depth.
+    round outline and the slow shading that all cells have in common. The image is (height, width) or (height, width, 3), of
+    any depth.
     """
     grey = pixels.astype(np.float32)
     if grey.ndim == 3:

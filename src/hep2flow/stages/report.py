@@ -34,13 +34,8 @@ def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[t
     """Write ``index.html``, its figures, ``summary.md`` and the model cards for the evaluations of one run.
 
     Where another run has a report of the same evaluations, it is copied, and the facts of its run (id, versions, keys,
-    times) are replaced by this run's.
-
-    Args:
-        store: Store of all inputs and outputs.
-        run_id: The run.
-        evaluations: URIs, all of the same cells and split; those of one recipe under several seeds are shown together.
-        sweeps: URI of each sweep of the run, and of its judgement, empty where it was not judged.
+    times) are replaced by this run's. ``evaluations`` are URIs, all of the same cells and split; those of one recipe under
+    several seeds are shown together. ``sweeps``: URI of each sweep and its judgement, empty where it was not judged.
     """
     # Keys and not URIs: equal in every bucket.
     inputs = {
