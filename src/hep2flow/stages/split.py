@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Assignment = dict[str, Subset]  # by cell_id
 
+HALVES = "halves"  # the protocol of a sweep's own split
 BLOCKS_PER_PATTERN = 14  # I3A: 83 specimens over six patterns
 
 
@@ -61,6 +63,48 @@ def split(store: Store, dataset: str, choice: SplitChoice, given_split: str = ""
     uri = write_split(store, built)
     shared = shared_specimens(cells, assignment)
     return cache.commit(uri, "object", {"protocol": protocol, "counts": built.counts(), "shared_specimens": shared})
+
+
+def split_validation(store: Store, dataset: str, split: str) -> StageResult:
+    """Halve the validation cells for a sweep: its split's ``val`` is the half that selects, ``test`` the one that judges.
+
+    A specimen's cells are all in one half where every pattern has two specimens in validation, else cells are drawn within
+    each pattern; the summary's ``by`` says which. The training cells stay; the test cells are in neither half, so that a
+    sweep has no access to them.
+
+    Raises:
+        UserError: The validation cells of a pattern are too few, or the split selects on the test set.
+    """
+    opened, divided = open_dataset(store, dataset), read_split(store, split)
+    if divided.protocol == "whole-train":
+        raise UserError(
+            "data.split.protocol: whole-train validates on the test set, and no sweep may see it; choose another protocol"
+        )
+    inputs = {"dataset": opened.digest, "split": divided.digest}
+    cache = CachedStage(store, "halve", stage_key("halve", inputs))
+    if (cached := cache.lookup()) is not None:
+        return cached
+    import pandas as pd
+
+    columns = ["cell_id", "pattern", "specimen_id"]
+    # The parts of the official test set are not even downloaded.
+    rows = opened.rows(set(divided.ids("val")), columns, {"train", None})
+    validation = pd.DataFrame.from_records(list(rows), columns=columns)
+    if few := [pattern for pattern, count in validation["pattern"].value_counts().items() if count < 2]:
+        raise UserError(
+            f"sweep: one validation cell of {', '.join(map(str, few))} cannot both choose and judge; "
+            "add cells, or lower data.split.train_fraction"
+        )
+    try:
+        by, sides = "specimen", by_specimen(validation, 0.5, 0)
+    except UserError:
+        by, sides = "cell", stratified(validation, 0.5, 0)
+    subsets: dict[Subset, Subset] = {"train": "val", "val": "test"}
+    assignment = {cell: subsets[side] for cell, side in sides.items()} | dict.fromkeys(divided.ids("train"), "train")
+    built = replace(divided, subsets=assignment, protocol=HALVES)
+    uri, counts = write_split(store, built), built.counts()
+    summary = {"by": by, "trains": counts["train"], "chooses": counts["val"], "judges": counts["test"]}
+    return cache.commit(uri, "object", summary)
 
 
 def shared_specimens(cells: pd.DataFrame, assignment: Mapping[str, Subset]) -> int | None:
@@ -157,8 +201,8 @@ def _divide(opened: Dataset, cells: pd.DataFrame, protocol: str, choice: SplitCh
         )
     official_test = cells["official_split"] == "test"
     rest = cells.loc[~official_test]
-    few = [f"{pattern} ({count} cell)" for pattern, count in rest["pattern"].value_counts().items() if count < 2]
-    if few:
+    counts = rest["pattern"].value_counts().items()
+    if few := [f"{pattern} ({count} cell)" for pattern, count in counts if count < 2]:
         raise UserError(
             f"split: a pattern needs two cells, one to train on and one to validate: {', '.join(few)}; "
             "add cells or leave the pattern out"

@@ -20,7 +20,7 @@ from hep2flow.stage_result import StageResult
 from hep2flow.stages.finalists import tuned_recipe
 from hep2flow.stages.initial_weights import InitialWeights, resolve_weights
 from hep2flow.stages.masked_variant import masked_variant
-from hep2flow.stages.sweep_split import split_validation
+from hep2flow.stages.split import split_validation
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.outage import Log, log_to_stderr
