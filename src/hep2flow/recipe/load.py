@@ -32,10 +32,9 @@ def load_recipe(reference: str, profile: Profile = "paper", overrides: Iterable[
         >>> load_recipe("convnext-b", "laptop", ["optim.lr=2e-3"]).optim.lr
         0.002
     """
-    path = Path(reference)
-    if path.suffix in {".yaml", ".yml"}:
+    if Path(reference).suffix in {".yaml", ".yml"}:
         try:
-            text = path.read_text(encoding="utf-8")
+            text = Path(reference).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{reference}: cannot read the recipe ({error}); name a readable YAML file") from error
     else:
@@ -72,8 +71,8 @@ def parse_recipe(tree: Any, where: str, overrides: Iterable[str] = ()) -> Recipe
 
 def shipped_names(profile: Profile) -> list[str]:
     """Names of the recipes shipped in one profile."""
-    files = [file.name for file in resources.files("hep2flow.recipes").iterdir()]
-    names = [name.removesuffix(suffix) for name in files if name.endswith(suffix := _shipped_suffix(profile))]
+    files, suffix = resources.files("hep2flow.recipes").iterdir(), _shipped_suffix(profile)
+    names = [file.name.removesuffix(suffix) for file in files if file.name.endswith(suffix)]
     return sorted(name for name in names if "." not in name)
 
 

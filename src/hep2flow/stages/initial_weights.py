@@ -47,8 +47,7 @@ def resolve_weights(store: Store, section: Model) -> InitialWeights | None:
             raise UserError(f"model.weights: {section.weights} is not there; check the URI")
         sha256 = store.sha256(key)
         return InitialWeights(key, sha256, {"origin": section.weights, "sha256": sha256})
-    path = Path(section.weights)
-    if not path.is_file():
+    if not (path := Path(section.weights)).is_file():
         raise UserError(
             f"model.weights: there is no file {section.weights}; give a path, an s3:// URI, 'pretrained' or 'none'"
         )

@@ -50,12 +50,18 @@ def find_leakage(store: Store, dataset: str, split: str) -> dict[str, Any]:
         descriptors.append(texture_descriptor(decode_png(row.pop("image"))))
         rows.append({**row, "subset": division.subsets[row["cell_id"]]})
     cells = pd.DataFrame(rows)
+    known = cells.dropna(subset=["specimen_id"])
+    tested = known["subset"] == "test"
+    specimens = set(known.loc[tested, "specimen_id"]) & set(known.loc[~tested, "specimen_id"])
     blocks = None
     if opened.manifest["facts"]["id_order_is_proxy"]:
         subsets = cells["subset"].groupby(id_blocks(cells)).nunique()
         blocks = {"shared": int((subsets > 1).sum()), "of": len(subsets)}
-    duplicates = near_duplicates(cells, np.stack(descriptors))
-    found = {"test_specimens": _test_specimens(cells), "id_blocks": blocks, "duplicates": duplicates}
+    found = {
+        "test_specimens": len(specimens) if tested.any() else None,
+        "id_blocks": blocks,
+        "duplicates": near_duplicates(cells, np.stack(descriptors)),
+    }
     commit(store, "leakage", key, {"output": None, "found": found})
     return found
 
@@ -147,8 +153,9 @@ class _PairSearch:
         one, other, correlation = rows[at], columns[of], np.where(same[at, of], EQUAL, 0)
         for start in range(0, len(one), CHUNK):
             part = slice(start, start + CHUNK)
-            best = _best_correlation(self.descriptors[one[part]], self.descriptors[other[part]])
-            correlation[part] = np.maximum(correlation[part], best)
+            first = self.descriptors[one[part]]
+            for view in _views(self.descriptors[other[part]]):
+                correlation[part] = np.maximum(correlation[part], np.einsum("nij,nij->n", first, view))
         near = correlation >= THRESHOLD
         return one[near], other[near], correlation[near]
 
@@ -158,11 +165,6 @@ def _views(descriptors: Descriptors) -> Iterator[Descriptors]:
     for mirrored in (descriptors, descriptors[:, :, ::-1]):
         for turns in range(4):
             yield np.rot90(mirrored, turns, axes=(1, 2))
-
-
-def _best_correlation(first: Descriptors, second: Descriptors) -> npt.NDArray[np.float32]:
-    """Highest correlation of each cell of the first with any view of the cell at the same place of the second."""
-    return np.asarray(np.max([np.einsum("nij,nij->n", first, view) for view in _views(second)], axis=0))
 
 
 def _view_invariant(descriptors: Descriptors) -> npt.NDArray[np.float32]:
@@ -176,10 +178,3 @@ def _view_invariant(descriptors: Descriptors) -> npt.NDArray[np.float32]:
     # The other quarters are mirror images of the first, which therefore counts fourfold: twice the length.
     total *= 2 / 8
     return total[:, : SIDE // 2, : SIDE // 2].reshape(len(total), -1)
-
-
-def _test_specimens(cells: pd.DataFrame) -> int | None:
-    known = cells.dropna(subset=["specimen_id"])
-    tested = known["subset"] == "test"
-    shared = set(known.loc[tested, "specimen_id"]) & set(known.loc[~tested, "specimen_id"])
-    return len(shared) if tested.any() else None

@@ -67,7 +67,10 @@ def _log(
         for epoch, end in zip(history, ends, strict=True)
         for key, value in scalars(epoch).items()
     ]
-    run = client.create_run(experiment, started, _tags(name, manifest), recipe.title).info.run_id
+    told = ("network", "dataset", "split", "selected_on_test", "warning")
+    facts = {f"hep2flow.{key}": _text(manifest[key]) for key in told if key in manifest}
+    tags = {TRAINING: name, "hep2flow.version": __version__, **facts}
+    run = client.create_run(experiment, started, tags, recipe.title).info.run_id
     for first in range(0, len(params), PARAMS_AT_ONCE):
         client.log_batch(run, params=params[first : first + PARAMS_AT_ONCE], synchronous=True)
     for first in range(0, len(metrics), METRICS_AT_ONCE):
@@ -88,12 +91,6 @@ def _experiment(client: MlflowClient, name: str) -> str:
             if found is None:
                 raise
     return str(found.experiment_id)
-
-
-def _tags(name: str, manifest: Mapping[str, Any]) -> dict[str, str]:
-    keys = ("network", "dataset", "split", "selected_on_test", "warning")
-    facts = {f"hep2flow.{key}": _text(manifest[key]) for key in keys if key in manifest}
-    return {TRAINING: name, "hep2flow.version": __version__, **facts}
 
 
 def _text(value: Any) -> str:
