@@ -19,6 +19,7 @@ MaskMode = Literal["apply", "crop", "none"]
 MaskSource = Literal["auto", "given"]
 Feature = Literal["radius", "area", "aspect", "intensity"]
 
+Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -39,9 +40,8 @@ class Section(BaseModel):
 class Model(Section):
     """The network."""
 
-    network: str = Field(min_length=1)  # timm's model name, for example `convnext_base.fb_in22k`
-    weights: str = Field(default="pretrained", min_length=1)
-    """``pretrained`` (timm's hub), ``none`` (from scratch), or a path or s3:// URI of safetensors."""
+    network: Text  # timm's model name, for example `convnext_base.fb_in22k`
+    weights: Text = "pretrained"  # timm's; or "none" (from scratch), or a path or s3:// URI of safetensors
     image_size: int = Field(default=224, ge=32, le=1024)  # side of the square input, pixels
     drop_path_rate: float = Field(default=0.0, ge=0, lt=1)  # stochastic depth
     layer_scale: Positive | None = None
@@ -175,8 +175,7 @@ class Schedule(Section):
     """Learning rate per update: linear warm-up, then cosine annealing to 0 (timm ``CosineLRScheduler``), or constant."""
 
     name: Literal["cosine", "constant"] = "cosine"
-    cycles: Count = 1
-    """Annealings of equal length; 1 is one cosine, more are warm restarts (SGDR, Loshchilov and Hutter 2017)."""
+    cycles: Count = 1  # annealings of equal length; more than 1 are warm restarts (SGDR, Loshchilov and Hutter 2017)
     cycle_decay: UpToOne = 1.0  # factor on the starting rate from each restart to the next
     warmup_epochs: NonNegative = 0.0  # give this or `warmup_updates`, not both
     warmup_updates: Natural = 0
@@ -193,15 +192,13 @@ class Train(Section):
     """none (every cell once per epoch) | balanced (as many draws, every pattern equally likely) | over (repeats cells of
     the smaller patterns up to the largest) | under (each epoch another sample of the larger ones, down to the smallest)."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # autocast to bf16, or to fp16 with a loss scaler (GPU only)
-    compile: bool = False
-    """torch.compile, on a GPU with CUDA graphs: minutes before the first update, faster updates after it."""
+    compile: bool = False  # torch.compile, on a GPU with CUDA graphs: minutes before the first update, faster after it
     channels_last: bool = False
     ema: Fraction | None = None
     """Decay of an exponential moving average of the weights, validated and saved in place of the raw ones; null: none."""
     accumulation: Count = 1  # parts in which a batch is computed, one update for all of them
     clipping: Positive | None = None  # largest gradient norm; null for none
-    loader_workers: Natural = 0
-    """Processes that augment beside the training; 0 augments in the training process, on its GPU where it has one."""
+    loader_workers: Natural = 0  # processes that augment; 0: the training process itself, on its GPU where it has one
     seed: Natural = 0
 
 
@@ -287,8 +284,7 @@ class Search(Section):
     reduction_factor: int = Field(default=3, ge=2)
     grid_points: int = Field(default=3, ge=2)  # evenly spaced values of a range, both ends among them
     population: int = Field(default=8, ge=4)
-    length: UpToOne = 1.0
-    """Share of the recipe's updates, and of its warm-up, for each trial and each training that judges the winner."""
+    length: UpToOne = 1.0  # share of the recipe's updates, and of its warm-up, of each trial and each judging training
     space: dict[str, Domain] = {}  # key of the recipe -> what is sampled for it, see :func:`searchable_keys`
 
 
