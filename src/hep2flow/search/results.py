@@ -18,12 +18,10 @@ MAX_RUNNING_SHOWN = 8
 MIN_TRIALS_FOR_IMPORTANCE = 8
 
 
-def sweep_progress(
-    recipe: Recipe, trials: list[Trial], count: int, seconds: float, ended_before: int
-) -> dict[str, Any]:
+def sweep_progress(recipe: Recipe, trials: list[Trial], count: int, seconds: float, had_ended: int) -> dict[str, Any]:
     """Progress of a running sweep, JSON-able: its trials so far, of ``count`` in all.
 
-    ``seconds`` have passed since this process started or resumed the sweep, when ``ended_before`` trials had ended.
+    ``seconds`` have passed since this process started or resumed the sweep, when ``had_ended`` trials had ended.
 
     Returns:
         ``trials`` in all, ``ended``, ``stopped``, ``failed``; ``running`` and ``best`` with ``trial``, ``epoch``,
@@ -40,7 +38,7 @@ def sweep_progress(
         "failed": sum(trial.status == "failed" for trial in trials),
         "running": [_trial_progress(trial) for trial in running[:MAX_RUNNING_SHOWN]],
         "best": None if best is None else _trial_progress(best),
-        "seconds_left": seconds / (ended - ended_before) * (count - ended) if ended > ended_before else None,
+        "seconds_left": seconds / (ended - had_ended) * (count - ended) if ended > had_ended else None,
     }
 
 

@@ -81,11 +81,8 @@ def _compare(store: Store, manifest: dict[str, Any], key: str, prefix: str, seed
     columns = ["cell_id", "pattern", "specimen_id"]
     rows = open_dataset(store, dataset).rows(set(read_split(store, split).ids("test")), columns, {"train", None})
     cells = pd.DataFrame.from_records(list(rows), columns=columns)
-    truth = cells[["cell_id", "pattern"]].rename(columns={"pattern": "truth"})
-    tables = {
-        side: [truth.assign(predicted=cells["cell_id"].map(predicted[f"{side}-{seed}"])) for seed in fresh]
-        for side in sides
-    }
+    ids, truth = cells["cell_id"], cells[["cell_id", "pattern"]].rename(columns={"pattern": "truth"})
+    tables = {side: [truth.assign(predicted=ids.map(predicted[f"{side}-{one}"])) for one in fresh] for side in sides}
     difference = paired_difference(tables["tuned"], tables["default"], cells[["cell_id", "specimen_id"]])
     each = {side: [float((one["truth"] == one["predicted"]).mean()) for one in tables[side]] for side in sides}
     return {**difference, "cells": len(cells), "updates": updates, "each": each}
