@@ -19,15 +19,9 @@ class RunFailedError(Exception):
 
 @dataclass(frozen=True, order=True)
 class Fault:
-    """One thing wrong with a data set.
+    """One thing wrong with a data set."""
 
-    Attributes:
-        where: File, and row where there is one, for example ``training/gt_training.csv, row 17``.
-        what: What is wrong there.
-        remedy: What to do.
-    """
-
-    where: str
+    where: str  # file, and row where there is one, for example `training/gt_training.csv, row 17`
     what: str
     remedy: str
 

@@ -56,7 +56,7 @@ def export(
     model: options.ModelOption = None,
 ) -> None:
     """Write a finished run's network as ONNX, compared with torch's output; labels and preprocessing in its metadata."""
-    from hep2flow.stages.export import export as stage
+    from hep2flow.stages.trained_models import export as stage
     from hep2flow.store.outage import log_to_stderr
 
     difference = stage(connect_to_store(), run, model, onnx, log_to_stderr)

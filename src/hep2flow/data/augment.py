@@ -12,7 +12,7 @@ from timm.data.auto_augment import rand_augment_transform
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from hep2flow.recipe import Cutout, RandAugment, Recipe
+from hep2flow.recipe.schema import Cutout, RandAugment, Recipe
 
 
 class Augmentation:

@@ -13,7 +13,7 @@ from hep2flow.distributed.sweep_spec import SweepSpec, share_cells
 from hep2flow.distributed.trial import TrialSpec, train_and_predict
 from hep2flow.errors import StoreError
 from hep2flow.recipe import Recipe
-from hep2flow.search.trial_budget import trial_updates, with_updates
+from hep2flow.search.trials import trial_updates, with_updates
 from hep2flow.store.open_store import open_store
 from hep2flow.store.outage import Log
 from hep2flow.store.training_status import TrainingStatus

@@ -25,10 +25,8 @@ from hep2flow.distributed.trial import EPOCH, REJECTED, SCORE, TrialSpec, run_tr
 from hep2flow.errors import StoreError
 from hep2flow.search.population_based_training import Population
 from hep2flow.search.results import sweep_progress
-from hep2flow.search.space import apply_changes
 from hep2flow.search.suggestions import Suggestions
-from hep2flow.search.trial_budget import trial_updates, with_updates
-from hep2flow.search.trials import CurvePoint, Trial, read_trials, write_trial
+from hep2flow.search.trials import CurvePoint, Trial, read_trials, trial_updates, with_updates, write_trial
 from hep2flow.store.open_store import open_store
 from hep2flow.store.outage import Log
 from hep2flow.store.s3 import Store
@@ -183,7 +181,7 @@ class _Searcher(_NotCheckpointed, Searcher):  # type: ignore[misc] # Ray's class
             trial = proposed
             self._next_number += 1
         self._recorder.start(trial)
-        recipe = apply_changes(sweep.recipe, trial.changes)
+        recipe = sweep.recipe.changed(trial.changes)
         spec = TrialSpec(
             store=sweep.store,
             prefix=sweep.state_prefix(trial.number),

@@ -74,9 +74,5 @@ def to_optuna_trial(recipe: Recipe, trial: Trial, state: TrialState = TrialState
         return None
     values, distributions = parameters
     return create_trial(
-        state=state,
-        value=max(curve.values()),
-        params=values,
-        distributions=distributions,
-        intermediate_values=curve,
+        state=state, value=max(curve.values()), params=values, distributions=distributions, intermediate_values=curve
     )

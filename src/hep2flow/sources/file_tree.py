@@ -61,11 +61,11 @@ def _check_file_size(size: int) -> None:
 
 
 class FolderTree(FileTree):
-    """A folder on disk. Links are followed, as the user placed them there."""
+    """A folder on disk, or only these files of it. Links are followed, as the user placed them there."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: Iterable[str] | None = None) -> None:
         self.folder = folder
-        super().__init__(_walk(folder))
+        super().__init__(_walk(folder) if names is None else names)
 
     def read(self, name: str) -> bytes:
         """Content of one file."""

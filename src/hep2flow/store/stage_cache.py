@@ -41,7 +41,7 @@ SOURCES = {
     "mask": ("cells.py", "stages/mask.py", "stages/cell_masks.py"),
     "split": ("stages/split.py",),
     "leakage": ("cells.py", "stages/leakage.py", "stages/split.py"),
-    "halve": ("stages/sweep_split.py", "stages/split.py"),
+    "halve": ("stages/split.py",),
     "train": (*NETWORK, *TRAINING, "distributed/train_worker.py", "stages/train.py"),
     "tune": (*NETWORK, *TRAINING, *SWEEPING, "distributed/run_sweep.py"),
     "judge": (*NETWORK, *TRAINING, *PREDICTION, *SWEEPING, "distributed/run_judging.py", "stages/judge.py"),
