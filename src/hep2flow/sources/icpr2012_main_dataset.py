@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from hep2flow.sources.csv_labels import Row, Vocabulary, index_rows, read_intensity, read_number, read_table
+from hep2flow.sources.csv_labels import Row, Vocabulary, index_rows, number_rows, read_intensity
 from hep2flow.sources.file_tree import FileTree
 from hep2flow.sources.icpr2012_contest import CellRow, read_size, with_specimen
 from hep2flow.sources.listing import Labels, Listing
@@ -36,15 +36,14 @@ def read_main_dataset(
     tree: FileTree, prefix: str, cells: list[CellRow] | None, patterns: Vocabulary, labels: Labels
 ) -> None:
     """Add the cells of all specimens to ``labels``: those of ``cells.csv``, without it all that are not mitotic."""
-    contest: dict[tuple[int, int], CellRow] | None = None
-    if cells is not None:
-        contest = index_rows(cells, lambda cell: (cell.specimen, cell.original_id), labels.faults)
-    else:
+    contest = None if cells is None else index_rows(cells, lambda c: (c.specimen, c.original_id), labels.faults)
+    if contest is None:
         labels.notes.append("the official split is taken from the published specimen numbers")
     skipped: Counter[str] = Counter()
     unmatched = dict(contest or {})
     for files in _specimens(tree, prefix, labels):
-        rows = _read_rows(tree, files.label_file, labels)
+        columns, optional = ("cell_ID", "intensity", "pattern"), ("object_type",)
+        rows = number_rows(tree, files.label_file, ";", columns, labels.faults, optional)
         if not rows:  # already a fault; one fault per cell would only hide it
             unmatched = {key: cell for key, cell in unmatched.items() if key[0] != files.specimen}
             continue
@@ -61,11 +60,8 @@ def read_main_dataset(
             fix = f"add its row to {files.label_file}, or remove the image"
             labels.fault(files.images[number], "image without a label", fix)
     for (specimen, number), cell in unmatched.items():
-        labels.fault(
-            cell.where,
-            f"cell {number} of specimen {specimen} has no label",
-            f"add it below {prefix}Images and {prefix}Cells/Cell_Images, or remove this row",
-        )
+        fix = f"add it below {prefix}Images and {prefix}Cells/Cell_Images, or remove this row"
+        labels.fault(cell.where, f"cell {number} of specimen {specimen} has no label", fix)
     labels.notes += [f"{count} cells {why} were left out" for why, count in sorted(skipped.items())]
 
 
@@ -83,12 +79,6 @@ def _specimens(tree: FileTree, prefix: str, labels: Labels) -> list[_SpecimenFil
         )
         for folder in sorted(filter(re.compile(r"\d+").fullmatch, folders), key=int)
     ]
-
-
-def _read_rows(tree: FileTree, label_file: str, labels: Labels) -> dict[int, Row]:
-    columns, optional = ("cell_ID", "intensity", "pattern"), ("object_type",)
-    table = read_table(tree, label_file, ";", columns, labels.faults, optional)
-    return index_rows(table, lambda row: read_number(row, "cell_ID", labels.faults), labels.faults)
 
 
 def _list_cell(
@@ -109,6 +99,6 @@ def _list_cell(
     if cell is None:
         cell_id = f"{split}-{specimen_id}-{number:03d}"
         return [Listing(cell_id, split, pattern, intensity, specimen_id, image, mask, row.where)]
-    cell_id, size = f"{split}-{cell.contest_id:03d}", read_size(cell.row, "Cell_width", "Cell_height", labels.faults)
+    cell_id, size = f"{split}-{cell.contest_id:03d}", read_size(cell, "Cell_width", "Cell_height", labels.faults)
     listing = Listing(cell_id, split, pattern, intensity, specimen_id, image, mask, row.where, size)
     return [with_specimen(listing, row.where, cell, patterns, labels)]

@@ -29,8 +29,7 @@ class BadImageError(Exception):
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(what)
-        self.what = what
-        self.remedy = remedy
+        self.what, self.remedy = what, remedy
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,8 @@ def decode_mask(data: bytes) -> npt.NDArray[np.bool_]:
     if pixels.ndim == 3:
         pixels = _single_channel(pixels, BadImageError("mask has colours", "save it as black and white"))
     values = np.unique(pixels)
-    if len(values) > 2:
-        raise BadImageError(
-            f"mask has {len(values)} different values", "save it as black and white, without grey edges"
-        )
+    if (count := len(values)) > 2:
+        raise BadImageError(f"mask has {count} different values", "save it as black and white, without grey edges")
     if values[-1] == 0:
         raise BadImageError("mask is empty", "mark the cell in white, or remove the cell")
     return np.asarray(pixels == values[-1])
@@ -77,9 +74,8 @@ def _decode(data: bytes) -> tuple[Pixels, bool]:
     """Pixels, and whether ``data`` itself is a PNG that decode_png decodes to them."""
     if not data:
         raise BadImageError("file is empty", "replace it by a good copy")
-    too_large = BadImageError(
-        f"has more than {MAX_PIXELS // 10**6} megapixels", "one cell per image: cut the cells out"
-    )
+    what = f"has more than {MAX_PIXELS // 10**6} megapixels"
+    too_large = BadImageError(what, "one cell per image: cut the cells out")
     try:
         with warnings.catch_warnings():
             # Pillow warns of large images, which are refused here, and of odd metadata, which nobody reads.

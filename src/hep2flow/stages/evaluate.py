@@ -44,7 +44,7 @@ def evaluate(
     cache = evaluation_cache(store, recipe, training, dataset, split)
     if (cached := cache.lookup()) is not None:
         return cached
-    prefix = layout.evaluation_prefix(cache.key)
+    prefix = layout.output_prefix("evaluate", cache.key)
     with tempfile.TemporaryDirectory(prefix="hep2flow-evaluate-") as scratch:
         folder = Path(scratch)
         summary, selection = _evaluate(store, recipe, training, dataset, split, folder, progress)

@@ -77,7 +77,7 @@ def evaluate_external(
         record.save_key(cache.key)
         result = cache.lookup()
         if result is None:
-            prefix = layout.evaluation_prefix(cache.key)
+            prefix = layout.output_prefix(EXTERNAL, cache.key)
             summary = _evaluate(store, trained, training, cells, class_map, prefix, log, progress)
             result = cache.commit(store.uri(prefix), "folder", summary)
         record.set_result(result)

@@ -49,7 +49,7 @@ def train(
     """
     weights = resolve_weights(store, recipe.model)
     key = training_key(store, recipe, dataset, split, None if weights is None else weights.sha256)
-    cache, prefix = CachedStage(store, "train", key), layout.training_prefix(key)
+    cache, prefix = CachedStage(store, "train", key), layout.output_prefix("train", key)
     if (cached := cache.lookup()) is not None:
         return cached
     if announce is not None:

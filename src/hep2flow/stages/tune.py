@@ -64,7 +64,7 @@ def tune(
     trials, digest = settings.trials, None if weights is None else weights.sha256
     key = sweep_key(store, recipe, dataset, halves.uri, digest, trials)
     # A sweep's folder can be extended by more trials; the cache entry says with how many it is complete.
-    entry_key, prefix = stage_key("tune", {"sweep": key, "trials": trials}, ""), layout.sweep_prefix(key)
+    entry_key, prefix = stage_key("tune", {"sweep": key, "trials": trials}, ""), layout.output_prefix("tune", key)
     entry = lookup(store, "tune", entry_key)
     if entry is not None:
         return StageResult(stage="tune", key=key, uri=store.uri(prefix), cached=True, summary=entry["summary"])

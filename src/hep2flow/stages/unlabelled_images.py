@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from hep2flow.errors import DataFaults, UserError
 from hep2flow.sources import i3a, icpr2012, open_source
-from hep2flow.sources.file_tree import ARCHIVE_SUFFIXES, FileTree, FolderTree, open_tree
+from hep2flow.sources.file_tree import ARCHIVE_SUFFIXES, FileTree, folder_tree, open_tree
 from hep2flow.sources.image_files import SUFFIXES
 from hep2flow.sources.listing import Labels, Listing
 from hep2flow.sources.source import Source
@@ -35,7 +35,7 @@ def open_images(paths: list[str], format: str = "auto", mask: str | None = None)
         DataFaults: Masks belong to no image.
     """
     labels, name = Labels(), paths[0] if len(paths) == 1 else f"{len(paths)} paths"
-    files: dict[str, tuple[FileTree, str]] = {}
+    files: dict[str, tuple[FileTree, str]] = {}  # by the paths that the user knows
     resources: ExitStack[None] = ExitStack()
     with resources:
         masks = None if mask is None else _open_masks(mask, resources)
@@ -50,38 +50,9 @@ def open_images(paths: list[str], format: str = "auto", mask: str | None = None)
             files |= masks.location.files(masks.by_stem.values())
         if labels.faults:
             raise DataFaults(name, labels.faults)
-        return Source(
-            name=name,
-            format=format,
-            synthetic=labels.synthetic,
-            listings=list({listing.cell_id: listing for listing in labels.listings}.values()),
-            faults=[],
-            notes=labels.notes,
-            given_split=None,
-            id_order_is_proxy=False,
-            tree=_CombinedTree(files),
-            resources=resources.pop_all(),
-        )
-
-
-class _SelectedFiles(FolderTree):
-    """Some files of a folder, which is not searched."""
-
-    def __init__(self, folder: Path, names: Iterable[str]) -> None:
-        self.folder = folder
-        FileTree.__init__(self, names)
-
-
-class _CombinedTree(FileTree):
-    """Files of several trees, by the paths that the user knows."""
-
-    def __init__(self, files: Mapping[str, tuple[FileTree, str]]) -> None:
-        self._files = files
-        super().__init__(files)
-
-    def read(self, name: str) -> bytes:
-        tree, inner = self._files[name]
-        return tree.read(inner)
+        labels.listings = list({listing.cell_id: listing for listing in labels.listings}.values())
+        tree = FileTree(files, lambda name: files[name][0].read(files[name][1]))
+        return Source(**vars(labels), name=name, format=format, tree=tree, resources=resources.pop_all())
 
 
 @dataclass(frozen=True)
@@ -120,7 +91,7 @@ def _open_locations(
     for folder, names in images.items():
         stems = {_stem(name) for name in names}
         masks = {name for name in os.listdir(folder) if _is_mask(name) and _stem(name) in stems}
-        yield _Location(_SelectedFiles(folder, names | masks), "" if folder == Path() else str(folder)), None
+        yield _Location(folder_tree(folder, names | masks), "" if folder == Path() else str(folder)), None
 
 
 def _is_image(name: str) -> bool:
@@ -209,7 +180,7 @@ class _Masks:
 def _open_masks(mask: str, resources: ExitStack[None]) -> _Masks:
     path = Path(mask).expanduser()
     if path.is_file() and _is_image(path.name):
-        return _Masks(_Location(_SelectedFiles(path.parent, [path.name]), str(path.parent)), {None: path.name})
+        return _Masks(_Location(folder_tree(path.parent, [path.name]), str(path.parent)), {None: path.name})
     tree = open_tree(path, resources)
     return _Masks(_Location(tree, str(path)), {_stem(name): name for name in tree.names if _is_image(name)})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,6 @@ class Dataset:
     """A complete data set in the store. Parts are downloaded one at a time, and only those that are needed.
 
     Attributes:
-        store: The store.
         uri: ``s3://…/datasets/{name}/{digest}``.
         manifest: schema_version, name, digest, count, parts [{file, rows, official_split}], bits (8 to 16), labels
             (sorted patterns), counts {official_split or "none": {pattern: cells}}, created_by, facts (the source's, as
@@ -50,7 +49,7 @@ class Dataset:
     def rows(
         self,
         keep: set[str] | None = None,
-        columns: Iterable[str] | None = None,
+        columns: Sequence[str] | None = None,
         official_splits: set[str | None] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Read rows of the Cell table as dictionaries, part by part.
@@ -60,13 +59,12 @@ class Dataset:
             columns: Only these columns of :data:`hep2flow.cells.SCHEMA`; None for all.
             official_splits: Only these official splits (``{"train"}``, ``{None}``…); parts of others are never fetched.
         """
-        names = None if columns is None else list(columns)
         for part in self.manifest["parts"]:
             if official_splits is None or part["official_split"] in official_splits:
-                yield from self.rows_of(part["file"], keep, names)
+                yield from self.rows_of(part["file"], keep, columns)
 
     def rows_of(
-        self, file: str, keep: set[str] | None = None, columns: Iterable[str] | None = None
+        self, file: str, keep: set[str] | None = None, columns: Sequence[str] | None = None
     ) -> Iterator[dict[str, Any]]:
         """Read rows of one of the manifest's parts; ``keep`` and ``columns`` as for :meth:`rows`."""
         from hep2flow.cells import read_part
@@ -74,7 +72,7 @@ class Dataset:
         with self._part(file) as path:
             yield from read_part(path, keep, columns)
 
-    def table(self, columns: Iterable[str] | None = None) -> pd.DataFrame:
+    def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Read the table of all cells; without images and masks where no columns are named."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -100,17 +98,10 @@ class Dataset:
 
 
 def publish_dataset(store: Store, name: str, writer: CellWriter, facts: dict[str, Any], bits: int | None = None) -> str:
-    """Publish what a closed :class:`CellWriter` wrote; a complete data set in the store is not uploaded again.
+    """Publish what a closed :class:`CellWriter` wrote; returns its URI. A complete data set is not uploaded again.
 
-    Args:
-        store: The store.
-        name: Of the data set.
-        writer: Of its cells.
-        facts: Of the source (format, synthetic, notes, parent, mask…); not part of the digest.
-        bits: Significant bits of the camera; from the brightest pixel where None.
-
-    Returns:
-        The data set's URI.
+    The source's ``facts`` (format, synthetic, notes, parent, mask…) are not part of the digest. ``bits`` are the
+    significant bits of the camera, 8 to 16; from the brightest pixel where None.
     """
     from hep2flow.cells import significant_bits
 

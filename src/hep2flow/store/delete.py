@@ -36,7 +36,6 @@ class Deletion:
     """What is deleted with a run.
 
     Attributes:
-        run_id: The run.
         parts: The run itself, then what only it references, each before what it references itself.
         cache: Entries of the cache whose output is deleted.
         stays: What the run references, and others too.
@@ -127,8 +126,8 @@ def _run_references(store: Store, run_id: str) -> set[str]:
     for key in stages:
         record = store.get_json(key)
         # A stage that has not ended, or failed, names its output by its key alone.
-        if record.get("key") and record.get("stage") in layout.OUTPUT_PREFIXES:
-            found.add(layout.OUTPUT_PREFIXES[record["stage"]](record["key"]))
+        if record.get("key") and record.get("stage") in layout.OUTPUT_FOLDERS:
+            found.add(layout.output_prefix(record["stage"], record["key"]))
     return found
 
 

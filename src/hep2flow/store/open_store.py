@@ -26,11 +26,8 @@ def open_store(address: StoreAddress | None = None, on_outage: Log | None = None
     """Open the store that the environment specifies; the embedded one, started if necessary, where it specifies none.
 
     Reads AWS_ENDPOINT_URL, AWS_REGION, HEP2FLOW_BUCKET and HEP2FLOW_PREFIX. After the embedded server was chosen they
-    are set in ``os.environ``, with its credentials, so that child processes use the same store.
-
-    Args:
-        address: Used in place of the environment, apart from the credentials.
-        on_outage: As for :class:`Store`.
+    are set in ``os.environ``, with its credentials, so that child processes use the same store. An ``address`` is used in
+    place of the environment, apart from the credentials; ``on_outage`` is as for :class:`Store`.
 
     Raises:
         UserError: The settings are incomplete or malformed.

@@ -45,13 +45,9 @@ class _ManifestFile(NamedTuple):
 def pull(store: Store, run_id: str, folder: Path, only: Part | None = None, progress: Progress | None = None) -> Pulled:
     """Copy a run into ``folder``. Equal files in the folder are not downloaded again; an interrupted download resumes.
 
-    Args:
-        store: The store.
-        run_id: The run.
-        folder: On this machine.
-        only: report (``report/``) | metrics (``evaluations/{model}/``, ``external/{model}-on-{data set}/``,
-            ``sweeps/{recipe}/``) | checkpoints (``trainings/{model}/``); None: all of them, and the run's own record.
-        progress: Called after each block.
+    ``only`` is report (``report/``) | metrics (``evaluations/{model}/``, ``external/{model}-on-{data set}/``,
+    ``sweeps/{recipe}/``) | checkpoints (``trainings/{model}/``); None: all of them, and the run's own record.
+    ``progress`` is called after each block.
 
     Raises:
         UserError: There is no such run, nothing of what was requested, or a file does not match its manifest.
@@ -88,7 +84,7 @@ def _parts(view: RunView, only: Part | None) -> Iterator[tuple[str, str]]:
         if record.status == "succeeded" and record.key and record.model and record.stage in OUTPUTS:
             folder, part = OUTPUTS[record.stage]
             if only in {None, part}:
-                yield f"{folder}/{record.model}", layout.OUTPUT_PREFIXES[record.stage](record.key)
+                yield f"{folder}/{record.model}", layout.output_prefix(record.stage, record.key)
 
 
 def _fetch(store: Store, run_id: str, folder: Path, files: list[_ManifestFile], progress: Progress | None) -> int:

@@ -91,8 +91,7 @@ class StageRecord(BaseModel):
 
     Attributes:
         attempt: Attempt of the run that the stage belongs to; empty for a stage outside of any attempt.
-        seconds: Wall time of the stage.
-        error: Message, where it failed.
+        seconds: Wall time.
         mendable: The error is one the user can fix.
     """
 
@@ -202,11 +201,7 @@ def claim_run(store: Store, run_id: str, attempt: str) -> RunRecord:
 def finish_run(store: Store, run_id: str, status: RunStatus, attempt: str | None = None) -> RunRecord:
     """Close a run: its end, its status, and the keys of its stages.
 
-    Args:
-        store: The store of the run.
-        run_id: The run.
-        status: How it ended.
-        attempt: Who closes it: one that another attempt has superseded closes nothing. None closes in any case.
+    An ``attempt`` that another one has superseded closes nothing; None closes in any case.
     """
     record = read_run(store, run_id)
     if attempt is not None and record.attempt != attempt:
@@ -263,12 +258,8 @@ def _run_status(written: RunStatus, stages: set[str], reported: bool, lost: bool
     """Status of a run: of its last step, else of its stages, the worst after those that still run."""
     if written not in ("submitted", "running"):
         return written
-    for status in ("running", "failed", "lost", "interrupted"):
-        if status in stages:
-            return status
-    if reported:
-        return "succeeded"
-    return "lost" if lost else written
+    worst = next((status for status in ("running", "failed", "lost", "interrupted") if status in stages), None)
+    return worst or ("succeeded" if reported else "lost" if lost else written)
 
 
 def _stages(store: Store, run: RunRecord) -> list[StageRecord]:

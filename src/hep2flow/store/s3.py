@@ -80,16 +80,15 @@ class Store:
     def _connect(self, attempts: int) -> S3Client:
         endpoint = self.address.endpoint
         local = endpoint is not None and urlsplit(endpoint).hostname in LOOPBACK
+        # Nothing can change what is sent on this machine: a signature over all bytes would cost their hash once more.
+        s3: Any = {"addressing_style": "path" if endpoint else "virtual"}
+        s3 |= {"payload_signing_enabled": False} if local else {}
         config = Config(
             retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
             max_pool_connections=THREADS * THREADS,
-            # Nothing can change what is sent on this machine: a signature over all bytes would cost their hash once more.
-            s3={
-                "addressing_style": "path" if endpoint else "virtual",
-                **({"payload_signing_enabled": False} if local else {}),
-            },
+            s3=s3,
             # Servers other than AWS know the older checksums only; files carry our own SHA-256 in any case.
             request_checksum_calculation="when_required" if endpoint else "when_supported",
             response_checksum_validation="when_required" if endpoint else "when_supported",
@@ -188,6 +187,14 @@ class Store:
         except ValueError as error:
             raise UserError(f"{self.uri(key)}: not JSON ({error}); delete it and run again") from error
 
+    def find_json(self, key: str) -> dict[str, Any] | None:
+        """Read the value of a JSON object that is a mapping; None where there is none."""
+        try:
+            value = self.get_json(key)
+        except NotThereError:
+            return None
+        return value if isinstance(value, dict) else None
+
     def put_json(self, key: str, value: Any, *, if_absent: bool = False) -> bool:
         """Write JSON that a person can read; ValueError for NaN and infinity. Returns as :meth:`put_bytes`."""
         text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -238,9 +245,8 @@ class Store:
     def _append(self, key: str, partial: Path, size: int, progress: Callable[[int], None]) -> None:
         with partial.open("ab") as file:
             if file.tell() < size:
-                answer = self._client.get_object(
-                    Bucket=self.address.bucket, Key=self._full(key), Range=f"bytes={file.tell()}-"
-                )
+                missing = f"bytes={file.tell()}-"
+                answer = self._client.get_object(Bucket=self.address.bucket, Key=self._full(key), Range=missing)
                 for block in answer["Body"].iter_chunks(BLOCK_BYTES):
                     file.write(block)
                     progress(file.tell())
@@ -290,19 +296,16 @@ class Store:
 
     def _pages(self, prefix: str, **options: Any) -> Iterator[Any]:
         with self._translating(f"listing {self.uri(prefix)}"):
-            yield from self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.address.bucket, Prefix=self._root + as_folder(prefix), **options
-            )
+            pages, full = self._client.get_paginator("list_objects_v2"), self._root + as_folder(prefix)
+            yield from pages.paginate(Bucket=self.address.bucket, Prefix=full, **options)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; missing ones are no error."""
         remaining = iter(keys)
         while batch := list(islice(remaining, 1000)):
+            objects: Any = {"Objects": [{"Key": self._full(key)} for key in batch], "Quiet": True}
             with self._translating(f"deleting from {self.uri('')}"):
-                answer = self._client.delete_objects(
-                    Bucket=self.address.bucket,
-                    Delete={"Objects": [{"Key": self._full(key)} for key in batch], "Quiet": True},
-                )
+                answer = self._client.delete_objects(Bucket=self.address.bucket, Delete=objects)
             for error in answer.get("Errors", []):
                 raise StoreError(f"deleting {error.get('Key')}: {self._endpoint} answered {error.get('Code')}")
 

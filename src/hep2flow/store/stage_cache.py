@@ -14,7 +14,6 @@ from hep2flow.cells import DIGEST_LENGTH
 from hep2flow.errors import UserError
 from hep2flow.stage_result import StageResult
 from hep2flow.store import layout
-from hep2flow.store.errors import NotThereError
 from hep2flow.store.publish import find_published
 from hep2flow.store.s3 import Store
 
@@ -135,19 +134,15 @@ def lookup(store: Store, stage: str, key: str) -> dict[str, Any] | None:
 
     A stage that only computes facts has the output None.
     """
-    try:
-        entry: dict[str, Any] = store.get_json(layout.cache_key(stage, key))
-    except NotThereError:
-        return None
-    if entry["output"] is None:
+    entry = store.find_json(layout.cache_key(stage, key))
+    if entry is None or entry["output"] is None:
         return entry
     try:
         output = store.key(entry["output"]["uri"])
     except UserError:  # the entry was copied here from another store, its output was not
         return None
-    complete = (
-        store.exists(output) if entry["output"]["kind"] == "object" else find_published(store, output) is not None
-    )
+    is_object = entry["output"]["kind"] == "object"
+    complete = store.exists(output) if is_object else find_published(store, output) is not None
     return entry if complete else None
 
 
@@ -156,8 +151,8 @@ def commit(store: Store, stage: str, key: str, entry: dict[str, Any]) -> None:
 
     The entry has ``output`` = {"uri": s3://…, "kind": "folder" | "object"} or None, and whatever else the stage returns.
     """
-    if entry["output"] is not None:
-        if entry["output"]["kind"] not in get_args(OutputKind):
-            raise ValueError(f"an output is a folder or an object, not {entry['output']['kind']!r}")
-        store.key(entry["output"]["uri"])
+    if (output := entry["output"]) is not None:
+        if output["kind"] not in get_args(OutputKind):
+            raise ValueError(f"an output is a folder or an object, not {output['kind']!r}")
+        store.key(output["uri"])
     store.put_json(layout.cache_key(stage, key), entry)
