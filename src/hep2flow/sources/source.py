@@ -94,11 +94,12 @@ def _decode_cell(raw: _RawCell) -> tuple[ReadCell | None, list[Fault]]:
     """Decode and check one cell; None and all of its faults where something is wrong."""
     listing = raw.listing
     faults: list[Fault] = []
-    image = _decode_file(listing.image, raw.image, decode_image, faults)
+    decoded = _decode_file(listing.image, raw.image, decode_image, faults)
     mask = None if raw.mask is None else _decode_file(str(listing.mask), raw.mask, decode_mask, faults)
-    if image is None or faults:
+    if decoded is None or faults:
         return None, faults
-    height, width = image.pixels.shape[:2]
+    pixels, png = decoded
+    height, width = pixels.shape[:2]
     if (size := listing.size) is not None and (width, height) != (size.width, size.height):
         what = f"is {width} x {height}, but {size.where} says {size}"
         faults.append(Fault(listing.image, what, "correct the row or the image"))
@@ -115,11 +116,11 @@ def _decode_cell(raw: _RawCell) -> tuple[ReadCell | None, list[Fault]]:
         specimen_id=listing.specimen_id,
         width=width,
         height=height,
-        image=image.png,
+        image=png,
         mask=None if mask is None else encode_png(mask),
-        sha256=pixel_sha256(image.pixels),
+        sha256=pixel_sha256(pixels),
     )
-    return ReadCell(cell, int(image.pixels.max()), None if mask is None else pixel_sha256(mask)), []
+    return ReadCell(cell, int(pixels.max()), None if mask is None else pixel_sha256(mask)), []
 
 
 def _decode_file(

@@ -174,21 +174,13 @@ def draw_cell(rng: Generator, pattern: str, style: Style) -> tuple[npt.NDArray[n
 
 @dataclass(frozen=True)
 class _Shape:
-    """Outline of one cell: a tilted ellipse with a wavy edge that fills its bounding box.
+    """Outline of one cell: a tilted ellipse with a wavy edge that fills its bounding box."""
 
-    Attributes:
-        x: Along the ellipse's long axis, -1 to 1 inside the cell.
-        y: Along its short axis, -1 to 1 inside the cell.
-        radius: 0 in the centre, 1 on the outline.
-        body: 1 inside, 0 outside, with a soft edge.
-        scale: Size of the cell, 1 = typical; lengths in pixels grow with it.
-    """
-
-    x: Plane
-    y: Plane
-    radius: Plane
-    body: Plane
-    scale: float
+    x: Plane  # along the ellipse's long axis, -1 to 1 inside the cell
+    y: Plane  # along its short axis, -1 to 1 inside the cell
+    radius: Plane  # 0 in the centre, 1 on the outline
+    body: Plane  # 1 inside, 0 outside, with a soft edge
+    scale: float  # size of the cell, 1 = typical; lengths in pixels grow with it
 
     @staticmethod
     def draw(rng: Generator, pattern: str, style: Style) -> _Shape:

@@ -223,11 +223,9 @@ def _start(folder: Path, older: Record | None, credentials: dict[str, str]) -> t
     else:
         ports = _free_ports()
     (folder / DATA).mkdir(exist_ok=True, mode=0o700)
-    identity = {
-        "name": "hep2flow",
-        "credentials": [{"accessKey": credentials["access_key"], "secretKey": credentials["secret_key"]}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
+    keys = {"accessKey": credentials["access_key"], "secretKey": credentials["secret_key"]}
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    identity = {"name": "hep2flow", "credentials": [keys], "actions": actions}
     _write_private(folder / "s3.json", {"identities": [identity]})
     command = [
         *(_weed(), "-logtostderr=true", "mini", f"-dir={folder / DATA}", f"-ip={HOST}", f"-ip.bind={HOST}"),

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, PrivateAttr, ValidationError
 
 from hep2flow import __version__
 from hep2flow.errors import StoreError, UserError
@@ -48,7 +48,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-class RunRecord(BaseModel):
+class RunRecord(BaseModel, extra="forbid", validate_assignment=True):
     """``runs/{run_id}/run.json``.
 
     A run may be started several times: each start is an attempt, and only what its own steps record counts.
@@ -67,8 +67,6 @@ class RunRecord(BaseModel):
         keys: ``{stage}-{model}`` -> key of that stage.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
-
     run_id: str
     attempt: str = Field(default="", validation_alias=AliasChoices("attempt", "job_id"))
     attempts: int = 1
@@ -86,7 +84,7 @@ class RunRecord(BaseModel):
     keys: dict[str, str] = {}
 
 
-class StageRecord(BaseModel):
+class StageRecord(BaseModel, extra="forbid", validate_assignment=True):
     """``runs/{run_id}/stages/{stage}-{model}.json``.
 
     Attributes:
@@ -94,8 +92,6 @@ class StageRecord(BaseModel):
         seconds: Wall time.
         mendable: The error is one the user can fix.
     """
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     run_id: str
     stage: str

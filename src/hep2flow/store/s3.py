@@ -154,14 +154,13 @@ class Store:
             answer = self._client.head_object(Bucket=self.address.bucket, Key=self._full(key))
             return answer["ContentLength"], answer["Metadata"].get("sha256")
 
+    def _get(self, key: str, **options: Any) -> Any:
+        return self._client.get_object(Bucket=self.address.bucket, Key=self._full(key), **options)
+
     def get_bytes(self, key: str) -> bytes:
         """Read a complete object into memory."""
-
-        def read() -> bytes:
-            return self._client.get_object(Bucket=self.address.bucket, Key=self._full(key))["Body"].read()
-
         with self._translating(f"reading {self.uri(key)}"):
-            return _retry(read, _was_cut_off)
+            return _retry(lambda: bytes(self._get(key)["Body"].read()), _was_cut_off)
 
     def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """Write an object. With ``if_absent``, False where one existed already: of many writers, one gets True."""
@@ -215,7 +214,7 @@ class Store:
 
     def _fetch(self, key: str, path: Path) -> tuple[int, str | None]:
         """Size and SHA-256 that the object should have."""
-        answer = self._client.get_object(Bucket=self.address.bucket, Key=self._full(key))
+        answer = self._get(key)
         size = answer["ContentLength"]
         with path.open("wb") as file, closing(answer["Body"]) as body:
             if size < MULTIPART_BYTES:
@@ -245,9 +244,7 @@ class Store:
     def _append(self, key: str, partial: Path, size: int, progress: Callable[[int], None]) -> None:
         with partial.open("ab") as file:
             if file.tell() < size:
-                missing = f"bytes={file.tell()}-"
-                answer = self._client.get_object(Bucket=self.address.bucket, Key=self._full(key), Range=missing)
-                for block in answer["Body"].iter_chunks(BLOCK_BYTES):
+                for block in self._get(key, Range=f"bytes={file.tell()}-")["Body"].iter_chunks(BLOCK_BYTES):
                     file.write(block)
                     progress(file.tell())
 

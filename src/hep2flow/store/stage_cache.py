@@ -20,47 +20,27 @@ from hep2flow.store.s3 import Store
 OutputKind = Literal["folder", "object"]
 
 # What a stage's result depends on: a change there, and only there, makes the stage run again.
-NETWORK = (
-    "cells.py",
-    "selected_on_test.py",
-    "data",
-    *("network/model.py", "training/losses.py", "training/checkpoint.py"),
-)
+MODEL = ("cells.py", "selected_on_test.py", "data", "network/model.py", "training/losses.py", "training/checkpoint.py")
 TRAINING = ("network/freezing.py", "network/synchronised_batch_norm.py", "training")
-PREDICTION = ("evaluation",)
-SWEEPING = (
-    "distributed/sweep_spec.py",
-    "distributed/train_worker.py",
-    "distributed/trial.py",
-    "stages/tune.py",
-    "search",
-)
+EVALUATION = (*MODEL, "evaluation", "stages/write_evaluation.py", "reporting/figures.py")
+SWEEP = ("distributed/sweep_spec.py", "distributed/train_worker.py", "distributed/trial.py", "stages/tune.py", "search")
 SOURCES = {
     "ingest": ("cells.py", "sources", "stages/ingest.py"),
     "mask": ("cells.py", "stages/mask.py", "stages/cell_masks.py"),
     "split": ("stages/split.py",),
     "leakage": ("cells.py", "stages/leakage.py", "stages/split.py"),
     "halve": ("stages/sweep_split.py", "stages/split.py"),
-    "train": (*NETWORK, *TRAINING, "distributed/train_worker.py", "stages/train.py"),
-    "tune": (*NETWORK, *TRAINING, *SWEEPING, "distributed/run_sweep.py"),
-    "judge": (*NETWORK, *TRAINING, *PREDICTION, *SWEEPING, "distributed/run_judging.py", "stages/judge.py"),
+    "train": (*MODEL, *TRAINING, "distributed/train_worker.py", "stages/train.py"),
+    "tune": (*MODEL, *TRAINING, *SWEEP, "distributed/run_sweep.py"),
+    "judge": (*MODEL, *TRAINING, "evaluation", *SWEEP, "distributed/run_judging.py", "stages/judge.py"),
     "network": ("network/model.py", "network/freezing.py"),
-    "evaluate": (
-        *NETWORK,
-        *PREDICTION,
-        *("stages/evaluate.py", "stages/write_evaluation.py", "stages/evaluation_images.py", "reporting/figures.py"),
-    ),
+    "evaluate": (*EVALUATION, "stages/evaluate.py", "stages/evaluation_images.py"),
     "report": (
-        *PREDICTION,
-        *("cells.py", "selected_on_test.py", "recipe", "reporting", "search"),
+        *("evaluation", "cells.py", "selected_on_test.py", "recipe", "reporting", "search"),
         *(f"reporting/{name}" for name in ("page.css", "page.html.j2", "page.js", "table.html.j2")),
         *(f"stages/{name}.py" for name in ("artifacts", "leakage", "report", "split")),
     ),
-    "external": (
-        *NETWORK,
-        *PREDICTION,
-        *("stages/evaluate_external.py", "stages/write_evaluation.py", "reporting/figures.py"),
-    ),
+    "external": (*EVALUATION, "stages/evaluate_external.py"),
 }
 
 
@@ -82,11 +62,10 @@ class CachedStage:
 
     def lookup(self) -> StageResult | None:
         """Return the cached result; None where the stage has to run."""
-        entry = lookup(self.store, self.stage, self.key)
-        if entry is None:
+        if (entry := lookup(self.store, self.stage, self.key)) is None:
             return None
-        uri = entry["output"]["uri"]
-        return StageResult(stage=self.stage, key=self.key, uri=uri, cached=True, summary=entry["summary"])
+        uri, summary = entry["output"]["uri"], entry["summary"]
+        return StageResult(stage=self.stage, key=self.key, uri=uri, cached=True, summary=summary)
 
     def commit(self, uri: str, kind: OutputKind, summary: dict[str, Any]) -> StageResult:
         """Cache the result of a stage whose output, a published folder or an object, is complete; returns it."""
