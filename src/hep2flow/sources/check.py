@@ -71,7 +71,9 @@ class Report:
         if self.given_split:
             lines += ["", "split that came with it: " + ", ".join(f"{k} {v}" for k, v in self.given_split.items())]
         if self.width and self.height:
-            lines += ["", *self._size_table()]
+            spreads = (("width", self.width), ("height", self.height))
+            sizes = [(name, str(s["smallest"]), f"{s['median']:g}", str(s["largest"])) for name, s in spreads]
+            lines += ["", *_align([("pixels", "smallest", "median", "largest"), *sizes])]
             lines += ["pixel type: " + ", ".join(f"{kind} ({count})" for kind, count in self.depths.items())]
             lines += [f"significant bits: {self.bits}"]
         if self.published_differences is not None:
@@ -91,11 +93,6 @@ class Report:
         totals = [sum(n for (s, _), n in self.counts.items() if s == split) for split in splits]
         return _align([*table, ("total", *map(str, totals), str(sum(totals)))])
 
-    def _size_table(self) -> list[str]:
-        spreads = (("width", self.width), ("height", self.height))
-        rows = [(name, str(s["smallest"]), f"{s['median']:g}", str(s["largest"])) for name, s in spreads if s]
-        return _align([("pixels", "smallest", "median", "largest"), *rows])
-
 
 def check(source: Source, progress: Callable[[int, int], None] | None = None) -> Report:
     """Read every image of an opened data set and report what it holds and what is wrong.
@@ -107,7 +104,8 @@ def check(source: Source, progress: Callable[[int, int], None] | None = None) ->
     for read in source.cells(faults, progress):
         widths.append(read.cell.width)
         heights.append(read.cell.height)
-        depths[_pixel_type(read.cell.image)] += 1
+        depth, colour_type = read.cell.image[24], read.cell.image[25]  # PNG specification, chunk IHDR
+        depths[f"{'RGB' if colour_type == 2 else 'grey'}, {depth} bit"] += 1
         max_value = max(max_value, read.max_value)
     listings = source.listings
     # Split, specimen, pattern and intensity of every cell.
@@ -159,11 +157,6 @@ def published_differences(listings: Iterable[Listing]) -> list[str]:
             there = f"{known.split} {known.pattern} {known.intensity}"
             differences.append(f"specimen {specimen_id}: {split} {pattern} {intensity}, published {there}")
     return differences
-
-
-def _pixel_type(png: bytes) -> str:
-    depth, colour_type = png[24], png[25]  # PNG specification, chunk IHDR
-    return f"{'RGB' if colour_type == 2 else 'grey'}, {depth} bit"
 
 
 def _spread(lengths: list[int]) -> dict[str, float] | None:

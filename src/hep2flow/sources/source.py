@@ -94,8 +94,8 @@ def _decode_cell(raw: _RawCell) -> tuple[ReadCell | None, list[Fault]]:
     """Decode and check one cell; None and all of its faults where something is wrong."""
     listing = raw.listing
     faults: list[Fault] = []
-    decoded = _decode_file(listing.image, raw.image, decode_image, faults)
-    mask = None if raw.mask is None else _decode_file(str(listing.mask), raw.mask, decode_mask, faults)
+    decoded = _decode(listing.image, raw.image, decode_image, faults)
+    mask = None if raw.mask is None else _decode(str(listing.mask), raw.mask, decode_mask, faults)
     if decoded is None or faults:
         return None, faults
     pixels, png = decoded
@@ -123,9 +123,7 @@ def _decode_cell(raw: _RawCell) -> tuple[ReadCell | None, list[Fault]]:
     return ReadCell(cell, int(pixels.max()), None if mask is None else pixel_sha256(mask)), []
 
 
-def _decode_file(
-    name: str, file: bytes | Fault, decode: Callable[[bytes], Decoded], faults: list[Fault]
-) -> Decoded | None:
+def _decode(name: str, file: bytes | Fault, decode: Callable[[bytes], Decoded], faults: list[Fault]) -> Decoded | None:
     try:
         if isinstance(file, bytes):
             return decode(file)

@@ -81,7 +81,9 @@ def plan_deletion(store: Store, run_id: str) -> Deletion:
 
     own = reachable(_run_references(store, run_id))
     others = {key for other in store.folders(layout.RUNS) if other != run_id for key in _run_references(store, other)}
-    stays = reachable(others | (set(_list_shared(store)) - own))
+    folders = ["trainings", "sweeps", *(f"datasets/{name}" for name in store.folders("datasets"))]
+    everything = {f"{folder}/{key}" for folder in folders for key in store.folders(folder)}
+    stays = reachable(others | (everything - own))
     # Whatever references a thing reaches more than the thing itself does.
     deleted = sorted(own - stays, key=lambda key: (-len(reachable([key])), key))
     parts = [part for key in (folder, *deleted) if (part := _measure(store, key)).objects]
@@ -144,12 +146,6 @@ def _find_uris(store: Store, keys: Iterable[str]) -> set[str]:
 
 def _shared_uri(store: Store) -> re.Pattern[str]:
     return re.compile(f"{re.escape(store.uri(''))}({SHARED})")
-
-
-def _list_shared(store: Store) -> Iterable[str]:
-    """Every training, sweep and data set in the store."""
-    for folder in ("trainings", "sweeps", *(f"datasets/{name}" for name in store.folders("datasets"))):
-        yield from (f"{folder}/{key}" for key in store.folders(folder))
 
 
 def _measure(store: Store, key: str) -> Part:

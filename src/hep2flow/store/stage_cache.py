@@ -84,13 +84,8 @@ def stage_key(stage: str, inputs: dict[str, Any], code: str | None = None) -> st
     Raises:
         ValueError: An input is NaN or infinite.
     """
-    text = json.dumps(
-        {"stage": stage, "inputs": inputs, "code": code_version(stage) if code is None else code},
-        sort_keys=True,
-        ensure_ascii=False,
-        separators=(",", ":"),
-        allow_nan=False,
-    )
+    facts = {"stage": stage, "inputs": inputs, "code": code_version(stage) if code is None else code}
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
