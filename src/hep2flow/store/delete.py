@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -82,7 +83,7 @@ def plan_deletion(store: Store, run_id: str) -> Deletion:
     own = reachable(_run_references(store, run_id))
     others = {key for other in store.folders(layout.RUNS) if other != run_id for key in _run_references(store, other)}
     folders = ["trainings", "sweeps", *(f"datasets/{name}" for name in store.folders("datasets"))]
-    everything = {f"{folder}/{key}" for folder in folders for key in store.folders(folder)}
+    everything = {f"{prefix}/{key}" for prefix in folders for key in store.folders(prefix)}
     stays = reachable(others | (everything - own))
     # Whatever references a thing reaches more than the thing itself does.
     deleted = sorted(own - stays, key=lambda key: (-len(reachable([key])), key))
@@ -137,10 +138,8 @@ def _find_uris(store: Store, keys: Iterable[str]) -> set[str]:
     """Keys of what the existing ones of these objects reference."""
     found: set[str] = set()
     for key in keys:
-        try:
+        with suppress(NotThereError):
             found.update(_shared_uri(store).findall(store.get_bytes(key).decode()))
-        except NotThereError:
-            continue
     return found
 
 

@@ -17,14 +17,6 @@ from hep2flow.store.s3 import Store
 Part = Literal["report", "metrics", "checkpoints"]
 Progress = Callable[[str, int, int], None]  # name of a file, bytes done, bytes in all
 
-# Folder of each stage's output, and the part it belongs to.
-OUTPUTS: dict[str, tuple[str, Part]] = {
-    "train": ("trainings", "checkpoints"),
-    "evaluate": ("evaluations", "metrics"),
-    "external": ("external", "metrics"),
-    "tune": ("sweeps", "metrics"),
-}
-
 
 class Pulled(NamedTuple):
     """The run's files in the folder, and how many of them were downloaded."""
@@ -81,10 +73,12 @@ def _parts(view: RunView, only: Part | None) -> Iterator[tuple[str, str]]:
     if only in {None, "report"}:
         yield "report", layout.report_prefix(view.run.run_id)
     for record in view.stages:
-        if record.status == "succeeded" and record.key and record.model and record.stage in OUTPUTS:
-            folder, part = OUTPUTS[record.stage]
-            if only in {None, part}:
-                yield f"{folder}/{record.model}", layout.output_prefix(record.stage, record.key)
+        stage, part = record.stage, "checkpoints" if record.stage == "train" else "metrics"
+        if stage not in layout.OUTPUT_FOLDERS or only not in {None, part}:
+            continue
+        if record.status == "succeeded" and record.key and record.model:
+            folder = stage if stage == "external" else layout.OUTPUT_FOLDERS[stage]
+            yield f"{folder}/{record.model}", layout.output_prefix(stage, record.key)
 
 
 def _fetch(store: Store, run_id: str, folder: Path, files: list[_ManifestFile], progress: Progress | None) -> int:

@@ -153,7 +153,7 @@ def start_run(store: Store, record: RunRecord) -> RunRecord:
 
     UserError where the run id belongs to a run with other parameters or recipes.
     """
-    if _write_run(store, record, if_absent=True):
+    if store.put_json(layout.run_record(record.run_id), record.model_dump(mode="json"), if_absent=True):
         return record
     older = read_run(store, record.run_id)
     if (older.parameters, older.recipes) != (record.parameters, record.recipes):
@@ -161,8 +161,7 @@ def start_run(store: Store, record: RunRecord) -> RunRecord:
     if record.attempt and older.attempt in ("", record.attempt):
         return claim_run(store, record.run_id, record.attempt)
     again = record.model_copy(update={"started": older.started, "attempts": older.attempts + 1, "keys": older.keys})
-    _write_run(store, again)
-    return again
+    return _write_run(store, again)
 
 
 def read_run(store: Store, run_id: str) -> RunRecord:
@@ -172,9 +171,7 @@ def read_run(store: Store, run_id: str) -> RunRecord:
 
 def update_run(store: Store, run_id: str, **fields: Any) -> RunRecord:
     """Change fields of a run's record, with a heartbeat."""
-    record = read_run(store, run_id).model_copy(update={**fields, "heartbeat": now()})
-    _write_run(store, record)
-    return record
+    return _write_run(store, read_run(store, run_id).model_copy(update={**fields, "heartbeat": now()}))
 
 
 def claim_run(store: Store, run_id: str, attempt: str) -> RunRecord:
@@ -190,8 +187,7 @@ def claim_run(store: Store, run_id: str, attempt: str) -> RunRecord:
             clone |= {"kubeflow_run": attempt, "kubeflow_url": url}
         record = record.model_copy(update=clone)
     record = record.model_copy(update={"attempt": attempt, "status": "running", "ended": None, "heartbeat": now()})
-    _write_run(store, record)
-    return record
+    return _write_run(store, record)
 
 
 def finish_run(store: Store, run_id: str, status: RunStatus, attempt: str | None = None) -> RunRecord:
@@ -205,8 +201,7 @@ def finish_run(store: Store, run_id: str, status: RunStatus, attempt: str | None
     stages = _stages(store, record)
     record.status, record.ended, record.heartbeat = status, now(), now()
     record.keys = {layout.stage_name(s.stage, s.model): s.key for s in stages if s.key is not None}
-    _write_run(store, record)
-    return record
+    return _write_run(store, record)
 
 
 def write_stage(store: Store, record: StageRecord) -> None:
@@ -264,8 +259,9 @@ def _stages(store: Store, run: RunRecord) -> list[StageRecord]:
     return [stage for stage in found if stage.attempt in ("", run.attempt)]
 
 
-def _write_run(store: Store, record: RunRecord, if_absent: bool = False) -> bool:
-    return store.put_json(layout.run_record(record.run_id), record.model_dump(mode="json"), if_absent=if_absent)
+def _write_run(store: Store, record: RunRecord) -> RunRecord:
+    store.put_json(layout.run_record(record.run_id), record.model_dump(mode="json"))
+    return record
 
 
 def _read(store: Store, key: str, kind: type[Record]) -> Record:
