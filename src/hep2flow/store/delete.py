@@ -14,7 +14,6 @@ from functools import cache
 from hep2flow.errors import UserError
 from hep2flow.store import layout
 from hep2flow.store.errors import NotThereError
-from hep2flow.store.layout import MANIFEST
 from hep2flow.store.runs import LOST_AFTER, now, show_run
 from hep2flow.store.s3 import Store
 
@@ -69,7 +68,7 @@ def plan_deletion(store: Store, run_id: str) -> Deletion:
 
     @cache
     def direct(key: str) -> frozenset[str]:
-        return frozenset(_find_uris(store, [f"{key}/{MANIFEST}"])) - {key}
+        return frozenset(_find_uris(store, [f"{key}/{layout.MANIFEST}"])) - {key}
 
     def reachable(keys: Iterable[str]) -> set[str]:
         found: set[str] = set()

@@ -117,7 +117,7 @@ def down() -> bool:
 
 def status() -> dict[str, Any]:
     """Return ``running``, ``pid``, ``endpoint``, ``data`` (folder), ``bytes`` (on disk), ``since``. Starts nothing."""
-    folder = _storage_folder()
+    folder = home() / "storage"
     record = _record(folder)
     if record is not None and not _is_running(record["pid"], folder):
         record = None
@@ -139,14 +139,10 @@ def _disk_usage(folder: Path) -> int:
     return total
 
 
-def _storage_folder() -> Path:
-    return home() / "storage"
-
-
 @contextmanager
 def _locked() -> Iterator[Path]:
     """The storage folder, locked by one process at a time; the lock ends with the process."""
-    folder = _storage_folder()
+    folder = home() / "storage"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (folder / "lock").open("w")
@@ -293,7 +289,7 @@ def _free_ports() -> dict[str, int]:
 def _wait_for_answer(server: EmbeddedServer, folder: Path, process: Popen[bytes] | None) -> bool:
     """Wait until the server returns the probe. False where it ended; StoreError where it lives and does not answer."""
     options: Any = {"connect_timeout": 2, "read_timeout": 10, "s3": {"addressing_style": "path"}, "proxies": {}}
-    config = Config(retries={"total_max_attempts": 1}, **options)
+    config = Config(retries={"mode": "standard", "total_max_attempts": 1}, **options)
     keys: Any = {"aws_access_key_id": server.access_key, "aws_secret_access_key": server.secret_key}
     client = boto3.client("s3", endpoint_url=server.endpoint, region_name=REGION, config=config, **keys)
     reason = "no answer"

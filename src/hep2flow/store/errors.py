@@ -6,16 +6,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    CredentialRetrievalError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    ReadTimeoutError,
-)
+from botocore import exceptions as boto
 from s3transfer.exceptions import RetriesExceededError
 
 from hep2flow.errors import StoreError
@@ -42,19 +33,19 @@ def translate_errors(endpoint: str, bucket: str, action: str) -> Iterator[None]:
     """
     try:
         yield
-    except ClientError as error:
+    except boto.ClientError as error:
         kind, what = _explain_answer(error, endpoint, bucket)
         raise kind(f"{action}: {what}") from error
     except RetriesExceededError as error:
         last = type(error.last_exception).__name__
         raise StoreError(f"{action}: {endpoint} broke off again and again ({last}); try again") from error
-    except BotoCoreError as error:
+    except boto.BotoCoreError as error:
         raise StoreError(f"{action}: {_explain_no_answer(error, endpoint)}") from error
     except OSError as error:
         raise StoreError(f"{action}: {_explain_local(error)}") from error
 
 
-def _explain_answer(error: ClientError, endpoint: str, bucket: str) -> tuple[type[StoreError], str]:
+def _explain_answer(error: boto.ClientError, endpoint: str, bucket: str) -> tuple[type[StoreError], str]:
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code == "NoSuchBucket":
@@ -78,12 +69,12 @@ def _explain_answer(error: ClientError, endpoint: str, bucket: str) -> tuple[typ
     return StoreError, f"{endpoint} {what}"
 
 
-def _explain_no_answer(error: BotoCoreError, endpoint: str) -> str:
-    if isinstance(error, (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)):
+def _explain_no_answer(error: boto.BotoCoreError, endpoint: str) -> str:
+    if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)):
         return "no complete credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-    if isinstance(error, ProfileNotFound):
+    if isinstance(error, boto.ProfileNotFound):
         return "there is no such profile in the AWS configuration; check AWS_PROFILE"
-    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError)):
+    if isinstance(error, (boto.ConnectTimeoutError, boto.ReadTimeoutError)):
         return f"{endpoint} does not answer in time; check AWS_ENDPOINT_URL and the network"
     return f"cannot reach {endpoint} ({type(error).__name__}); check AWS_ENDPOINT_URL and that the server runs"
 

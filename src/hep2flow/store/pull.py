@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple
 from hep2flow.errors import UserError
 from hep2flow.store import layout
 from hep2flow.store.errors import DamagedError, NotThereError
-from hep2flow.store.layout import MANIFEST
 from hep2flow.store.local_files import file_sha256, safe_path
 from hep2flow.store.runs import RunView, show_run
 from hep2flow.store.s3 import Store
@@ -48,14 +47,14 @@ def pull(store: Store, run_id: str, folder: Path, only: Part | None = None, prog
     files: list[_ManifestFile] = []
     manifests: dict[str, str] = {}
     for part, prefix in _parts(view, only):
-        key = f"{prefix}/{MANIFEST}"
+        key = f"{prefix}/{layout.MANIFEST}"
         try:
             facts = store.get_json(key)["files"]
         except NotThereError as error:
             if part == "report":  # written last: the run may not have finished
                 continue
             raise _with_remedy(error, run_id) from error
-        manifests[key] = f"{part}/{MANIFEST}"
+        manifests[key] = f"{part}/{layout.MANIFEST}"
         files += [_ManifestFile(f"{prefix}/{name}", f"{part}/{name}", **fact) for name, fact in facts.items()]
     if not files:
         raise UserError(f"run {run_id} ({view.status}): has no {only or 'results'} yet; `hep2flow runs show {run_id}`")
