@@ -129,6 +129,6 @@ def test_records_come_back_from_the_store_and_a_damaged_one_is_named(store: Stor
     for trial in trials:
         write_trial(store, SWEEP, trial)
     assert read_trials(store, SWEEP) == sorted(trials, key=lambda trial: trial.number)
-    store.put_json(f"{layout.sweep_prefix(SWEEP)}/trials/00003.json", {"number": 3})
+    store.put_json(f"{layout.output_prefix('tune', SWEEP)}/trials/00003.json", {"number": 3})
     with pytest.raises(UserError, match=r"00003\.json: no record of a trial; delete it"):
         read_trials(store, SWEEP)

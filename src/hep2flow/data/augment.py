@@ -59,9 +59,8 @@ class TimmRandAugment:
     """timm's RandAugment, which works on PIL images, for uint8 (3, height, width)."""
 
     def __init__(self, section: RandAugment, fill: int) -> None:
-        self.transform = rand_augment_transform(
-            f"rand-m{section.magnitude:g}-n{section.operations}", {"img_mean": (fill, fill, fill)}
-        )
+        settings = f"rand-m{section.magnitude:g}-n{section.operations}"
+        self.transform = rand_augment_transform(settings, {"img_mean": (fill, fill, fill)})
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """uint8 (3, height, width) -> the same."""

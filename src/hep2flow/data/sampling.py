@@ -33,12 +33,8 @@ def cells_per_epoch(labels: torch.Tensor, sampler: Sampler) -> int:
 def training_keys(labels: torch.Tensor, epoch: int, batch_size: int, seed: int, sampler: Sampler) -> list[list[Key]]:
     """The epoch's cells in an order drawn from (seed, epoch), in batches; the last may be smaller.
 
-    Args:
-        labels: int64 (n,).
-        epoch: From 1.
-        batch_size: Of all workers together.
-        seed: Of the training.
-        sampler: See :class:`hep2flow.recipe.Train`.
+    Labels are int64 (n,), epochs count from 1, the batch size is that of all workers together; for samplers see
+    :class:`hep2flow.recipe.Train`.
     """
     random = np.random.default_rng([seed, epoch])
     occurrences: Counter[int] = Counter()

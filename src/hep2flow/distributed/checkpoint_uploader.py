@@ -121,7 +121,5 @@ def delete_states(store: Store, prefix: str) -> None:
 
 
 def _list_states(store: Store, prefix: str) -> list[SavedState]:
-    try:
-        return SavedStates.model_validate(store.get_json(f"{prefix}/resume/states.json")).states
-    except NotThereError:
-        return []
+    found = store.find_json(f"{prefix}/resume/states.json")
+    return [] if found is None else SavedStates.model_validate(found).states

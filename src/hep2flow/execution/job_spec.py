@@ -13,7 +13,6 @@ from hep2flow.recipe import Recipe
 from hep2flow.search.settings import SweepSettings
 from hep2flow.stage_result import StageResult
 from hep2flow.store import layout
-from hep2flow.store.errors import NotThereError
 from hep2flow.store.outage import Log
 from hep2flow.store.s3 import Store
 
@@ -98,10 +97,8 @@ class JobOutcome(BaseModel):
     @staticmethod
     def read(store: Store, spec: JobSpec) -> JobOutcome | None:
         """The outcome of the last job with this specification; None where there is none."""
-        try:
-            return JobOutcome.model_validate(store.get_json(layout.outcome_key(spec.run_id, spec.digest)))
-        except NotThereError:
-            return None
+        found = store.find_json(layout.outcome_key(spec.run_id, spec.digest))
+        return None if found is None else JobOutcome.model_validate(found)
 
     def write(self, store: Store, spec_uri: str) -> None:
         """Store the outcome beside the specification of this URI."""

@@ -89,7 +89,7 @@ def _polling(poll: Callable[[], None], once_more: bool = False) -> Iterator[None
 
 
 def _poll_stage(store: Store, stage: str, key: str, name: str, display: Display) -> None:
-    live = TrainingStatus(store, layout.training_prefix(key) if stage == "train" else layout.sweep_prefix(key))
+    live = TrainingStatus(store, layout.output_prefix(stage, key))
     try:
         if stage == "train":
             for notice in live.notices(after=display.notices_read[name]):

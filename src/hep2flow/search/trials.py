@@ -66,7 +66,8 @@ class Trial(BaseModel):
 
 def write_trial(store: Store, sweep: str, trial: Trial) -> None:
     """Write the record of a trial of the sweep with this key."""
-    store.put_json(f"{layout.sweep_prefix(sweep)}/trials/{trial.number:05d}.json", trial.model_dump(mode="json"))
+    key = f"{layout.output_prefix('tune', sweep)}/trials/{trial.number:05d}.json"
+    store.put_json(key, trial.model_dump(mode="json"))
 
 
 def read_trials(store: Store, sweep: str) -> list[Trial]:
@@ -76,7 +77,7 @@ def read_trials(store: Store, sweep: str) -> list[Trial]:
         UserError: A record is damaged.
     """
     trials = []
-    for item in store.list_objects(f"{layout.sweep_prefix(sweep)}/trials"):
+    for item in store.list_objects(f"{layout.output_prefix('tune', sweep)}/trials"):
         try:
             trials.append(Trial.model_validate(store.get_json(item.key)))
         except ValidationError as error:

@@ -69,7 +69,7 @@ def evaluate(
         "timing": {**trained["timing"], "evaluate_seconds": time.monotonic() - started},
     }
     warning = f"; {OPTIMISTIC_WARNING}" if selection["selected_on_test"] else ""
-    prefix = layout.evaluation_prefix(cache.key)
+    prefix = layout.output_prefix("evaluate", cache.key)
     with tempfile.TemporaryDirectory(prefix="hep2flow-evaluate-") as scratch:
         folder = Path(scratch)
         write_evaluation(folder, metrics, predictions, selection, f"{title}, {metrics['subset']}{warning}")

@@ -129,7 +129,7 @@ def _evaluate(
     from hep2flow.data.cell_set import CellSet
     from hep2flow.stages.write_evaluation import SUMMARY, score_cells, write_evaluation
 
-    store, prefix, started = cache.store, layout.evaluation_prefix(cache.key), time.monotonic()
+    store, prefix, started = cache.store, layout.output_prefix(EXTERNAL, cache.key), time.monotonic()
     overlap = _training_overlap(store, training, cells)
     model = load_network(store, trained, log)
     recipe = model.description.recipe

@@ -12,7 +12,7 @@ from hep2flow.cells import CellWriter, temporary_folder
 from hep2flow.distributed.ray_cluster import prestart_cluster
 from hep2flow.errors import DataFaults
 from hep2flow.sources import open_source
-from hep2flow.sources.file_tree import FolderTree
+from hep2flow.sources.file_tree import folder_tree
 from hep2flow.stage_result import Progress, StageResult
 from hep2flow.store import layout
 from hep2flow.store.datasets import publish_dataset
@@ -105,7 +105,7 @@ def _source_digest(store: Store, source: str) -> str | None:
         folder, names = path.parent, [path.name]
     elif path.is_dir():
         total.update(os.fsencode(path.resolve().name))  # a folder of classes names its data set
-        folder, names = path, FolderTree(path).names
+        folder, names = path, folder_tree(path).names
     else:
         return None
     try:

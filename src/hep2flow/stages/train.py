@@ -38,7 +38,7 @@ def train(
     """
     weights = resolve_weights(store, recipe.model)
     key = _training_key(store, recipe, dataset, split, weights)
-    cache, prefix = CachedStage(store, "train", key), layout.training_prefix(key)
+    cache, prefix = CachedStage(store, "train", key), layout.output_prefix("train", key)
     if (cached := cache.lookup()) is not None:
         return cached
     if announce is not None:

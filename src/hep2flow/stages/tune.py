@@ -59,7 +59,7 @@ def tune(
     trials = settings.trials
     key = sweep_key(store, recipe, dataset, halves.uri, weights, trials)
     # A sweep's folder can be extended by more trials; the cache entry says with how many it is complete.
-    entry_key, prefix = stage_key("tune", {"sweep": key, "trials": trials}, ""), layout.sweep_prefix(key)
+    entry_key, prefix = stage_key("tune", {"sweep": key, "trials": trials}, ""), layout.output_prefix("tune", key)
     if (entry := lookup(store, "tune", entry_key)) is not None:
         return StageResult(stage="tune", key=key, uri=store.uri(prefix), cached=True, summary=entry["summary"])
     before = read_trials(store, _key_of_earlier(store, settings.earlier, recipe)) if settings.earlier else []

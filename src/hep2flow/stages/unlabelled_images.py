@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from hep2flow.errors import DataFaults, UserError
 from hep2flow.sources import i3a, icpr2012, open_source
-from hep2flow.sources.file_tree import ARCHIVE_SUFFIXES, FileTree, FolderTree, open_tree
+from hep2flow.sources.file_tree import ARCHIVE_SUFFIXES, FileTree, folder_tree, open_tree
 from hep2flow.sources.image_files import SUFFIXES
 from hep2flow.sources.listing import Labels, Listing
 from hep2flow.sources.source import Source
@@ -35,7 +35,7 @@ def open_images(paths: list[str], format: str = "auto", mask: str | None = None)
         DataFaults: Masks belong to no image.
     """
     labels, name = Labels(), paths[0] if len(paths) == 1 else f"{len(paths)} paths"
-    files: dict[str, tuple[FileTree, str]] = {}
+    files: dict[str, tuple[FileTree, str]] = {}  # by the paths that the user knows
     with ExitStack() as resources:
         masks = None if mask is None else _open_masks(mask, files, resources)
         for location in _open_locations(paths, format, labels, resources):
@@ -48,30 +48,9 @@ def open_images(paths: list[str], format: str = "auto", mask: str | None = None)
             labels.listings = _assign_masks(labels.listings, masks, str(mask), labels)
         if labels.faults:
             raise DataFaults(name, labels.faults)
-        return Source(
-            name=name,
-            format=format,
-            synthetic=labels.synthetic,
-            listings=list({listing.cell_id: listing for listing in labels.listings}.values()),
-            faults=[],
-            notes=labels.notes,
-            given_split=None,
-            id_order_is_proxy=False,
-            tree=_CombinedTree(files),
-            resources=resources.pop_all(),
-        )
-
-
-class _CombinedTree(FileTree):
-    """Files of several trees, by the paths that the user knows."""
-
-    def __init__(self, files: Mapping[str, tuple[FileTree, str]]) -> None:
-        self._files = files
-        super().__init__(files)
-
-    def read(self, name: str) -> bytes:
-        tree, inner = self._files[name]
-        return tree.read(inner)
+        labels.listings = list({listing.cell_id: listing for listing in labels.listings}.values())
+        tree = FileTree(files, lambda name: files[name][0].read(files[name][1]))
+        return Source(**vars(labels), name=name, format=format, tree=tree, resources=resources.pop_all())
 
 
 @dataclass(frozen=True)
@@ -108,7 +87,7 @@ def _open_locations(paths: list[str], format: str, labels: Labels, resources: Ex
     for folder, names in images.items():
         stems = {_stem(name) for name in names}
         masks = {name for name in os.listdir(folder) if _is_mask(name) and _stem(name) in stems}
-        yield _Location(FolderTree(folder, names | masks), "" if folder == Path() else str(folder))
+        yield _Location(folder_tree(folder, names | masks), "" if folder == Path() else str(folder))
 
 
 def _is_image(name: str) -> bool:
@@ -183,7 +162,7 @@ def _open_masks(mask: str, files: dict[str, tuple[FileTree, str]], resources: Ex
     path = Path(mask).expanduser()
     names: dict[str | None, str]
     if path.is_file() and _is_image(path.name):
-        location, names = _Location(FolderTree(path.parent, [path.name]), str(path.parent)), {None: path.name}
+        location, names = _Location(folder_tree(path.parent, [path.name]), str(path.parent)), {None: path.name}
     else:
         location = _Location(open_tree(path, resources), str(path))
         names = {_stem(name): name for name in location.tree.names if _is_image(name)}
