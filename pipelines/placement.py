@@ -13,10 +13,7 @@ SECRET_KEYS = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS
 USER = 1000  # of the images
 HOUR = 3600
 # A step that watches a training for hours costs little: autoscalers are to leave its node alone.
-NOT_EVICTED = {
-    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
-    "karpenter.sh/do-not-disrupt": "true",
-}
+NOT_EVICTED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 
 
 def place(task: dsl.PipelineTask, nodes: dict[str, Any], cpu: str, memory: str, hours: int) -> dsl.PipelineTask:

@@ -11,13 +11,9 @@ from requests import RequestException, Response
 from hep2flow.errors import UserError
 
 # Accept header for images of several platforms, and of one.
-MANIFESTS = ", ".join(
-    (
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-    )
+MANIFESTS = (
+    "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, "
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 )
 LOOPBACK = re.compile(r"^(localhost|127\.0\.0\.1)(:\d+)?/")
 

@@ -43,11 +43,7 @@ SHORT_SECONDS = 1.0  # a watch that ends sooner was broken off
 
 
 def run_rayjob(
-    store: Store,
-    spec: JobSpec,
-    options: ClusterOptions,
-    log: Log,
-    is_superseded: Callable[[], bool] = lambda: False,
+    store: Store, spec: JobSpec, options: ClusterOptions, log: Log, is_superseded: Callable[[], bool] = lambda: False
 ) -> StageResult:
     """Run a job specification as a RayJob, and return what the stage returned there.
 
