@@ -50,13 +50,13 @@ def test_what_the_operating_system_refuses_is_named(
     program = f"""
 import resource, signal, torch
 from safetensors.torch import save_file
-from hep2flow.distributed.resource_errors import exhausted
+from hep2flow.distributed.resource_errors import as_resource_error
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit({limit}, ({size}, {size}))
 try:
     {code}
 except Exception as error:
-    print(exhausted(error, "/scratch"))
+    print(as_resource_error(error, "/scratch"))
 """
     answer = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert message in answer.stdout

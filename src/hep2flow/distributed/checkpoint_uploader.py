@@ -17,19 +17,13 @@ if TYPE_CHECKING:
 
 
 class SavedState(BaseModel):
-    """One resumable state.
-
-    Attributes:
-        epoch: The last complete epoch.
-        updates: Optimizer steps done.
-        files: Name of a file in the training's folder -> key in the store.
-    """
+    """One resumable state."""
 
     model_config = ConfigDict(extra="forbid")
 
-    epoch: int
-    updates: int
-    files: dict[str, str]
+    epoch: int  # the last complete one
+    updates: int  # optimizer steps done
+    files: dict[str, str]  # name of a file in the training's folder -> key in the store
 
 
 class SavedStates(BaseModel):
@@ -41,15 +35,11 @@ class SavedStates(BaseModel):
 
 
 class CheckpointUploader:
-    """Writes and uploads one checkpoint at a time in a thread of its own.
-
-    Attributes:
-        saved: The latest state in the store, None if there is none.
-    """
+    """Writes and uploads one checkpoint at a time in a thread of its own."""
 
     def __init__(self, store: Store, prefix: str, keep: int, saved: SavedState | None) -> None:
         """``prefix`` is the training's in the store, ``keep`` the number of states that stay there, at least 1."""
-        self.saved = saved
+        self.saved = saved  # the latest state in the store
         self._store, self._prefix, self._keep = store, prefix, keep
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-uploader")
         self._pending: Future[SavedState | None] | None = None

@@ -79,14 +79,10 @@ def _supervise_head(address: Path, stop: threading.Event) -> None:
     while not _request_file(address).exists():
         if stop.wait(POLL_SECONDS):
             return
+    command = [sys.executable, "-m", "hep2flow.distributed.ray_head", str(address)]
     with (address.with_name("head.log")).open("wb") as log:
-        head = subprocess.Popen(
-            [sys.executable, "-m", "hep2flow.distributed.ray_head", str(address)],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for the run, which then ends its cluster itself
-        )
+        # A session of its own: Ctrl-C is for the run, which then ends its cluster itself.
+        head = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
     stop.wait()
     assert head.stdin is not None
     head.stdin.close()
@@ -145,12 +141,9 @@ def connected() -> Iterator[None]:
                     if not remaining:
                         raise
         except (OSError, RuntimeError, ValueError) as error:
-            lines = str(error).strip().splitlines()
-            reason = lines[-1] if lines else type(error).__name__
-            raise UserError(
-                f"Ray at {address} cannot be reached ({reason}); "
-                "check --address or RAY_ADDRESS, or leave both out to run here"
-            ) from error
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            fix = "check --address or RAY_ADDRESS, or leave both out to run here"
+            raise UserError(f"Ray at {address} cannot be reached ({reason}); {fix}") from error
         stack.callback(ray.shutdown)
         yield
 
@@ -172,8 +165,7 @@ def check_reachable(address: str) -> None:
 
 def _shared_address() -> str:
     """Address of the run's shared cluster, once it is up."""
-    path = Path(os.environ[ADDRESS_FILE])
-    deadline = time.monotonic() + START_SECONDS
+    path, deadline = Path(os.environ[ADDRESS_FILE]), time.monotonic() + START_SECONDS
     while not path.exists():
         if time.monotonic() > deadline:
             log = path.with_name("head.log")

@@ -34,11 +34,7 @@ def run_training(spec: TrainingSpec, log: Log) -> None:
     """Train on the connected Ray cluster; on return the training is published at ``spec.prefix``.
 
     It is restarted from its last state after a crash (``resources.max_failures`` times), after a preempted or lost machine
-    (always), and when the cluster gains capacity for more workers.
-
-    Args:
-        spec: The training.
-        log: Called once per event.
+    (always), and when the cluster gains capacity for more workers. ``log`` gets one line per event.
 
     Raises:
         UserError: The cluster lacks what the recipe requests, or the worker raised it.
@@ -57,8 +53,7 @@ def run_training(spec: TrainingSpec, log: Log) -> None:
             try:
                 result = _run_attempt(spec, workers, status, log)
             except TrainingFailedError as error:
-                rejection = status.rejection()
-                if rejection is not None:
+                if (rejection := status.rejection()) is not None:
                     raise UserError(rejection) from error
                 if terminated.is_set():
                     break

@@ -29,11 +29,7 @@ def compile_pipeline(pipeline: Any, path: Path) -> None:
 def compile_for_cluster(pipeline: Any, images: Mapping[str, str], keys: Mapping[str, str], path: Path) -> None:
     """Compile a Kubeflow pipeline to YAML with a cluster's images and Secret.
 
-    Args:
-        pipeline: Of :mod:`hep2flow.pipelines`.
-        images: Image of a component -> the one to run.
-        keys: Key of the Secret in the pipeline -> the one in the cluster.
-        path: Of the YAML.
+    ``images`` maps a component's image to the one to run, ``keys`` a key of the pipeline's Secret to the cluster's.
     """
     compile_pipeline(pipeline, path)
     spec, platform = yaml.safe_load_all(path.read_text(encoding="utf-8"))

@@ -65,9 +65,8 @@ def load_configuration() -> tuple[kubernetes.client.Configuration, str]:
         context = kubernetes.config.list_kube_config_contexts(file)[1]["context"]
         return configuration, context.get("namespace", "")
     except kubernetes.config.ConfigException as error:
-        raise UserError(
-            f"there is no Kubernetes cluster to be found ({error}); run inside one, or set KUBECONFIG"
-        ) from error
+        what = f"there is no Kubernetes cluster to be found ({error})"
+        raise UserError(f"{what}; run inside one, or set KUBECONFIG") from error
 
 
 class KubernetesApi:
@@ -76,9 +75,8 @@ class KubernetesApi:
     Every method but the streams retries for hours while the server is busy, failing or unreachable, and raises UserError
     for what is forbidden.
 
-    Args:
-        namespace: Empty for the step's own, or the one that KUBECONFIG names.
-        log: Called with one line when an outage of the server is noticed, and one when it is over.
+    An empty ``namespace`` is the step's own, or the one that KUBECONFIG names. ``log`` gets one line when an outage of
+    the server is noticed, and one when it is over.
     """
 
     def __init__(self, namespace: str = "", log: Log = log_to_stderr) -> None:
@@ -176,10 +174,9 @@ class KubernetesApi:
 
     def is_being_deleted(self, pod: str) -> bool:
         """Whether a pod of the own namespace is being deleted, or gone; one attempt of half a second."""
+        options = {"_preload_content": False, "_request_timeout": TERMINATION_SECONDS}
         try:
-            answer = self._core.read_namespaced_pod(
-                pod, self.own_namespace, _preload_content=False, _request_timeout=TERMINATION_SECONDS
-            )
+            answer = self._core.read_namespaced_pod(pod, self.own_namespace, **options)
         except ApiException as error:
             return bool(error.status == 404)
         except HTTPError:

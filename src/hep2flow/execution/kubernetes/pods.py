@@ -21,14 +21,9 @@ def pod_template(
     options: ClusterOptions,
     environment: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """A pod of one container that can write to a volume at ``/tmp`` only.
+    """A pod of one container, ``ray-{component}``, that can write to a volume at ``/tmp`` only.
 
-    Args:
-        component: ``head``, ``worker`` or ``submitter``; also the container's name, after ``ray-``.
-        resources: Resource -> quantity, as request and as limit.
-        labels: Of the pod.
-        options: Of the cluster.
-        environment: Of the container.
+    ``resources`` maps each resource to its quantity, as request and as limit.
     """
     container = {
         "name": f"ray-{component}",

@@ -51,12 +51,8 @@ def run_rayjob(
     is deleted, and its GPUs are free in seconds. Where only the pod of this process is deleted, as when its node is
     drained, the job runs on for as long as its lease lasts: the next attempt at this step adopts it.
 
-    Args:
-        store: Where everything lies.
-        spec: What to run.
-        options: Of the cluster.
-        log: Called with one line whenever the job's state changes.
-        is_superseded: Whether another attempt at the run watches the job by now.
+    ``log`` gets one line whenever the job's state changes; ``is_superseded`` says whether another attempt at the run
+    watches the job by now.
 
     Raises:
         UserError: The user can fix it; also as the stage raised it.
@@ -105,10 +101,9 @@ def _create_or_adopt(api: KubernetesApi, store: Store, spec: JobSpec, options: C
             delete_outcome(store, spec)
             try:
                 _create(api, job, options.waiting_seconds, log)
+                return job.name
             except ConflictError:  # another process was faster, or Kubernetes' answer was lost
                 existing = api.get(job.name)
-            else:
-                return job.name
         if existing is not None:
             if existing["metadata"].get("annotations", {}).get(DIGEST_ANNOTATION) != spec.digest:
                 raise UserError(
@@ -147,17 +142,12 @@ def _delete(api: KubernetesApi, name: str) -> None:
 
 
 class _Watcher:
-    """Watches one job.
-
-    Attributes:
-        waited_for: What the job last waited for; empty once it runs.
-    """
+    """Watches one job."""
 
     def __init__(self, api: KubernetesApi, name: str, log: Log) -> None:
-        self._api, self._name, self._log = api, name, log
-        self._state = ""
+        self._api, self._name, self._log, self._state = api, name, log, ""
         self._hopeless_since: float | None = None
-        self.waited_for = ""
+        self.waited_for = ""  # what the job last waited for; empty once it runs
 
     def wait(self) -> dict[str, Any]:
         """The job, once it is over."""

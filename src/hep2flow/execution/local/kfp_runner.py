@@ -34,14 +34,9 @@ class StepRunner(Protocol):
 
 
 def run_pipeline(store: Store, pipeline: Any, parameters: dict[str, Any], log: Path, steps: StepRunner) -> RunView:
-    """Run a Kubeflow pipeline; returns the finished run's view.
+    """Run a Kubeflow pipeline, changed to what can be run here; returns the finished run's view.
 
-    Args:
-        store: Where the run lies.
-        pipeline: Changed to what can be run here.
-        parameters: Of the pipeline.
-        log: Where the output of the runner and of the tasks is appended.
-        steps: Runs the pipeline's tasks.
+    The output of the runner and of the tasks is appended to the file ``log``.
     """
     from kfp import local
 

@@ -26,12 +26,7 @@ if TYPE_CHECKING:
 def run_locally(store: Store, run_id: str, request: RunRequest, folder: Path, images: Images | None = None) -> RunView:
     """Run the pipeline on this machine and copy report, metrics and checkpoints to ``folder``.
 
-    Args:
-        store: Where the run lies.
-        run_id: Its name.
-        request: What to run.
-        folder: For the results.
-        images: Of the steps as containers; None for steps as processes.
+    The steps are containers of these images; processes where there are none.
 
     Raises:
         UserError: The user can fix it; in the failed stage's words.
@@ -43,7 +38,11 @@ def run_locally(store: Store, run_id: str, request: RunRequest, folder: Path, im
         if not Path(source).exists():
             raise UserError(f"--source {source}: there is no such file or folder")
         source = str(Path(source).resolve())
-    steps = _steps(source, images)
+    steps: StepRunner = SubprocessSteps()
+    if images is not None:
+        from hep2flow.execution.local.docker_runner import DockerSteps
+
+        steps = DockerSteps(images, None if source.startswith("s3://") else Path(source))
     recipes = [with_stored_weights(store, recipe) for recipe in request.recipes]
     record = begin(store, run_id, request.parameters(source), recipes)
     print(f"run {run_id}: {', '.join(recipe.title for recipe in recipes)}", file=sys.stderr)
@@ -64,11 +63,3 @@ def run_locally(store: Store, run_id: str, request: RunRequest, folder: Path, im
         raise run_failure(view, str(log))
     pull(store, run_id, folder)
     return view
-
-
-def _steps(source: str, images: Images | None) -> StepRunner:
-    if images is None:
-        return SubprocessSteps()
-    from hep2flow.execution.local.docker_runner import DockerSteps
-
-    return DockerSteps(images, None if source.startswith("s3://") else Path(source))
