@@ -37,11 +37,8 @@ class Tasks:
     """The tasks of one pipeline, with the parameters that they share.
 
     Attributes:
-        run_id: Of the run.
         store: ``endpoint``, ``region``, ``bucket`` and ``prefix``.
         nodes: ``store_secret``, ``node_selector`` and ``tolerations``.
-        engine: Where trainings and sweeps run.
-        cluster: Cluster options.
     """
 
     run_id: Any
@@ -84,11 +81,8 @@ class Tasks:
     def train_and_evaluate(self, models: Any, cells: Cells, sweep: Any = "", mark: str = "") -> Any:
         """Train a model and evaluate it; returns the evaluation's URI.
 
-        Args:
-            models: Its name in the run; several, with spaces between, come one after the other.
-            cells: To train on.
-            sweep: URI of the sweep that chose its recipe; empty for a recipe trained as it is.
-            mark: At the end of the tasks' names.
+        ``models`` is its name in the run; several, with spaces between, come one after the other. ``sweep`` is the URI of
+        the sweep that chose its recipe; empty for a recipe trained as it is. ``mark`` ends the tasks' names.
         """
         shared = {**self._on_ray, **cells._asdict(), "models": models, "sweep": sweep}
         trained = _named(train, f"train{mark}")(**shared)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from hep2flow.errors import UserError
 
 ADDRESS_FILE = "HEP2FLOW_RAY_ADDRESS_FILE"
+REQUESTED = "requested"  # a file beside that one, once a process needs the cluster
 START_SECONDS = 120
 STOP_SECONDS = 20
 POLL_SECONDS = 0.1
@@ -76,7 +77,7 @@ def shared_cluster() -> Iterator[None]:
 
 def _supervise_head(address: Path, stop: threading.Event) -> None:
     """Start the cluster's process when it is requested, and end it with the run."""
-    while not _request_file(address).exists():
+    while not address.with_name(REQUESTED).exists():
         if stop.wait(POLL_SECONDS):
             return
     command = [sys.executable, "-m", "hep2flow.distributed.ray_head", str(address)]
@@ -92,14 +93,10 @@ def _supervise_head(address: Path, stop: threading.Event) -> None:
         head.kill()
 
 
-def _request_file(address: Path) -> Path:
-    return address.with_name("requested")
-
-
 def prestart_cluster() -> None:
     """Let the run's shared cluster, if there is one, start in the background: trainings will follow."""
     if ADDRESS_FILE in os.environ:
-        _request_file(Path(os.environ[ADDRESS_FILE])).touch()
+        Path(os.environ[ADDRESS_FILE]).with_name(REQUESTED).touch()
 
 
 def ray_data_available() -> bool:

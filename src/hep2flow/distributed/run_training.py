@@ -7,7 +7,7 @@ before it changes their number, nor continues with fewer workers when a machine 
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from ray.exceptions import OutOfMemoryError, RayActorError
@@ -84,10 +84,8 @@ def _run_attempt(spec: TrainingSpec, workers: int, status: TrainingStatus, log: 
         _notify(status, log, f"the cluster has capacity for {size} workers now: saving, restarting with {size} workers")
         status.request_stop()
 
-    with ExitStack() as stack:
-        if workers < resources.workers.max:
-            stack.enter_context(watch_capacity(lambda: free_workers(resources), on_growth))
-        name, config = Path(spec.prefix).name, spec.model_dump(mode="json")
+    name, config, may_grow = Path(spec.prefix).name, spec.model_dump(mode="json"), workers < resources.workers.max
+    with watch_capacity(lambda: free_workers(resources), on_growth) if may_grow else nullcontext():
         return str(fit_on_workers(run_worker, config, name, workers, resources))
 
 

@@ -133,9 +133,7 @@ class PartialEpoch:
 class TrainingState:
     """Snapshot of network, weight average, optimizer, gradient scaler and history, from which training can resume."""
 
-    def __init__(
-        self, step: TrainStep, history: History, partial_epoch: PartialEpoch | None = None, *, copy: bool
-    ) -> None:
+    def __init__(self, step: TrainStep, history: History, begun: PartialEpoch | None = None, *, copy: bool) -> None:
         tensors = {f"network.{name}": tensor for name, tensor in step.network.state_dict().items()}
         if step.average is not None:
             tensors |= {f"average.{name}": tensor for name, tensor in step.average.module.state_dict().items()}
@@ -148,7 +146,7 @@ class TrainingState:
         facts = {
             "updates": step.updates,
             "history": history,
-            "begun": asdict(partial_epoch or PartialEpoch()),
+            "begun": asdict(begun or PartialEpoch()),
             "optimizer": numbers,
             "scaler": step.scaler.state_dict(),
         }

@@ -206,8 +206,8 @@ class Trainer:
 
     def end_epoch(self, epoch: int, train_loss: float, images_per_second: float) -> None:
         """Validate where it is the epoch's turn, record the epoch, and hand its checkpoint on."""
-        is_last, val_loss = epoch == self.length.epochs, None
-        if epoch % self.recipe.train.validate_every == 0 or is_last:
+        last, val_loss = epoch == self.length.epochs, None
+        if epoch % self.recipe.train.validate_every == 0 or last:
             network = self.step.evaluated_network
             val_loss, self.val_accuracy = validate(network, self.validation, self.recipe, self.device)
         record = Epoch(
@@ -225,9 +225,7 @@ class Trainer:
         self.history.append(record)
         if self.group.is_first:
             step, lines, defer = self.step, self._history_lines(), DEFER_WRITES[self.device.type]
-            files = CheckpointFiles.after_epoch(
-                self.folder, step, lines, self.description, last=is_last, deferred=defer
-            )
+            files = CheckpointFiles.after_epoch(self.folder, step, lines, self.description, last=last, deferred=defer)
             self.callbacks.save(files)
         self.callbacks.on_epoch(record)
 

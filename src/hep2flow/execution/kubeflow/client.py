@@ -77,7 +77,7 @@ class Kubeflow:
         if not host.startswith(("http://", "https://")):
             raise UserError(f"--host {host}: write it as a URL, for example http://127.0.0.1:8080")
         self._host = host.rstrip("/")
-        self._name = f"Kubeflow Pipelines at {self._host}"
+        self._api = f"Kubeflow Pipelines at {self._host}"
         token, cookies = _read_secret("--token-file", login.token), _read_secret("--cookies-file", login.cookies)
         self._check_reachable(token, cookies, login.ca)
         with _quiet():
@@ -90,13 +90,13 @@ class Kubeflow:
                 cookies=cookies or None,
                 ssl_ca_cert=None if login.ca is None else str(login.ca),
             )
-        self._namespace = namespace or None
+        self._apispace = namespace or None
 
     def submit(self, package: Path, submission: Submission) -> SubmittedRun:
         """Submit a compiled pipeline as a run, or as a recurring one; KFP's cache is off."""
         client = self._client
         with _quiet():
-            found = self._call(client.create_experiment, submission.experiment, namespace=self._namespace)
+            found = self._call(client.create_experiment, submission.experiment, namespace=self._apispace)
             shared: dict[str, Any] = {
                 "experiment_id": found.experiment_id,
                 "job_name": submission.name,
@@ -126,14 +126,12 @@ class Kubeflow:
             answer = requests.get(url, headers=headers, timeout=SECONDS, verify=verify, allow_redirects=False)
         except (requests.RequestException, OSError) as error:
             raise UserError(
-                f"{self._name} cannot be reached ({type(error).__name__}); check --host, and that "
+                f"{self._api} cannot be reached ({type(error).__name__}); check --host, and that "
                 "`kubectl port-forward service/ml-pipeline-ui 8080:80` runs where you go through it"
             ) from error
         code = answer.status_code
         if code in (301, 302, 303, 307, 401, 403):
-            raise UserError(
-                f"{self._name} refuses access ({code}); give --token-file or --cookies-file, or a fresh one"
-            )
+            raise UserError(f"{self._api} refuses access ({code}); give --token-file or --cookies-file, or a fresh one")
         if code != 200 or "json" not in answer.headers.get("Content-Type", ""):
             raise UserError(f"{self._host}: no API of Kubeflow Pipelines answers there ({code}); check --host")
 
@@ -147,11 +145,11 @@ class Kubeflow:
             status, message = error.status, _message(error)
             if status in UNAVAILABLE:
                 raise KubeflowUnreachableError(
-                    f"{self._name} is unavailable ({status}: {message}); try again"
+                    f"{self._api} is unavailable ({status}: {message}); try again"
                 ) from error
-            raise UserError(f"{self._name} refuses ({status}): {message}") from error
+            raise UserError(f"{self._api} refuses ({status}): {message}") from error
         except HTTPError as error:
-            what = f"{self._name} has become unreachable ({type(error).__name__})"
+            what = f"{self._api} has become unreachable ({type(error).__name__})"
             raise KubeflowUnreachableError(f"{what}; try again") from error
 
 

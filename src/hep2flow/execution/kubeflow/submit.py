@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +44,7 @@ def upload_inputs(store: Store, request: RunRequest, progress: Progress | None) 
             raise UserError(f"--source {source}: there is no such file or folder")
         ingested = ingest(store, source, request.format, progress=progress)
         source = ingested.uri
-        print(f"ingested {ingested.summary['cells']} cells: {source}", file=sys.stderr)
+        log_to_stderr(f"ingested {ingested.summary['cells']} cells: {source}")
     return replace(request, source=source, recipes=recipes)
 
 

@@ -131,15 +131,11 @@ class KubernetesApi:
             GoneError: The version is too old.
             OSError: The watch broke off.
         """
+        chosen = {"field_selector": f"metadata.name={name}", "resource_version": version}
+        limits = {"timeout_seconds": WATCH_SECONDS, "_request_timeout": (CONNECT_SECONDS, WATCH_SECONDS + READ_SECONDS)}
+        method, stream = self._custom.list_namespaced_custom_object, kubernetes.watch.Watch().stream
         try:
-            for event in kubernetes.watch.Watch().stream(
-                self._custom.list_namespaced_custom_object,
-                *self._rayjobs,
-                field_selector=f"metadata.name={name}",
-                resource_version=version,
-                timeout_seconds=WATCH_SECONDS,
-                _request_timeout=(CONNECT_SECONDS, WATCH_SECONDS + READ_SECONDS),
-            ):
+            for event in stream(method, *self._rayjobs, **chosen, **limits):
                 if event["type"] != "BOOKMARK":
                     yield None if event["type"] == "DELETED" else event["object"]
         except ApiException as error:

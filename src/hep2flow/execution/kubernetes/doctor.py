@@ -87,17 +87,11 @@ class _Cluster:
         Raises:
             UserError: The server is unreachable.
         """
+        method, types = "GET" if body is None else "POST", dict.fromkeys(("Accept", "Content-Type"), "application/json")
+        options = {"response_type": "object", "auth_settings": ["BearerToken"], "_return_http_data_only": True}
+        options |= {"header_params": {**types, **(headers or {})}, "_request_timeout": SECONDS}
         try:
-            answer = self._client.call_api(
-                path,
-                "GET" if body is None else "POST",
-                header_params={"Accept": "application/json", "Content-Type": "application/json", **(headers or {})},
-                body=body,
-                response_type="object",
-                auth_settings=["BearerToken"],
-                _return_http_data_only=True,
-                _request_timeout=SECONDS,
-            )
+            answer = self._client.call_api(path, method, body=body, **options)
         except ApiException as error:
             if error.status == 403 and right:
                 raise _FaultError(f"not looked at: you may not {right}", "ask somebody who may", "warning") from error

@@ -56,23 +56,21 @@ def describe(job: dict[str, Any], problem: StartProblem | None) -> str:
 
 def job_failure(job: dict[str, Any], waited_for: str) -> Exception:
     """Why a job ended without a result; ``waited_for`` is what it last waited for, empty where it ran."""
-    status, spec, name = _status(job), job["spec"], job["metadata"]["name"]
+    status, spec, name = _status(job), job["spec"], f"RayJob {job['metadata']['name']}"
     reason, message = status.get("reason", ""), _last_line(status.get("message", ""))
+    again = "run again, it resumes from its last state"
     if reason == "DeadlineExceeded":
-        return UserError(
-            f"RayJob {name}: took longer than {spec['activeDeadlineSeconds']} s; run again, it resumes from its last "
-            "state, or raise cluster.deadline_seconds"
-        )
+        what = f"{name}: took longer than {spec['activeDeadlineSeconds']} s"
+        return UserError(f"{what}; {again}, or raise cluster.deadline_seconds")
     if reason == "PreRunningDeadlineExceeded":
-        return UserError(
-            f"RayJob {name}: did not start within {spec['preRunningDeadlineSeconds']} s ({waited_for or message}); give the "
-            "cluster what it waits for, ask for less (resources), or raise cluster.waiting_seconds"
-        )
+        what = f"{name}: did not start within {spec['preRunningDeadlineSeconds']} s ({waited_for or message})"
+        fix = "give the cluster what it waits for, ask for less (resources), or raise cluster.waiting_seconds"
+        return UserError(f"{what}; {fix}")
     if status.get("jobStatus") == "STOPPED":
-        return UserError(f"RayJob {name}: was stopped by somebody; run again, it resumes from its last state")
+        return UserError(f"{name}: was stopped by somebody; {again}")
     if status.get("jobStatus") == "SUCCEEDED":
-        return JobFailedError(f"RayJob {name}: succeeded, but left no result in the store")
-    return JobFailedError(f"RayJob {name}: {reason or 'failed'}: {message or 'no message'}")
+        return JobFailedError(f"{name}: succeeded, but left no result in the store")
+    return JobFailedError(f"{name}: {reason or 'failed'}: {message or 'no message'}")
 
 
 def find_start_problem(pods: list[dict[str, Any]]) -> StartProblem | None:

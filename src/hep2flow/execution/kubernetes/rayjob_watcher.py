@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from itertools import count
@@ -33,7 +32,7 @@ from hep2flow.execution.kubernetes.rayjob_state import (
 from hep2flow.process import TerminatedError
 from hep2flow.stage_result import StageResult
 from hep2flow.store import layout
-from hep2flow.store.outage import Log
+from hep2flow.store.outage import Log, log_to_stderr
 from hep2flow.store.s3 import Store
 from hep2flow.store.stage_recorder import DetachedError
 
@@ -138,7 +137,7 @@ def _delete(api: KubernetesApi, name: str) -> None:
     try:
         api.delete(name)
     except UserError as error:  # its lease ends it in minutes
-        print(f"hep2flow: RayJob {name} could not be deleted: {error}", file=sys.stderr, flush=True)
+        log_to_stderr(f"hep2flow: RayJob {name} could not be deleted: {error}")
 
 
 class _Watcher:
