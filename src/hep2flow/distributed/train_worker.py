@@ -203,8 +203,7 @@ class _TrainWorker:
             if self.group.is_first:
                 self.progress, reporter.progress = progress, asdict(progress)
 
-        stop_requested = reporter.stop_requested.is_set
-        return Callbacks(self.uploader.upload, on_progress=on_progress, stop_requested=stop_requested)
+        return Callbacks(self.uploader.upload, on_progress=on_progress, stop_requested=reporter.stop_requested.is_set)
 
     def with_best_network(self, error: DivergedError) -> UserError:
         """The error, and where the best network before it is saved."""

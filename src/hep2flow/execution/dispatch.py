@@ -26,8 +26,7 @@ def run_on_engine(
     engine, options = parse_engine(engine, cluster)
     if engine == "ray":
         os.environ["RAY_ADDRESS"] = options.address
-    evaluated_here = spec.stage == "evaluate" and not spec.recipe.resources.gpus_per_worker
-    if engine != "rayjob" or evaluated_here:
+    if engine != "rayjob" or (spec.stage == "evaluate" and not spec.recipe.resources.gpus_per_worker):
         return run_spec(store, spec, record.save_key, log_to_stderr)
     try:
         return _cached(store, spec, record)

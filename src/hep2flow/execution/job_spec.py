@@ -19,22 +19,16 @@ from hep2flow.store.s3 import Store
 
 
 class JobSpec(BaseModel):
-    """``runs/{run_id}/specs/{digest}.json``.
-
-    Attributes:
-        dataset: URI, in the form that the recipe wants.
-        sweep: Of stage ``tune`` alone.
-        training: URI, of stage ``evaluate`` alone.
-    """
+    """``runs/{run_id}/specs/{digest}.json``; what is passed between stages are URIs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     run_id: str
     recipe: Recipe
-    dataset: str
+    dataset: str  # in the form that the recipe wants
     split: str
-    sweep: SweepSettings | None = None
-    training: str = ""
+    sweep: SweepSettings | None = None  # of stage tune alone
+    training: str = ""  # of stage evaluate alone
 
     @property
     def stage(self) -> Literal["train", "tune", "evaluate"]:
@@ -74,19 +68,14 @@ def read_spec(store: Store, uri: str) -> JobSpec:
 
 
 class JobOutcome(BaseModel):
-    """``runs/{run_id}/specs/{digest}-outcome.json``: how a job ended; a job that is killed leaves none.
-
-    Attributes:
-        mendable: The user can fix the error.
-        abandoned: No step watched the job any more, so it saved its state and ended.
-    """
+    """``runs/{run_id}/specs/{digest}-outcome.json``: how a job ended; a job that is killed leaves none."""
 
     model_config = ConfigDict(extra="forbid")
 
     result: StageResult | None = None
     error: str = ""
-    mendable: bool = False
-    abandoned: bool = False
+    mendable: bool = False  # the user can fix the error
+    abandoned: bool = False  # no step watched the job any more, so it saved its state and ended
 
     @staticmethod
     def read(store: Store, spec: JobSpec) -> JobOutcome | None:

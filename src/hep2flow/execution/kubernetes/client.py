@@ -62,8 +62,7 @@ def load_configuration() -> tuple[kubernetes.client.Configuration, str]:
             return configuration, OWN_NAMESPACE.read_text().strip() if OWN_NAMESPACE.exists() else ""
         file = os.environ.get("KUBECONFIG") or None  # the client reads the variable only once, on import
         kubernetes.config.load_kube_config(file, client_configuration=configuration)
-        context = kubernetes.config.list_kube_config_contexts(file)[1]["context"]
-        return configuration, context.get("namespace", "")
+        return configuration, kubernetes.config.list_kube_config_contexts(file)[1]["context"].get("namespace", "")
     except kubernetes.config.ConfigException as error:
         what = f"there is no Kubernetes cluster to be found ({error})"
         raise UserError(f"{what}; run inside one, or set KUBECONFIG") from error

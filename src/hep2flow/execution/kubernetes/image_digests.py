@@ -39,8 +39,7 @@ def pin_image(image: str) -> str:
     digest = response.headers.get("Docker-Content-Digest", "")
     if not response.ok or not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
         raise _not_pinned(image, f"{response.status_code} {response.reason}")
-    tagless = image[: -len(container.tag) - 1] if image.endswith(f":{container.tag}") else image
-    return f"{tagless}@{digest}"
+    return f"{image.removesuffix(f':{container.tag}')}@{digest}"
 
 
 def _not_pinned(image: str, why: str) -> UserError:

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import boto3
 
 from hep2flow.components import images
 from hep2flow.errors import UserError
+from hep2flow.process import handling
 
 OPTION = "--runner docker"
 LABEL = "hep2flow/step"
@@ -119,12 +120,8 @@ class DockerSteps:
             self._containers.pop(container.id, None)
             container.remove(v=True, force=True)
 
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
+    def _interruptible(self) -> AbstractContextManager[None]:
         """Pass Ctrl-C on: it reaches the processes of a terminal, but no containers, and KFP waits for them."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
 
         def pass_on() -> None:
             for name in list(self._containers):
@@ -135,11 +132,7 @@ class DockerSteps:
             threading.Thread(target=pass_on, name="interrupt", daemon=True).start()
             raise KeyboardInterrupt
 
-        before = signal.signal(signal.SIGINT, interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+        return handling(signal.SIGINT, interrupt)
 
     def _signal(self, name: str, which: str) -> None:
         from docker.errors import APIError
