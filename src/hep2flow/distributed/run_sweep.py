@@ -203,15 +203,9 @@ def _scheduler(spec: SweepSpec, ended: list[Trial], epochs: int) -> AsyncHyperBa
     search = spec.recipe.search
     if search.early_stopping == "none" or search.algorithm == "pbt":
         return None
-    scheduler = AsyncHyperBandScheduler(
-        time_attr=EPOCH,
-        metric=SCORE,
-        mode="max",
-        max_t=max(epochs, search.grace_epochs + 1),
-        grace_period=search.grace_epochs,
-        reduction_factor=search.reduction_factor,
-        stop_last_trials=False,
-    )
+    grace, rungs = search.grace_epochs, {"reduction_factor": search.reduction_factor, "stop_last_trials": False}
+    limits = {"max_t": max(epochs, grace + 1), "grace_period": grace, **rungs}
+    scheduler = AsyncHyperBandScheduler(time_attr=EPOCH, metric=SCORE, mode="max", **limits)
     for trial in ended:
         replayed = SimpleNamespace(trial_id=f"record-{trial.number}")
         scheduler.on_trial_add(None, replayed)

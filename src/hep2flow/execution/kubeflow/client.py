@@ -44,17 +44,11 @@ class SubmittedRun:
 
 @dataclass(frozen=True)
 class RunState:
-    """A run's state in Kubeflow: late by minutes on a busy node, and never updated where its persistence agent failed.
+    """A run's state in Kubeflow: late by minutes on a busy node, and never updated where its persistence agent failed."""
 
-    Attributes:
-        state: In Kubeflow's words: PENDING, RUNNING, SUCCEEDED, SKIPPED, FAILED, CANCELING, CANCELED, PAUSED.
-        terminated: Somebody ended it: such a run ends FAILED, after CANCELING (KFP 2.17).
-        message: What went wrong, in Kubeflow's words; mostly empty.
-    """
-
-    state: str
-    terminated: bool
-    message: str
+    state: str  # in Kubeflow's words: PENDING, RUNNING, SUCCEEDED, SKIPPED, FAILED, CANCELING, CANCELED, PAUSED
+    terminated: bool  # somebody ended it: such a run ends FAILED, after CANCELING (KFP 2.17)
+    message: str  # what went wrong, in Kubeflow's words; mostly empty
 
     @property
     def is_over(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,6 @@ import yaml
 
 def load_pipeline(name: str) -> Any:
     """The pipeline ``reproduce`` or ``sweep`` that Kubeflow's page runs: it learns its models from its first task."""
-    from importlib import import_module
-
     return getattr(import_module(f"hep2flow.pipelines.{name}"), name)
 
 
