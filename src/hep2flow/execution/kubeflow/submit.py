@@ -54,7 +54,7 @@ def submit_run(store: Store, kubeflow: Kubeflow, submission: Submission) -> Subm
     The record is written first: `hep2flow runs show` knows the run from the first second.
     """
     from hep2flow.components.images import RAY, STEP
-    from hep2flow.pipelines.placement import SECRET_KEYS
+    from hep2flow.pipelines.tasks import SECRET_KEYS
     from hep2flow.pipelines.unrolled import unrolled
 
     request, run_id = submission.request, submission.run_id
