@@ -194,9 +194,7 @@ class TensorSnapshot:
     """Tensors at one moment; with ``copy``, copied on their device, so that training may continue while they are written."""
 
     def __init__(self, tensors: Mapping[str, torch.Tensor], *, copy: bool) -> None:
-        self._tensors = {name: tensor.detach() for name, tensor in tensors.items()}
-        if copy:
-            self._tensors = {name: _dense(tensor) for name, tensor in self._tensors.items()}
+        self._tensors = {name: _dense(each.detach()) if copy else each.detach() for name, each in tensors.items()}
         self._device = next((tensor.device for tensor in self._tensors.values() if tensor.is_cuda), None)
         self._taken = None if self._device is None else torch.cuda.current_stream(self._device).record_event()
 
