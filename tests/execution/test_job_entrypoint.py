@@ -267,7 +267,7 @@ def test_a_job_that_fails_by_our_defect_leaves_word_and_fails_so_that_kuberay_be
     def break_down(*_: object) -> StageResult:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(job_entrypoint, "_run", break_down)
+    monkeypatch.setattr(job_entrypoint, "run_spec", break_down)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         run_job(store, said.write(store))
     outcome = JobOutcome.read(store, said)
@@ -285,7 +285,7 @@ def test_a_job_that_is_terminated_says_nothing_of_its_own(store: Store, monkeypa
 
     uri = said.write(store)
     JobOutcome(error="worse", mendable=True).write(store, uri)
-    monkeypatch.setattr(job_entrypoint, "_run", terminated)
+    monkeypatch.setattr(job_entrypoint, "run_spec", terminated)
     with pytest.raises(TerminatedError):
         run_job(store, uri)
     assert JobOutcome.read(store, said) is None

@@ -24,11 +24,8 @@ AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16
 class TrainStep:
     """Forward pass, backward pass and optimizer step, with the state that they carry from one update to the next.
 
-    Attributes:
-        network: On its device.
-        optimizer: Of all its parameters, frozen or not.
-        average: Exponential moving average of the weights, if the recipe has one.
-        updates: Optimizer steps so far.
+    The ``optimizer`` has all parameters, frozen or not; ``average`` is the exponential moving average of the weights, if
+    the recipe has one; ``updates`` counts the optimizer's steps.
     """
 
     def __init__(
