@@ -1,7 +1,5 @@
 """Errors that the user can fix: never shown as a traceback, always exit code 2."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

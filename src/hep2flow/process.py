@@ -1,7 +1,5 @@
 """How a process of hep2flow ends: on SIGTERM it saves or cleans up first."""
 
-from __future__ import annotations
-
 import atexit
 import gc
 import signal

@@ -1,7 +1,5 @@
 """``hep2flow data``: make or check a data set."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """``hep2flow compile`` and ``hep2flow submit``: pipelines for Kubeflow, and runs on a cluster."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from functools import partial

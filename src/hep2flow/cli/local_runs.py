@@ -1,7 +1,5 @@
 """``hep2flow run``, ``sweep`` and ``ablate``: complete pipelines on this machine."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated

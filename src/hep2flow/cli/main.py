@@ -5,8 +5,6 @@ Exit codes: 0 done; 2 an error that the user can fix; 1 a defect of hep2flow, or
 by SIGTERM.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import traceback

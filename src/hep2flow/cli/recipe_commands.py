@@ -1,7 +1,5 @@
 """``hep2flow recipe``: the shipped recipes."""
 
-from __future__ import annotations
-
 from typing import Annotated, get_args
 
 from typer import Option, Typer

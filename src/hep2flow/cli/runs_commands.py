@@ -1,7 +1,5 @@
 """``hep2flow runs``: list, show, compare and delete runs."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``hep2flow storage``: the embedded object store on this machine."""
 
-from __future__ import annotations
-
 import json
 
 from typer import Typer

@@ -1,7 +1,5 @@
 """``hep2flow weights``: pre-trained weights in the object store, for machines without internet."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated

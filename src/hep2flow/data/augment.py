@@ -3,8 +3,6 @@
 Table 1 gives no order; this is torchvision's and timm's: geometry, colour, normalisation, then holes filled with 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """A batch of cells, and the mixing of its images and labels by mixup and cutmix (paper Table 2)."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

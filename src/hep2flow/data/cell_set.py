@@ -1,7 +1,5 @@
 """Cells ready for a network: decoded and resized once, augmented at each use, loaded in batches."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from itertools import chain

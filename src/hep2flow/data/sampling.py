@@ -1,7 +1,5 @@
 """Which cells an epoch contains, and in which order: a function of (seed, epoch) alone."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from typing import Literal

@@ -1,7 +1,5 @@
 """Random draws that depend on their purpose alone, never on what was drawn before."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Iterator

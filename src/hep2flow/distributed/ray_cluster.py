@@ -1,7 +1,5 @@
 """The Ray cluster of a stage: an existing one, or a local one, started once per run and shared by its steps."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import socket

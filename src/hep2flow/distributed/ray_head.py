@@ -3,8 +3,6 @@
 Writes the cluster's address to the file once it is up, and ends when its standard input closes.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

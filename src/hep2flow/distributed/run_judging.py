@@ -1,7 +1,5 @@
 """The trainings that judge a sweep's winner, as Ray tasks; predictions go to the store, so that none is repeated."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import suppress
 

@@ -4,8 +4,6 @@ Ray places and starts the workers. How often, and how many of them, is decided h
 before it changes their number, nor continues with fewer workers when a machine is lost.
 """
 
-from __future__ import annotations
-
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path

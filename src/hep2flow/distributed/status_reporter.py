@@ -1,7 +1,5 @@
 """Background thread of a worker: uploads progress and notices, polls for a stop request."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Workers as one Ray Train job."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Where a model errs: its most confident mistakes, and its accuracy when it may abstain."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Grad-CAM (Selvaraju et al. 2017) by captum, on feature maps and on tokens: where in a cell a network sees a pattern."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

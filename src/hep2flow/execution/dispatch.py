@@ -1,7 +1,5 @@
 """Runs a stage that needs Ray: in this process, on an existing Ray cluster, or as a RayJob on Kubernetes."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

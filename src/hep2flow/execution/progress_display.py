@@ -1,7 +1,5 @@
 """Displays of a run: progress bars on a terminal, plain lines elsewhere, JSON lines with ``HEP2FLOW_LOG=json``."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

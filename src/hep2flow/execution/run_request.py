@@ -1,7 +1,5 @@
 """What a run is asked to do, on this machine or on a cluster, and its pipeline's arguments."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Watches a run, a training or a sweep through its records in the store, and shows it on standard error."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

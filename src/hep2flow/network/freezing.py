@@ -1,7 +1,5 @@
 """Freezing of the feature layers, and gradual unfreezing, as the paper suggests."""
 
-from __future__ import annotations
-
 import re
 
 import torch

@@ -1,7 +1,5 @@
 """Networks from timm, with an optional head that takes cell measurements."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import timm

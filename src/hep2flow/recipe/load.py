@@ -1,7 +1,5 @@
 """Recipes from shipped names, YAML files and mappings, with ``key=value`` overrides; every refusal names the key."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 from collections.abc import Iterable, Mapping

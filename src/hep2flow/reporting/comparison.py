@@ -5,8 +5,6 @@ an ablation is one table of all values and is judged by the interval alone. ``ab
 keys.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The report's figures: pure functions from numbers to matplotlib figures."""
 
-from __future__ import annotations
-
 import io
 import textwrap
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Numbers as the report's sentences and tables write them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

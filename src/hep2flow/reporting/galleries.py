@@ -1,7 +1,5 @@
 """Figures of many small pictures: the most confident mistakes with their heat maps, and augmented training cells."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import matplotlib

@@ -1,7 +1,5 @@
 """A model card in Markdown: short, and honest about what the numbers are of (Mitchell et al. 2019)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from hep2flow.reporting import report_tables, sentences

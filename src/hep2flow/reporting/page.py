@@ -1,7 +1,5 @@
 """The report: one self-contained HTML page, its figures as files, and a summary in Markdown."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The README's table: the paper's settings of its two models beside the shipped recipes' values."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import reduce
 from typing import Any, NamedTuple

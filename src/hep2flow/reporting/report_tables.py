@@ -1,7 +1,5 @@
 """The report's tables of evaluations, trainings and recipes, and published results beside them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Sentences of the report: warnings, verdict, evidence and data. Computed from the numbers, never canned."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -5,8 +5,6 @@ pruned trials nor the recipe's own values. At a phone's width its legend of all 
 the vertical axes of its parallel coordinates write key names, ticks and categories over each other.
 """
 
-from __future__ import annotations
-
 import re
 import textwrap
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The sweep's section of the page: its figures, sentences and tables."""
 
-from __future__ import annotations
-
 from functools import reduce
 from typing import Any
 

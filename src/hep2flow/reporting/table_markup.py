@@ -1,7 +1,5 @@
 """A table of the report, which the page's template and Markdown show, and entries for it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

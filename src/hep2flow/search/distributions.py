@@ -3,8 +3,6 @@
 Apart from the space itself because Optuna is slow to import: every run checks its recipes' spaces, few search them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

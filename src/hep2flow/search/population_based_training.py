@@ -5,8 +5,6 @@ values of one of the best (exploit) and perturbs the values a little (explore). 
 the records alone.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Iterable

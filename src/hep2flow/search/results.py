@@ -1,7 +1,5 @@
 """What a sweep has found so far: progress, a table of its trials, learning curves, early stopping, importance."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import optuna

@@ -1,7 +1,5 @@
 """What a sweep is asked to do, in one form for the command line, a run's record, a job's specification and the stages."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError

@@ -1,7 +1,5 @@
 """A recipe's search space: its values, and the recipe that they make."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a sweep tries next: the recipe's own values first, then what Optuna or a grid proposes after the trials so far."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """Data sets as people have them: ICPR 2012, I3A, or a plain folder of classes, in a folder or an archive."""
 
-from __future__ import annotations
-
 import re
 import tempfile
 from collections.abc import Callable

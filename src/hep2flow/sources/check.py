@@ -1,7 +1,5 @@
 """What a data set holds, what is wrong with it, and how it compares with the published counts."""
 
-from __future__ import annotations
-
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence

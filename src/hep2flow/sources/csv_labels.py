@@ -1,7 +1,5 @@
 """Label files: CSV as data sets really ship it (CR, LF or CRLF, with or without a byte order mark)."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections import Counter

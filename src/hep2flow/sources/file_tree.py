@@ -4,8 +4,6 @@ Archives come from anywhere: a member that would leave the folder, a link, a dev
 anything is read from it.
 """
 
-from __future__ import annotations
-
 import gzip
 import os
 import shutil

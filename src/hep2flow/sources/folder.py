@@ -1,7 +1,5 @@
 """A plain folder of cells: ``CLASS/file.png``, perhaps ``CLASS/file_mask.png``, perhaps in ``train/`` and ``test/``."""
 
-from __future__ import annotations
-
 import os
 import re
 import unicodedata

@@ -4,8 +4,6 @@
 some copies ``Intensity``), and optionally ``public_split.csv`` (``Image ID,split``). Images may lie in folders below.
 """
 
-from __future__ import annotations
-
 import re
 
 from hep2flow.errors import UserError

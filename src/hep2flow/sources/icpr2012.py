@@ -1,7 +1,5 @@
 """ICPR 2012 / MIVIA HEp-2: recognises its two forms, the contest's and Main_Dataset's, and reads the one that is there."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Literal

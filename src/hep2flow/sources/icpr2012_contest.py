@@ -4,8 +4,6 @@
 ``gt_training.csv`` (``ID;pattern``). IDs restart in each split.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, replace
 

@@ -4,8 +4,6 @@
 used; with the contest's ``cells.csv`` beside it, exactly the contest's cells are read.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 

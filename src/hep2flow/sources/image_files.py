@@ -1,7 +1,5 @@
 """Image files to lossless pixels: PNG, BMP and TIFF of 8 and 16 bit. What cannot be read without rounding is refused."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from typing import Any

@@ -1,7 +1,5 @@
 """What a reader finds in a data set's labels and names, before any pixel is read."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from typing import Literal

@@ -1,7 +1,5 @@
 """Readers of a finished run's artifacts: evaluations, training histories, sweeps."""
 
-from __future__ import annotations
-
 import io
 import json
 from typing import Any

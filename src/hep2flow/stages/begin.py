@@ -1,7 +1,5 @@
 """Begin: validates a run and writes its record before anything runs; each step reads its recipe from that record."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from importlib import metadata

@@ -3,8 +3,6 @@
 A module of its own, because numpy is slow to import, and most runs find their data set cached.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial

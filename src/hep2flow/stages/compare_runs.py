@@ -1,7 +1,5 @@
 """Compare: the models of two runs, or of one, on the cells that all were evaluated on."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any

@@ -1,7 +1,5 @@
 """Evaluate: the best checkpoint, once, on the cells that selected nothing; to ``evaluations/{key}``."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 import time

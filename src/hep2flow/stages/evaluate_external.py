@@ -1,7 +1,5 @@
 """External evaluation: a run's frozen network on another data set, whose patterns may have other names or other limits."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """Images of an evaluation: its most confident mistakes, and a training batch after augmentation."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Finalists: the recipes trained in full after a sweep, under seeds that no trial and no judging used."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from hep2flow.recipe import Recipe

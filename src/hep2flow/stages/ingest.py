@@ -1,7 +1,5 @@
 """Ingest: read and check a laboratory's files, and publish them as a data set in the object store."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Initial weights of a training: from timm's hub, the store's mirror, a file, or another run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 The best of many trials on a few hundred cells is partly luck on these very cells: hence other cells, and fresh seeds.
 """
 
-from __future__ import annotations
-
 import sys
 from contextlib import redirect_stdout
 from itertools import product

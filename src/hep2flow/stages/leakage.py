@@ -1,7 +1,5 @@
 """Leakage: what cells of different subsets have in common: specimens, blocks of IDs, and pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import combinations
 from typing import Any

@@ -1,7 +1,5 @@
 """Mask: black out or crop what lies outside the cell (paper section 3.1.1, Figure 5)."""
 
-from __future__ import annotations
-
 from hep2flow.errors import UserError
 from hep2flow.recipe.schema import MaskMode, MaskSource
 from hep2flow.stage_result import Progress, StageResult

@@ -1,7 +1,5 @@
 """Train: one recipe on one split of one data set, through Ray Train, to ``trainings/{key}``."""
 
-from __future__ import annotations
-
 import sys
 from contextlib import redirect_stdout
 

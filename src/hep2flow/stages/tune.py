@@ -1,7 +1,5 @@
 """Tune: a recipe's search space on one split of one data set, through Ray Tune, to ``sweeps/{key}``."""
 
-from __future__ import annotations
-
 import sys
 import tempfile
 from contextlib import redirect_stdout

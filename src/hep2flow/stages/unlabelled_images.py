@@ -1,7 +1,5 @@
 """Unlabelled cells: image files, and the masks beside them, for a trained network."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """What every evaluation computes and writes: predictions, metrics, and the figure of the confusion matrix."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

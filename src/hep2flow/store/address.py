@@ -1,7 +1,5 @@
 """The address of a store, and the URIs of its objects."""
 
-from __future__ import annotations
-
 import re
 from urllib.parse import urlsplit
 

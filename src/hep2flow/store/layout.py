@@ -1,7 +1,5 @@
 """Where things lie in the store: every key of the data contract, and the ids of runs. Pure functions."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import secrets

@@ -1,7 +1,5 @@
 """Open the store that the environment specifies."""
 
-from __future__ import annotations
-
 import os
 
 import boto3

@@ -1,7 +1,5 @@
 """Published folders: files and a ``manifest.json`` that names them, written last; without it the folder does not exist."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

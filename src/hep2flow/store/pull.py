@@ -1,7 +1,5 @@
 """Pull a run's artifacts from the store to a folder, named by model instead of by key."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple

@@ -1,7 +1,5 @@
 """Runs in the store: their records, and the status that follows from these."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """The cache of stages: an entry, written last, says that a stage has run on these inputs, and where its output lies."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The record of a stage while it runs: heartbeats, and how it ended."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -1,7 +1,5 @@
 """Status files of a running training, ``trainings/{key}/live/``: progress, notices, stop request; deleted at its end."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Pre-trained weights in the store: the file at its SHA-256, and an entry by the network's name, written last."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A training's history and parameters for experiment trackers: TensorBoard and MLflow."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

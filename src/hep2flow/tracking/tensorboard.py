@@ -1,7 +1,5 @@
 """A training's history as an event file of TensorBoard."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path

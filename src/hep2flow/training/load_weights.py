@@ -1,7 +1,5 @@
 """Initial weights of a network from safetensors: the body has to match, the head may be new."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Optimizer and learning-rate schedule, from timm's parts."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The loss of an epoch so far, kept on the GPU and copied rarely, because each copy synchronises the device."""
 
-from __future__ import annotations
-
 import math
 
 import torch

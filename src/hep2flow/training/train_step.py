@@ -1,7 +1,5 @@
 """One update of the network on one batch, on one worker or several."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext

@@ -1,7 +1,5 @@
 """The training loop: epochs, validation, and the choice of the best epoch (paper section 3.2)."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator

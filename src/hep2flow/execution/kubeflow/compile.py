@@ -1,7 +1,5 @@
 """Compiles pipelines to Kubeflow's intermediate representation, and adapts it to one cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What every pipeline step does around its stage: opens the store, writes the stage's record, sets the exit code."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys

@@ -1,7 +1,5 @@
 """Submits a run: uploads its cells and its record to the store, and its pipeline to Kubeflow."""
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import replace
 from pathlib import Path

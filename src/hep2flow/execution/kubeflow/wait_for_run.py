@@ -1,7 +1,5 @@
 """Waits for a submitted run: its record decides first; Kubeflow's state, which comes late, decides second."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import replace

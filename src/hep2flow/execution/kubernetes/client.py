@@ -1,7 +1,5 @@
 """The part of the Kubernetes API that a job needs: retries while the server is unreachable, names what is forbidden."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Cluster settings that are not in the recipe: image, Secret, queue, node selection, deadlines."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError

@@ -1,7 +1,5 @@
 """Checks of the Kubernetes cluster with the caller's own rights: what is missing, and how to fix it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Resolves tags of container images to digests, so that all pods of a run have the same image."""
 
-from __future__ import annotations
-
 import re
 
 import oras.container

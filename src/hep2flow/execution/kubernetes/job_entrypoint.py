@@ -1,7 +1,5 @@
 """Entry point of a job on a cluster: runs the specification that lies in the store, and stores how the job ended."""
 
-from __future__ import annotations
-
 import sys
 import threading
 from contextlib import redirect_stdout

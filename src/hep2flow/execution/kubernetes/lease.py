@@ -1,7 +1,5 @@
 """The lease of a job on a cluster: a job that no step watches any more ends itself and frees its GPUs."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

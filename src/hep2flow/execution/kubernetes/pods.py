@@ -1,7 +1,5 @@
 """Pods of a Ray cluster, as the ``restricted`` Pod Security Standard requires them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hep2flow.execution.kubernetes.cluster_options import ClusterOptions, Toleration

@@ -1,7 +1,5 @@
 """The manifest of the RayJob (``ray.io/v1``, KubeRay) that runs a training, a sweep or an evaluation."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

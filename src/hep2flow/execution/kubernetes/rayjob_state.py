@@ -1,7 +1,5 @@
 """State of a RayJob and its pods in words: pure functions of the Kubernetes API's answers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Creates a RayJob or adopts a running one, watches it to its end, and deletes it where this step is stopped."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Pipeline tasks as Docker containers on this machine, of the images that they have on a cluster."""
 
-from __future__ import annotations
-
 import codecs
 import os
 import signal

@@ -1,7 +1,5 @@
 """Runs a pipeline on this machine with Kubeflow's own local runner, its tasks as processes or as containers."""
 
-from __future__ import annotations
-
 import builtins
 import contextlib
 import logging
