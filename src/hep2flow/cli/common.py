@@ -57,9 +57,8 @@ def read_cluster_options(file: Path | None, **overrides: str | None) -> ClusterO
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"--options {file}: cannot be read as JSON ({error}); name a file as in k8s/overlays"
-            ) from error
+            what = f"cannot be read as JSON ({error}); name a file as in k8s/overlays"
+            raise UserError(f"--options {file}: {what}") from error
         if not isinstance(values, dict):
             raise UserError(f"--options {file}: the options are a JSON object, this is {type(values).__name__}")
     return parse_cluster_options({**values, **{key: value for key, value in overrides.items() if value is not None}})

@@ -14,7 +14,7 @@ from hep2flow.errors import UserError
 
 
 def compile(
-    pipeline: options.PipelineArgument, output: Annotated[Path, Option("-o", "--output", help="YAML file to write.")]
+    pipeline: options.Pipeline, output: Annotated[Path, Option("-o", "--output", help="YAML file to write.")]
 ) -> None:
     """Write a pipeline's Kubeflow IR YAML."""
     from hep2flow.execution.kubeflow.compile import compile_pipeline, load_pipeline
@@ -24,7 +24,7 @@ def compile(
 
 
 def submit(
-    pipeline: options.PipelineArgument,
+    pipeline: options.Pipeline,
     source: options.SourceOption,
     host: options.HostOption = "",
     format: options.FormatOption = "auto",

@@ -11,10 +11,10 @@ from hep2flow.cli import options
 from hep2flow.cli.common import connect_to_store
 from hep2flow.errors import UserError
 
-app = Typer(name="runs", no_args_is_help=True, help="List, show, compare and delete runs.")
+runs = Typer(name="runs", no_args_is_help=True, help="List, show, compare and delete runs.")
 
 
-@app.command("list")
+@runs.command("list")
 def list_all(as_json: options.JsonOption = False) -> None:
     """All runs, the latest first."""
     from hep2flow.store.runs import list_runs
@@ -28,7 +28,7 @@ def list_all(as_json: options.JsonOption = False) -> None:
         print(f"{view.run.run_id:<40} {view.status:<12} {view.run.started:%Y-%m-%d %H:%M}  {models}")
 
 
-@app.command()
+@runs.command()
 def show(
     run_id: str,
     host: options.HostOption = "",
@@ -69,7 +69,7 @@ def show(
             print(f"    {record.error}")
 
 
-@app.command()
+@runs.command()
 def compare(
     first: Annotated[str, Argument(metavar="RUN", help="A run.")],
     second: Annotated[str, Argument(metavar="RUN", help="Another, or the same one: its models with each other.")],
@@ -91,7 +91,7 @@ def compare(
     print(json.dumps(compared, indent=2, ensure_ascii=False) if as_json else text.rstrip())
 
 
-@app.command()
+@runs.command()
 def delete(run_id: str, yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False) -> None:
     """Delete a run, and what only it refers to; lists what will be deleted, and asks."""
     from rich.filesize import decimal

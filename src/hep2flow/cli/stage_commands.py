@@ -101,9 +101,8 @@ def tune(
     from hep2flow.stages.judge import judge_sweep
     from hep2flow.stages.tune import tune as stage
 
-    settings = parse_sweep_settings(
-        {"trials": trials, "hours": hours or 0, "concurrency": concurrency or 0, "earlier": earlier}, "--"
-    )
+    given = {"trials": trials, "hours": hours or 0, "concurrency": concurrency or 0, "earlier": earlier}
+    settings = parse_sweep_settings(given, "--")
     parsed, store = read_recipe(recipe, profile, set), connect_to_store()
     with show_stage_progress(store, "tune", parsed.name) as progress:
         result = stage(store, parsed, dataset, split, settings, announce=progress.announce, log=progress.log)
