@@ -1,8 +1,8 @@
-"""The report: one self-contained HTML page, its figures as files, and a summary in Markdown."""
+"""The report: one self-contained HTML page, its figures as files, a summary and a card of each model in Markdown."""
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,12 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from hep2flow.reporting import (
-    comparison,
-    figures,
-    formatting,
-    galleries,
-    paper_claims,
-    report_tables,
-    sentences,
-    sweep_section,
-    sweep_sentences,
-)
-from hep2flow.reporting.model_card import model_card
-from hep2flow.reporting.provenance import run_fragments, templates
-from hep2flow.reporting.report_content import ModelResult, ReportContent
-from hep2flow.reporting.table_markup import escape_markdown, facts_table
+from hep2flow.reporting import comparison, figures, formatting, galleries, report_tables, sentences, sweep_section
+from hep2flow.reporting.paper_claims import claims
+from hep2flow.reporting.provenance import run_fragments, run_line, templates
+from hep2flow.reporting.report_content import Family, ModelResult, ReportContent
+from hep2flow.reporting.table_markup import escape_markdown as escape
+from hep2flow.reporting.table_markup import facts_table
 from hep2flow.selected_on_test import OPTIMISTIC_WARNING
 
 HERE = Path(__file__).parent
@@ -72,20 +63,67 @@ def write(content: ReportContent, folder: Path) -> None:
 def summary(content: ReportContent) -> str:
     """Warnings, verdict, comparison and sweeps in Markdown."""
     warnings = [*sentences.warnings(content), formatting.RESEARCH_ONLY]
-    sweeps = [f"Sweep of {sweep.title}. {' '.join(sweep_sentences.verdict(sweep))}" for sweep in content.sweeps]
-    claims = [f"- {claim.words}: {claim.verdict}. {claim.reason}" for claim in paper_claims.claims(content)]
+    sweeps = [f"Sweep of {sweep.title}. {' '.join(sweep_section.verdict(sweep))}" for sweep in content.sweeps]
+    judged = [f"- {claim.words}: {claim.verdict}. {claim.reason}" for claim in claims(content)]
     paragraphs = [
-        f"# {escape_markdown(title(content))}",
-        "\n".join(f"> **{escape_markdown(warning)}**  " for warning in warnings),
-        escape_markdown(" ".join(sentences.verdict(content))),
+        f"# {escape(title(content))}",
+        "\n".join(f"> **{escape(warning)}**  " for warning in warnings),
+        escape(" ".join(sentences.verdict(content))),
         report_tables.comparison(content.families).markdown(),
         *([report_tables.seeds(content.families).markdown()] if content.several_seeds else []),
-        *map(escape_markdown, sweeps),
+        *map(escape, sweeps),
         "The paper's claims:",
-        "\n".join(map(escape_markdown, claims)),
-        f"Split: {escape_markdown(content.split['protocol'])}. {escape_markdown(sentences.leakage(content))}\n",
+        "\n".join(map(escape, judged)),
+        f"Split: {escape(content.split['protocol'])}. {escape(sentences.leakage(content))}\n",
     ]
     return "\n\n".join(paragraphs)
+
+
+def model_card(content: ReportContent, family: Family) -> str:
+    """The card of one model of the report, Markdown; of all its seeds where there are several."""
+    model = family.representative
+    dataset, counts = content.dataset, content.split["counts"]
+    own = replace(content, models=family.models, examples={})
+    limits = [
+        *sentences.warnings(own),
+        sentences.per_class([model]),
+        sentences.confusion(model),
+        *([sentences.intensity([model])] if model.metrics["by_intensity"] else []),
+        sentences.calibration([model]),
+    ]
+    patterns = ", ".join(label.replace("_", " ") for label in model.metrics["labels"])
+    seeds = f"\n{report_tables.seeds([family]).markdown()}\n" if len(family.models) > 1 else ""
+    per_class = report_tables.per_class([model])
+    return f"""# {escape(family.models[0].full_name)}
+
+**{formatting.RESEARCH_ONLY}**
+
+## Intended use
+Classifies the pattern of a single, segmented HEp-2 cell in an indirect immunofluorescence image: {escape(patterns)}.
+For research on methods. Not for slides, not for patients, not for other stains or microscopes without evaluating there.
+
+## Data
+{escape(dataset["name"])} (digest `{dataset["digest"]}`), split {escape(content.split["protocol"])}: \
+{counts["train"]:,} training, {counts["val"]:,} validation, {counts["test"]:,} test cells.
+{escape(sentences.masking(own))}
+{escape(sentences.leakage(own))}
+
+## Training
+{report_tables.trainings(family.models).markdown()}
+
+## Metrics
+{report_tables.comparison([family]).markdown()}
+{seeds}
+{escape(sentences.interval_basis(own))}
+
+{escape(per_class.caption)}:
+
+{per_class.markdown()}
+
+## Limits
+{chr(10).join(f"- {escape(limit)}" for limit in limits)}
+
+{run_line(content.run_id)}"""
 
 
 def title(content: ReportContent) -> str:
@@ -207,14 +245,13 @@ def inline_svg(document: str, name: str) -> str:
 
 def _page(content: ReportContent, drawn: dict[str, Illustration]) -> str:
     # The template calls the modules' functions of sentences and tables, each where it stands on the page.
-    families = content.families
     split = {key: value for key, value in content.split.items() if key != "pattern_counts"}
     dataset = {key: value for key, value in content.dataset.items() if key not in ("notes", "counts")}
     values = {
         "title": title(content),
         "content": content,
         "models": content.ranked,
-        "families": families,
+        "families": content.families,
         "validation": _subset(content),
         "illustrations": drawn,
         "formatting": formatting,
@@ -222,9 +259,9 @@ def _page(content: ReportContent, drawn: dict[str, Illustration]) -> str:
         "tables": report_tables,
         "split": facts_table("The split", split),
         "dataset": facts_table("The data set", dataset),
-        "lead": content.lead and comparison.compare(families[0], families[1], content.lead),
+        "lead": content.lead and comparison.compare(content.families[0], content.families[1], content.lead),
         "comparison": comparison,
-        "claims": paper_claims.claims(content),
+        "claims": claims(content),
         "sweeps": list(map(sweep_section.sweep_section, content.sweeps, _sweep_files(content))),
         "run": run_fragments(content.run_id, content.provenance),
         "style": Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704  our own file
