@@ -64,12 +64,7 @@ def paired_difference(first: Predictions, second: Predictions, cells: pd.DataFra
 
 
 def permutation_test(
-    first: Sequence[pd.DataFrame],
-    second: Sequence[pd.DataFrame],
-    cells: pd.DataFrame,
-    *,
-    draws: int = 10_000,
-    seed: int = 0,
+    first: Predictions, second: Predictions, cells: pd.DataFrame, *, draws: int = 10_000, seed: int = 0
 ) -> dict[str, Any]:
     """Two-sided sign-flip permutation test of the difference in ACA (Fisher's, for paired data).
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from hep2flow.evaluation.error_analysis import most_confident_mistakes
+from hep2flow.evaluation.metrics import most_confident_mistakes
 from hep2flow.reporting.figures import SUBSET_NAMES, display_name
 from hep2flow.reporting.formatting import duration, interval, percent
 from hep2flow.reporting.recipe_table import TABLE_1, TABLE_2, value_in

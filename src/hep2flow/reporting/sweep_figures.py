@@ -29,7 +29,7 @@ from hep2flow.reporting.figures import (
     WIDTH,
     annotate_above,
     bar_fill,
-    set_title,
+    new_figure,
     shorten,
     single_plot,
     with_legend,
@@ -81,10 +81,8 @@ def trial_curves(sweep: SweepResult) -> Figure:
     winner = sweep.manifest["best_trial"]
     column = "val_accuracy" if sweep.by_accuracy else "val_loss"
     statuses = sweep.trials.set_index("trial")["status"]
-    curves = {
-        trial: np.column_stack([rows["epoch"], to_axis_unit(sweep, rows[column])])
-        for trial, rows in sweep.curves.groupby("trial")
-    }
+    by_trial = sweep.curves.groupby("trial")
+    curves = {n: np.column_stack([rows["epoch"], to_axis_unit(sweep, rows[column])]) for n, rows in by_trial}
     for status, (marker, color, words) in STATUSES.items():
         own = [curves[trial] for trial in curves if statuses[trial] == status and trial not in (winner, 0)]
         if own:
@@ -128,7 +126,6 @@ def parallel_coordinates(sweep: SweepResult) -> Figure:
     if not sweep.by_accuracy:  # low losses to the right, as high accuracies
         last = _Scale(last.name, 1 - last.positions, [(1 - place, text) for place, text in last.ticks])
     scales.append(last)
-
     figure, axes = single_plot(sweep.title, height=0.9 + 0.6 * len(scales))
     rows = np.arange(len(scales))
     lines = {trial: np.column_stack([[scale.positions[trial] for scale in scales], rows]) for trial in scores.index}
@@ -174,9 +171,8 @@ def importance(sweep: SweepResult) -> Figure:
 def judgement(sweep: SweepResult) -> Figure:
     """Mean ACA of the winner and of the recipe's own values with each seed, and their difference against 0."""
     judged = sweep.judgement or {}
-    figure = Figure(figsize=(WIDTH, 3.3), layout="constrained", facecolor="none")
+    figure = new_figure(sweep.title, WIDTH, 3.3)
     upper, lower = figure.subplots(2, 1, height_ratios=[2, 1])
-    set_title(figure, sweep.title)
     for row, (side, mean) in enumerate((("tuned", judged["first"]), ("default", judged["second"]))):
         each = [100 * aca for aca in judged["each"][side]]
         upper.plot(each, [row + 0.22] * len(each), ".", color=INK, markersize=4, alpha=0.7)
@@ -261,6 +257,5 @@ def _categorical_scale(name: str, values: pd.Series, options: list[str], rank: p
 
 
 def _with_not_tried(name: str, places: pd.Series, ticks: list[tuple[float, str]]) -> _Scale:
-    if places.isna().any():
-        ticks = [(NOT_TRIED, "not tried"), *ticks]
-    return _Scale(name, places.fillna(NOT_TRIED), ticks)
+    not_tried = [(NOT_TRIED, "not tried")] if places.isna().any() else []
+    return _Scale(name, places.fillna(NOT_TRIED), [*not_tried, *ticks])

@@ -12,8 +12,8 @@ from hep2flow.data.batch import BatchMixer
 from hep2flow.data.cell_set import CellSet, required_columns
 from hep2flow.data.sampling import Key, ordered_keys, training_keys
 from hep2flow.data.seeding import seeded
-from hep2flow.evaluation.error_analysis import most_confident_mistakes
 from hep2flow.evaluation.grad_cam import NoFeatureMapsError, heat_maps
+from hep2flow.evaluation.metrics import most_confident_mistakes
 from hep2flow.recipe import Data
 from hep2flow.store.datasets import Dataset
 from hep2flow.store.splits import Split
