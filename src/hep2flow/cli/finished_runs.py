@@ -14,6 +14,8 @@ from typer import Argument, Option
 
 from hep2flow.cli import options
 from hep2flow.cli.common import connect_to_store, progress_counter
+from hep2flow.reporting.formatting import RESEARCH_ONLY
+from hep2flow.store.outage import log_to_stderr
 
 if TYPE_CHECKING:
     from hep2flow.store.pull import Progress
@@ -36,11 +38,9 @@ def predict(
     abstain_below: Annotated[float, Option(metavar="P", min=0, max=1, help="Say abstain below this confidence.")] = 0.0,
 ) -> None:
     """Classify images by a finished run's network; CSV with probabilities on standard output."""
-    from hep2flow.reporting.formatting import RESEARCH_ONLY
     from hep2flow.stages.predict import mark_abstentions, specimen_votes
     from hep2flow.stages.predict import predict as stage
     from hep2flow.stages.unlabelled_images import open_images
-    from hep2flow.store.outage import log_to_stderr
 
     store, progress = connect_to_store(), progress_counter("predict")
     with open_images(images, format, mask) as source:
@@ -57,7 +57,6 @@ def export(
 ) -> None:
     """Write a finished run's network as ONNX, compared with torch's output; labels and preprocessing in its metadata."""
     from hep2flow.stages.trained_models import export as stage
-    from hep2flow.store.outage import log_to_stderr
 
     difference = stage(connect_to_store(), run, model, onnx, log_to_stderr)
     print(f"{onnx}: probabilities are torch's to {difference:.1e}")

@@ -11,6 +11,7 @@ from typer import Option
 from hep2flow.cli import options
 from hep2flow.cli.common import choose_run_id, progress_counter, read_cluster_options, read_recipes
 from hep2flow.errors import UserError
+from hep2flow.store.outage import log_to_stderr
 
 
 def compile(
@@ -103,7 +104,6 @@ def submit(
     print(f"{'recurring run' if cron else 'run'} {name or sent.id}: {sent.url}", flush=True)
     if wait:
         from hep2flow.execution.kubeflow.wait_for_run import wait_for_run
-        from hep2flow.store.outage import log_to_stderr
 
         again = partial(submit_run, store, kubeflow, submission)
         wait_for_run(store, kubeflow, sent, name, resubmit, again, log_to_stderr)

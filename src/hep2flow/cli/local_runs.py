@@ -9,6 +9,7 @@ from typer import Argument, Option
 from hep2flow.cli import options
 from hep2flow.cli.common import choose_run_id, connect_to_store, container_images, print_report, read_recipes
 from hep2flow.errors import UserError
+from hep2flow.store.layout import new_run_id, valid_run_id
 
 WHOLE_TRAIN = "data.split.protocol=whole-train"
 PRETRAINED = "model.weights=pretrained"
@@ -124,7 +125,6 @@ def ablate(
     from hep2flow.recipe import changed_values
     from hep2flow.reporting.comparison import compare_values, render_ablation
     from hep2flow.stages.artifacts import read_family
-    from hep2flow.store.layout import new_run_id, valid_run_id
 
     key, values = changed_values(change)
     recipes = {value: read_recipes([recipe], profile, [*(set or []), f"{key}={value}"]) for value in values}

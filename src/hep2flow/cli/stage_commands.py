@@ -9,6 +9,7 @@ from typer import Option
 from hep2flow.cli import options
 from hep2flow.cli.common import connect_to_store, print_result, progress_counter, read_recipe, validate_section
 from hep2flow.errors import UserError
+from hep2flow.store.outage import log_to_stderr
 
 
 def ingest(
@@ -149,7 +150,6 @@ def evaluate(
     progress = progress_counter("evaluate")
     if run is not None:
         from hep2flow.stages.evaluate_external import evaluate_external
-        from hep2flow.store.outage import log_to_stderr
 
         result = evaluate_external(connect_to_store(), run, model, dataset, map or [], log_to_stderr, progress)
     else:
@@ -193,7 +193,6 @@ def _ran_spec(
         raise UserError(f"{stage}: --spec says everything; leave out {', '.join(given)}")
     from hep2flow.execution.kubernetes.job_entrypoint import run_job
     from hep2flow.store.open_store import open_store
-    from hep2flow.store.outage import log_to_stderr
 
     # Not checked: where network policies are enforced, a pod's first connections are refused for up to a minute.
     if (result := run_job(open_store(on_outage=log_to_stderr), spec)) is not None:

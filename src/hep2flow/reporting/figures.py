@@ -29,6 +29,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 
 WIDTH = 4.8  # inches: at 9.5 points still readable on a phone
 THUMBNAIL = 96  # pixels a side, at most
+Metrics = Mapping[str, Mapping[str, Any]]  # of an evaluation, by the model's name
 SUBSET_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 # Any: matplotlib types the keys as one Literal of every setting of its newest version.
@@ -69,10 +70,7 @@ def shorten(text: str, width: int) -> str:
 
 @matplotlib.rc_context(STYLE)
 def score_intervals(
-    models: Mapping[str, Mapping[str, Any]],
-    majority_share: float,
-    seeds: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
-    title: str = "",
+    models: Metrics, majority_share: float, seeds: Mapping[str, Sequence[Any]] = MappingProxyType({}), title: str = ""
 ) -> Figure:
     """ACA, MCA and macro F1 of each model with their 95 % intervals.
 
@@ -174,7 +172,7 @@ def class_distribution(pattern_counts: Mapping[str, Mapping[str, int]], title: s
 
 
 @matplotlib.rc_context(STYLE)
-def per_class_f1(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
+def per_class_f1(models: Metrics, title: str = "") -> Figure:
     """F1 per pattern, one bar per model; a pattern without an F1 has no bar."""
     labels = list(next(iter(models.values()))["labels"])
     figure, axes = single_plot(title, height=1.2 + 0.22 * len(labels) * (len(models) + 0.6) + 0.17 * len(models))
@@ -203,7 +201,7 @@ def _grouped_bars(
 
 
 @matplotlib.rc_context(STYLE)
-def reliability_diagram(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
+def reliability_diagram(models: Metrics, title: str = "") -> Figure:
     """Accuracy against predicted probability, in the bins of the expected calibration error; area shows cells."""
     figure, axes = single_plot(title, height=4.4)
     axes.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1.2, label="perfectly calibrated")
@@ -221,7 +219,7 @@ def reliability_diagram(models: Mapping[str, Mapping[str, Any]], title: str = ""
 
 
 @matplotlib.rc_context(STYLE)
-def reject_curve(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
+def reject_curve(models: Metrics, title: str = "") -> Figure:
     """Accuracy on the cells answered over their share, the surest first, from the ``reject_curve`` of each metrics."""
     figure, axes = single_plot(title, height=3.8)
     for i, (name, metrics) in enumerate(models.items()):

@@ -128,10 +128,9 @@ For research on methods. Not for slides, not for patients, not for other stains 
 
 def title(content: ReportContent) -> str:
     """The page's title, with the data set and every reservation that belongs to all of its numbers."""
-    words = [f"HEp-2 classification: {content.dataset['name']}"]
-    words += ["synthetic data"] if content.dataset["synthetic"] else []
-    words += ["validation"] if content.validation else []
-    return ", ".join([*words, *([OPTIMISTIC_WARNING] if content.selected_on_test else [])])
+    synthetic = "synthetic data" if content.dataset["synthetic"] else ""
+    words = synthetic, "validation" if _subset(content) else "", _reservation(content)
+    return ", ".join([f"HEp-2 classification: {content.dataset['name']}", *filter(None, words)])
 
 
 def illustrations(content: ReportContent) -> dict[str, Illustration]:
@@ -202,7 +201,7 @@ def _metrics_by_name(models: Sequence[ModelResult]) -> dict[str, dict[str, Any]]
 
 
 def _subset(content: ReportContent) -> str:
-    return " (validation)" if content.validation else ""
+    return " (validation)" if any(model.metrics["subset"] == "validation" for model in content.models) else ""
 
 
 def _reservation(content: ReportContent) -> str:

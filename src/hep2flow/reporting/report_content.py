@@ -74,12 +74,7 @@ class ModelResult:
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """Trainings that differ in the seed only.
-
-    Attributes:
-        models: At least one, in the order of their seeds.
-        cells: The report's cells.
-    """
+    """Trainings that differ in the seed only, at least one, in the order of their seeds; and the report's cells."""
 
     models: Sequence[ModelResult]
     cells: pd.DataFrame
@@ -273,11 +268,6 @@ class ReportContent:
     def several_seeds(self) -> bool:
         """Whether a model was trained under several seeds."""
         return len(self.families) < len(self.models)
-
-    @property
-    def validation(self) -> bool:
-        """Whether any number here is of validation cells."""
-        return any(model.metrics["subset"] == "validation" for model in self.models)
 
     @property
     def selected_on_test(self) -> bool:
