@@ -14,12 +14,11 @@ from typing import Annotated
 import typer
 
 from hep2flow import __version__
-from hep2flow.cli.finished_runs import export, predict, pull
 from hep2flow.cli.input_commands import data, recipe, weights
 from hep2flow.cli.kubeflow_commands import compile, submit
 from hep2flow.cli.local_runs import ablate, run, sweep
 from hep2flow.cli.machine_commands import doctor, storage
-from hep2flow.cli.runs_commands import runs
+from hep2flow.cli.runs_commands import export, predict, pull, runs
 from hep2flow.cli.stage_commands import evaluate, ingest, mask, report, split, train, tune
 from hep2flow.errors import RunFailedError, UserError
 from hep2flow.process import raise_on_sigterm, skip_last_collection

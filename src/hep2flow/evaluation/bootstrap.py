@@ -21,15 +21,8 @@ def score_intervals(
     """95 % percentile intervals of ACA, MCA and macro F1, each the mean over seeds.
 
     A class whose specimens were not drawn is left out of that resample's means. A skewed bootstrap distribution may
-    leave the point estimate outside its percentiles: the interval is widened to include it.
-
-    Args:
-        truth: Class of every cell, (cells,).
-        predicted: Predicted class of every cell by every training, (seeds, cells).
-        specimens: Specimen of every cell, in the same order.
-        classes: Number of classes.
-        bootstrap: Number of resamples.
-        seed: Of the resamples.
+    leave the point estimate outside its percentiles: the interval is widened to include it. ``truth`` and ``specimens`` are
+    (cells,), ``predicted``, of every training, is (seeds, cells); ``bootstrap`` is the number of resamples.
 
     Returns:
         Low and high by metric, in [0, 1], and the method's name.
@@ -68,16 +61,9 @@ def specimen_clusters(specimens: pd.Series[str]) -> tuple[Integers | None, str]:
 
 
 def resample(units: Floats, counts: Integers, bootstrap: int = RESAMPLES, seed: int = 0) -> Floats:
-    """Sums over units drawn with replacement, as many as there are in all.
+    """Sums over units drawn with replacement, as many as there are in all: (bootstrap, statistics).
 
-    Args:
-        units: Statistics of each distinct unit, (distinct units, statistics).
-        counts: How many units are of each kind.
-        bootstrap: Number of resamples.
-        seed: Of the resamples.
-
-    Returns:
-        Summed statistics, (bootstrap, statistics).
+    ``units`` are the statistics of each distinct unit, (distinct units, statistics), ``counts`` how many are of each kind.
     """
     total = int(counts.sum())
     drawn = np.random.default_rng(seed).multinomial(total, counts / total, size=bootstrap)

@@ -226,9 +226,7 @@ def _by_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, A
 def most_confident_mistakes(predictions: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
     """The misclassified cells of highest confidence, at most twelve, ties in the order of cell_id.
 
-    Args:
-        predictions: cell_id, truth, predicted, and ``p_<label>`` per class.
-        labels: Every class.
+    The arguments are those of :func:`evaluate_predictions`.
 
     Returns:
         cell_id, truth, predicted and ``confidence`` (probability of the predicted class, [0, 1]), with the index of
@@ -271,9 +269,7 @@ def reject_curve(confidence: Floats, correct: npt.NDArray[np.bool_]) -> dict[str
 def micro_average_roc(predictions: pd.DataFrame, labels: list[str]) -> dict[str, list[float]]:
     """The micro-averaged one-against-the-rest ROC curve, in the form of Kubeflow's ClassificationMetrics.
 
-    Args:
-        predictions: truth, and ``p_<label>`` per class.
-        labels: Every class.
+    ``predictions`` has truth, and ``p_<label>`` per class.
 
     Returns:
         ``fpr``, ``tpr`` (rates, 0 to 1, from (0, 0) to (1, 1)) and ``threshold`` (probability), at most ROC_POINTS points

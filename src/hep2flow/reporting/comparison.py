@@ -21,18 +21,13 @@ PAPER_GAIN = (0.003, 0.005)  # section 3.1.1: masked over unmasked, "in most exa
 
 
 def compare(first: Family, second: Family, paired: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything :func:`difference_table` and :func:`remarks` show of two models, JSON-able.
-
-    Args:
-        first: A model, all its seeds.
-        second: Another.
-        paired: ``first.compare_with(second)``.
+    """Everything :func:`difference_table` and :func:`remarks` show of two models; ``paired``: first.compare_with(second).
 
     Returns:
         ``first`` and ``second`` {recipe, name (with every reservation), subset, seeds (their numbers), aca, mca, macro_f1
         (means over seeds), ci95 of each, aca_sd (None for one seed)}, ``n`` (cells), of ``paired`` difference, ci95,
         ci95_method, permutation, mcnemar, outside_noise; ``sentence``; and ``recipes``, the keys in which the recipes
-        differ: key -> [first's value, second's], as text.
+        differ: key -> [first's value, second's], as text. JSON-able.
     """
     ours, theirs = flatten(first.recipe), flatten(second.recipe)
     values = {key: [ours.get(key, "–"), theirs.get(key, "–")] for key in ours | theirs}

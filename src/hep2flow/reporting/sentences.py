@@ -27,7 +27,13 @@ def warnings(content: ReportContent) -> list[str]:
     if validated := [model for model in models if model.metrics["subset"] == "validation"]:
         whose = "" if len(validated) == len(models) else f" of {_titles(validated)}"
         found.append(f"Validation: the numbers{whose} are of validation cells; chosen on these cells: optimistic.")
-    found += _other_networks(models)
+    others = [model.metrics for model in models if not model.metrics["paper_model"]]
+    laptop = dict.fromkeys(metrics["network"] for metrics in others if metrics["profile"] == "laptop")
+    full = dict.fromkeys(metrics["network"] for metrics in others if metrics["profile"] != "laptop")
+    if laptop:
+        found.append(f"Stand-ins, not the paper's models: small networks for a laptop ({', '.join(laptop)}).")
+    if full:
+        found.append(f"Not one of the paper's two networks: {', '.join(full)}.")
     for family in content.families:
         if content.comparable_with_paper(family.representative) and family.scores["aca"] > SUSPICIOUS_ACA:
             found.append(
@@ -45,16 +51,6 @@ def warnings(content: ReportContent) -> list[str]:
 
 def _titles(models: Sequence[ModelResult]) -> str:
     return " and ".join(dict.fromkeys(model.title for model in models))
-
-
-def _other_networks(models: Sequence[ModelResult]) -> list[str]:
-    others = [model.metrics for model in models if not model.metrics["paper_model"]]
-    laptop = dict.fromkeys(metrics["network"] for metrics in others if metrics["profile"] == "laptop")
-    full = dict.fromkeys(metrics["network"] for metrics in others if metrics["profile"] != "laptop")
-    return [
-        *([f"Stand-ins, not the paper's models: small networks for a laptop ({', '.join(laptop)})."] if laptop else []),
-        *([f"Not one of the paper's two networks: {', '.join(full)}."] if full else []),
-    ]
 
 
 def verdict(content: ReportContent) -> list[str]:
