@@ -103,7 +103,7 @@ def trial_curves(sweep: SweepResult) -> Figure:
 
 
 class _Scale(NamedTuple):
-    """An axis: key or score; trial -> position in [0, 1], or NOT_TRIED; position and text of each tick."""
+    """An axis: key or score; trial -> position in [0, 1], NaN where not tried; position and text of each tick."""
 
     name: str
     positions: pd.Series
@@ -128,7 +128,8 @@ def parallel_coordinates(sweep: SweepResult) -> Figure:
     scales.append(last)
     figure, axes = single_plot(sweep.title, height=0.9 + 0.6 * len(scales))
     rows = np.arange(len(scales))
-    lines = {trial: np.column_stack([[scale.positions[trial] for scale in scales], rows]) for trial in scores.index}
+    places = pd.DataFrame([scale.positions for scale in scales]).fillna(NOT_TRIED)
+    lines = {trial: np.column_stack([places[trial], rows]) for trial in scores.index}
     winner = sweep.manifest["best_trial"]
     others = [trial for trial in rank.sort_values().index if trial not in (winner, 0)]
     colors = [to_rgba(SERIES[0], 0.05 + 0.65 * rank[trial] ** 4) for trial in others]
@@ -141,7 +142,8 @@ def parallel_coordinates(sweep: SweepResult) -> Figure:
     if others:
         axes.plot([], [], color=SERIES[0], label=f"the other {len(others)}: the better, the darker")
     for row, scale in enumerate(scales):
-        for place, text in scale.ticks:
+        not_tried = [(NOT_TRIED, "not tried")] if scale.positions.isna().any() else []
+        for place, text in [*not_tried, *scale.ticks]:
             axes.plot([place] * 2, [row, row + 0.07], color=GRID, linewidth=0.9)
             behind = {"facecolor": PAGE, "alpha": 0.8, "linewidth": 0, "pad": 0.6}
             axes.text(place, row + 0.12, text, ha="center", va="top", size=7.5, bbox=behind, zorder=5)
@@ -241,7 +243,7 @@ def _numeric_scale(
         return (value - first) / (last - first)
 
     ticks = [value for value in locator.tick_values(low, high) if low <= value <= high] or [low, high]
-    return _with_not_tried(name, place(values), [(place(value), f"{value:.6g}") for value in ticks])
+    return _Scale(name, place(values), [(place(value), f"{value:.6g}") for value in ticks])
 
 
 def _categorical_scale(name: str, values: pd.Series, options: list[str], rank: pd.Series) -> _Scale:
@@ -253,9 +255,4 @@ def _categorical_scale(name: str, values: pd.Series, options: list[str], rank: p
     letters = 40 // len(options)
     # Three lines rather than one: mappings often differ at their end only.
     ticks = [(centres[text], "\n".join(textwrap.wrap(shorten(text, 3 * letters), letters)[:3])) for text in options]
-    return _with_not_tried(name, places, ticks)
-
-
-def _with_not_tried(name: str, places: pd.Series, ticks: list[tuple[float, str]]) -> _Scale:
-    not_tried = [(NOT_TRIED, "not tried")] if places.isna().any() else []
-    return _Scale(name, places.fillna(NOT_TRIED), [*not_tried, *ticks])
+    return _Scale(name, places, ticks)
