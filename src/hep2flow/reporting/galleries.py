@@ -24,8 +24,7 @@ def mistakes(table: pd.DataFrame, originals: Originals, cells: pd.DataFrame, bit
     """One row per mistake: the original with its mask's outline, the cell as the network saw it, Grad-CAM, and facts.
 
     Args:
-        table: cell_id, truth, predicted, confidence, seen, heat, see
-            :class:`hep2flow.reporting.report_content.ModelResult`.
+        table: See :func:`hep2flow.stages.evaluation_images.mistake_images`.
         originals: A cell that is not among them has no first picture.
         cells: cell_id, intensity, specimen_id of these cells at least.
         bits: Significant bits of a pixel of the originals.

@@ -33,11 +33,8 @@ class ModelResult:
         history: Per epoch: epoch, updates, train_loss, val_loss, val_accuracy, learning_rate, images_per_second, best
             (the best so far; the last of these is the selected epoch).
         predictions: cell_id, truth, predicted, ``p_<label>`` per class.
-        mistakes: The most confident: cell_id, truth, predicted, confidence in [0, 1], seen (PNG: the cell as the network
-            saw it), heat (grey PNG of the same size: Grad-CAM for the predicted pattern; None for networks without);
-            None for evaluations of earlier versions.
-        batch: Augmented training cells: cell_id, pattern, mixed_with (pattern or None), image (PNG); None for evaluations
-            of earlier versions.
+        mistakes: See :func:`hep2flow.stages.evaluation_images.mistake_images`; None for evaluations of earlier versions.
+        batch: See :func:`hep2flow.stages.evaluation_images.augmented_batch`; None for evaluations of earlier versions.
     """
 
     title: str
@@ -170,10 +167,8 @@ class SweepResult:
             seconds, reason, then one column per key of the space: numbers, or YAML text, missing where not tried.
         curves: trial, epoch, updates, train_loss, val_loss, val_accuracy, seconds (since the trial's start): one row per
             validated epoch of each trial.
-        judgement: The winner ("tuned") against the recipe's own values ("default") on validation cells that chose nothing:
-            difference in ACA and its ci95, both in [-1, 1], ci95_method, first and second (mean ACA), seeds and
-            seed_sd (of both), each {tuned, default: ACA per seed}, cells, by, updates (equal for both); cells, by,
-            updates and same = True where the recipe's own values won; None where nothing was judged.
+        judgement: The winner ("tuned") against the recipe's own values ("default") on validation cells that chose nothing,
+            see :func:`hep2flow.stages.judge.judge_sweep`; None where nothing was judged.
     """
 
     title: str
