@@ -218,8 +218,7 @@ class ReportContent:
         examples: Pattern -> (original PNG, masked PNG), a few each; may be empty.
         provenance: Versions, hardware, started, keys, seconds per stage; nested.
         sweeps: Of the recipes; may be empty.
-        leakage: What cells of different subsets share, see :func:`hep2flow.stages.leakage.find_leakage`; None: not
-            searched for.
+        leakage: What cells of different subsets share, see :func:`hep2flow.stages.leakage.find_leakage`; None: not searched.
         originals: cell_id -> (original PNG, its mask as PNG or None) of the models' ``mistakes``.
     """
 
