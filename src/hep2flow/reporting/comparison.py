@@ -82,10 +82,8 @@ def remarks(found: Mapping[str, Any]) -> list[str]:
     several = max(len(found[side]["seeds"]) for side in ("first", "second")) > 1
     over = ", of the means over seeds, which are not drawn" if several else ""
     ways = f"all {permutation['ways']:,} ways" if permutation["exact"] else f"{permutation['ways']:,} random ways"
-    test = (
-        f"Permutation test: the gains of {permutation['units']:,} {permutation['unit']}s, {permutation['moved']:,} of them "
-        f"not 0, with their signs set in {ways}, two-sided"
-    )
+    gains = f"the gains of {permutation['units']:,} {permutation['unit']}s, {permutation['moved']:,} of them not 0"
+    test = f"Permutation test: {gains}, with their signs set in {ways}, two-sided"
     if permutation["unit"] == "cell":
         test += "; by cells, for want of specimens: cells of one specimen are not independent, so that p is too small"
     if permutation["lowest_p"] > SIGNIFICANCE_LEVEL:

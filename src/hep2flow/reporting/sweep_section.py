@@ -206,10 +206,9 @@ def effort(sweep: SweepResult) -> str:
     took = f"All trials together ran {facts['epochs_run']:,.0f} epochs in {duration(facts['seconds_run'])}"
     if not sweep.manifest["stopped"]:
         return f"{took}; no trial was stopped early."
-    return (
-        f"{took}; early stopping ended {sweep.manifest['stopped']} of {sweep.manifest['trials']} trials and saved about "
-        f"{facts['epochs_saved']:,.0f} epochs and {duration(facts['seconds_saved'])} (estimated from each trial's speed)."
-    )
+    saved = f"{facts['epochs_saved']:,.0f} epochs and {duration(facts['seconds_saved'])} (estimated from each trial's speed)"
+    ended = f"early stopping ended {sweep.manifest['stopped']} of {sweep.manifest['trials']} trials"
+    return f"{took}; {ended} and saved about {saved}."
 
 
 def _score(sweep: SweepResult, score: float) -> str:
