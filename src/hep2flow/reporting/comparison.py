@@ -217,10 +217,9 @@ def _masking_claim(masking: Mapping[str, Any]) -> str:
         judged = "which holds part of that"
     else:
         judged = f"which lies {'above' if low > PAPER_GAIN[1] else 'below'} all of that"
-    return (
-        f"The paper claims {claimed} points for masked over unmasked (section 3.1.1, on its own data, without an interval); "
-        f"here it is {100 * masking['difference']:+.1f}, interval {points(masking['ci95'])}, {judged}."
-    )
+    source = "section 3.1.1, on its own data, without an interval"
+    claim = f"The paper claims {claimed} points for masked over unmasked ({source})"
+    return f"{claim}; here it is {100 * masking['difference']:+.1f}, interval {points(masking['ci95'])}, {judged}."
 
 
 def _cells_sentence(found: Mapping[str, Any]) -> str:
