@@ -208,18 +208,17 @@ def _by_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, A
         pattern = max(counts.index, key=lambda label: (counts[label], -labels.index(label)))
         intensities = sorted(group["intensity"].dropna().unique())
         correct = int((group["truth"] == group["predicted"]).sum())
-        result.append(
-            {
-                "specimen_id": str(specimen),
-                "pattern": str(pattern),
-                "intensity": str(intensities[0]) if len(intensities) == 1 else None,
-                "n": len(group),
-                "correct": correct,
-                "accuracy": correct / len(group),
-                "vote": str(vote),
-                "vote_correct": bool(vote == pattern),
-            }
-        )
+        facts = {
+            "specimen_id": str(specimen),
+            "pattern": str(pattern),
+            "intensity": str(intensities[0]) if len(intensities) == 1 else None,
+            "n": len(group),
+            "correct": correct,
+            "accuracy": correct / len(group),
+            "vote": str(vote),
+            "vote_correct": bool(vote == pattern),
+        }
+        result.append(facts)
     return sorted(result, key=lambda entry: (len(entry["specimen_id"]), entry["specimen_id"]))
 
 

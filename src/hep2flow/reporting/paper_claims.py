@@ -92,10 +92,8 @@ def _gap(sums: Floats) -> Floats:
     present = support > 0
     with np.errstate(invalid="ignore", divide="ignore"):
         f1 = np.where(present, 2 * true_positives / (support + predicted), 0)
-        easy, hard = (
-            f1[..., pair].sum(axis=-1) / present[..., pair].sum(axis=-1)
-            for pair in ([PATTERNS.index(label) for label in labels] for labels in (EASY, HARD))
-        )
+        pairs = ([PATTERNS.index(label) for label in labels] for labels in (EASY, HARD))
+        easy, hard = (f1[..., pair].sum(axis=-1) / present[..., pair].sum(axis=-1) for pair in pairs)
     return np.asarray((easy - hard).mean(axis=-1))
 
 

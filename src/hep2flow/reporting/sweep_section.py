@@ -96,10 +96,9 @@ def verdict(sweep: SweepResult) -> list[str]:
     chosen, found = sweep.manifest["chosen_on"], [choice(sweep), judgement(sweep)]
     if sweep.manifest["best_trial"] == 0:
         return found
-    found.append(
-        f"Choosing the best of {sweep.manifest['trials']} trials on {chosen['cells']:,} cells crowns noise too: the "
-        "winner's score there is optimistic, which is why other cells have to judge it."
-    )
+    optimistic = "the winner's score there is optimistic, which is why other cells have to judge it."
+    chance = f"Choosing the best of {sweep.manifest['trials']} trials on {chosen['cells']:,} cells crowns noise too"
+    found.append(f"{chance}: {optimistic}")
     # By specimen where they are known and enough: no specimen is then on both sides.
     if sweep.judgement and chosen["by"] == "cell":
         both = "Cells of one specimen may stand among both, those that chose and those that judge"
@@ -130,10 +129,8 @@ def judgement(sweep: SweepResult) -> str:
     points = 100 * judged["difference"]
     side = "better" if points > 0 else "worse"
     compared = f"is {abs(points):.1f} points {side} than" if points else "is exactly as good as"
-    tuned, default = (
-        f"{percent(judged[side])}{'' if deviation is None else f' ± {100 * deviation:.1f}'}"
-        for side, deviation in zip(("first", "second"), judged["seed_sd"], strict=True)
-    )
+    means = zip((judged["first"], judged["second"]), judged["seed_sd"], strict=True)
+    tuned, default = (f"{percent(aca)}{'' if sd is None else f' ± {100 * sd:.1f}'}" for aca, sd in means)
     seeds, cells = judged["seeds"][0], f"{judged['cells']:,} validation cells that chose nothing"
     return (
         f"On {cells} the winner {compared} {OWN_VALUES}: ACA {tuned} against {default} over {seeds} "
