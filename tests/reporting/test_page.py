@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from hep2flow.evaluation.metrics import evaluate_predictions
-from hep2flow.reporting.page import inline_svg, model_card, render, summary, write
+from hep2flow.reporting.model_card import model_card
+from hep2flow.reporting.page import inline_svg, render, summary, write
 from hep2flow.reporting.report_content import ReportContent
 from hep2flow.reporting.report_tables import seeds, trainings
 from hep2flow.reporting.sentences import verdict, warnings

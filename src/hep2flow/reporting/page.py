@@ -1,8 +1,8 @@
-"""The report: one self-contained HTML page, its figures as files, a summary and a card of each model in Markdown."""
+"""The report: one self-contained HTML page, its figures as files, and a summary in Markdown."""
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from hep2flow.reporting import comparison, figures, formatting, galleries, report_tables, sentences, sweep_section
+from hep2flow.reporting.model_card import model_card
 from hep2flow.reporting.paper_claims import claims
-from hep2flow.reporting.provenance import run_fragments, run_line, templates
-from hep2flow.reporting.report_content import Family, ModelResult, ReportContent
+from hep2flow.reporting.provenance import run_fragments, templates
+from hep2flow.reporting.report_content import ModelResult, ReportContent
 from hep2flow.reporting.table_markup import escape_markdown as escape
 from hep2flow.reporting.table_markup import facts_table
 from hep2flow.selected_on_test import OPTIMISTIC_WARNING
@@ -77,53 +78,6 @@ def summary(content: ReportContent) -> str:
         f"Split: {escape(content.split['protocol'])}. {escape(sentences.leakage(content))}\n",
     ]
     return "\n\n".join(paragraphs)
-
-
-def model_card(content: ReportContent, family: Family) -> str:
-    """The card of one model of the report, Markdown; of all its seeds where there are several."""
-    model = family.representative
-    dataset, counts = content.dataset, content.split["counts"]
-    own = replace(content, models=family.models, examples={})
-    limits = [
-        *sentences.warnings(own),
-        sentences.per_class([model]),
-        sentences.confusion(model),
-        *([sentences.intensity([model])] if model.metrics["by_intensity"] else []),
-        sentences.calibration([model]),
-    ]
-    patterns = ", ".join(label.replace("_", " ") for label in model.metrics["labels"])
-    seeds = f"\n{report_tables.seeds([family]).markdown()}\n" if len(family.models) > 1 else ""
-    per_class = report_tables.per_class([model])
-    return f"""# {escape(family.models[0].full_name)}
-
-**{formatting.RESEARCH_ONLY}**
-
-## Intended use
-Classifies the pattern of a single, segmented HEp-2 cell in an indirect immunofluorescence image: {escape(patterns)}.
-For research on methods. Not for slides, not for patients, not for other stains or microscopes without evaluating there.
-
-## Data
-{escape(dataset["name"])} (digest `{dataset["digest"]}`), split {escape(content.split["protocol"])}: \
-{counts["train"]:,} training, {counts["val"]:,} validation, {counts["test"]:,} test cells.
-{escape(sentences.masking(own))}
-{escape(sentences.leakage(own))}
-
-## Training
-{report_tables.trainings(family.models).markdown()}
-
-## Metrics
-{report_tables.comparison([family]).markdown()}
-{seeds}
-{escape(sentences.interval_basis(own))}
-
-{escape(per_class.caption)}:
-
-{per_class.markdown()}
-
-## Limits
-{chr(10).join(f"- {escape(limit)}" for limit in limits)}
-
-{run_line(content.run_id)}"""
 
 
 def title(content: ReportContent) -> str:
