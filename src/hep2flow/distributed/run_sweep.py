@@ -3,8 +3,6 @@
 Tune's own state is thrown away: an interrupted sweep is rebuilt from its records.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 import time
@@ -95,7 +93,7 @@ class _NotCheckpointed:
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _NotCheckpointed:
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_NotCheckpointed":
         return self
 
 

@@ -1,7 +1,5 @@
 """The specimen-clustered bootstrap: its intervals generalise to other specimens, not only to other cells of the same."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -16,7 +14,7 @@ Integers = npt.NDArray[np.int64]
 
 
 def score_intervals(
-    truth: Integers, predicted: Integers, specimens: pd.Series[str], classes: int, bootstrap: int, seed: int
+    truth: Integers, predicted: Integers, specimens: "pd.Series[str]", classes: int, bootstrap: int, seed: int
 ) -> tuple[dict[str, tuple[float, float]], str]:
     """95 % percentile intervals of ACA, MCA and macro F1, each the mean over seeds.
 
@@ -51,7 +49,7 @@ def interval_with(point: float, samples: Floats) -> tuple[float, float]:
     return min(float(low), point), max(float(high), point)
 
 
-def specimen_clusters(specimens: pd.Series[str]) -> tuple[Integers | None, str]:
+def specimen_clusters(specimens: "pd.Series[str]") -> tuple[Integers | None, str]:
     """Specimen number of every cell (None where cells have to be drawn one by one), and the method's name."""
     if specimens.isna().any():
         return None, CELL_BOOTSTRAP

@@ -4,8 +4,6 @@ ACA is correct / total, the paper's and the contest's ranking figure. MCA is the
 often called "average classification accuracy" in the literature, so both are always reported.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -125,7 +123,7 @@ def _join_cells(predictions: pd.DataFrame, cells: pd.DataFrame, labels: Sequence
     return ordered
 
 
-def _codes(names: pd.Series[str], labels: Sequence[str]) -> Integers:
+def _codes(names: "pd.Series[str]", labels: Sequence[str]) -> Integers:
     return pd.Categorical(names, categories=list(labels)).codes.astype(np.int64)
 
 

@@ -1,7 +1,5 @@
 """Specification of one stage of one recipe: stored for the job that runs it, with the outcome that the job leaves."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from typing import Literal
@@ -77,7 +75,7 @@ class JobOutcome(BaseModel):
     abandoned: bool = False  # no step watched the job any more, so it saved its state and ended
 
     @staticmethod
-    def read(store: Store, spec: JobSpec) -> JobOutcome | None:
+    def read(store: Store, spec: JobSpec) -> "JobOutcome | None":
         """The outcome of the last job with this specification; None where there is none."""
         found = store.find_json(layout.outcome_key(spec.run_id, spec.digest))
         return None if found is None else JobOutcome.model_validate(found)

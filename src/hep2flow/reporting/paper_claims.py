@@ -1,7 +1,5 @@
 """The paper's claims, judged on this run's cells and models."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -82,7 +80,7 @@ def f1_gap(family: Family) -> tuple[float, tuple[float, float], str]:
     return gap, interval_with(gap, _gap(drawn.reshape(-1, *cells.shape[1:]))), by_cells
 
 
-def _one_hot(labels: pd.Series[str]) -> Floats:
+def _one_hot(labels: "pd.Series[str]") -> Floats:
     return np.asarray(labels.to_numpy()[:, None] == np.array(PATTERNS), dtype=np.float64)
 
 

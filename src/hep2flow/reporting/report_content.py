@@ -1,7 +1,5 @@
 """What a report shows: plain values, which the report stage reads from the store."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -129,7 +127,7 @@ class Family:
         intervals = intervals_over_seeds(tables, self.cells, self.models[0].metrics["labels"])
         return {**{key: self.mean(key) for key in ("aca", "mca", "macro_f1")}, **intervals}
 
-    def compare_with(self, other: Family) -> dict[str, Any]:
+    def compare_with(self, other: "Family") -> dict[str, Any]:
         """ACA of this family minus the other's on the same cells, and whether it is more than noise.
 
         Returns:
@@ -243,7 +241,7 @@ class ReportContent:
         return [family.representative for family in self.families]
 
     @cached_property
-    def families(self) -> list[Family]:
+    def families(self) -> "list[Family]":
         """The models grouped by everything but the seed, by mean ACA, best first."""
         return families_of(self.models, self.cells)
 

@@ -1,7 +1,5 @@
 """An opened data set: its listings, and its cells decoded and checked one by one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -47,7 +45,7 @@ class Source(Labels):
     tree: FileTree
     resources: ExitStack
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> "Source":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,7 +65,7 @@ class Source(Labels):
             if cell is not None:
                 yield cell
 
-    def _read_files(self, listing: Listing) -> _RawCell:
+    def _read_files(self, listing: Listing) -> "_RawCell":
         mask = None if listing.mask is None else self._read_file(listing.mask)
         return _RawCell(listing, self._read_file(listing.image), mask)
 

@@ -4,8 +4,6 @@ No pixel of a real cell is in it. Every specimen has a style of its own (brightn
 real slides do, so that a classifier meets a shift between the training and the test specimens.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -183,7 +181,7 @@ class _Shape:
     scale: float  # size of the cell, 1 = typical; lengths in pixels grow with it
 
     @staticmethod
-    def draw(rng: Generator, pattern: str, style: Style) -> _Shape:
+    def draw(rng: Generator, pattern: str, style: Style) -> "_Shape":
         cytoplasm = pattern == "cytoplasmatic"
         outlier = rng.random() < 0.012  # clumps and giant cells
         diameter = _TYPICAL_SIZE * style.size * (1.3 if cytoplasm else 1.0) * rng.lognormal(0, 0.16)

@@ -1,7 +1,5 @@
 """What is submitted to Kubeflow for a run on a cluster: a pipeline, its images and its arguments."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -84,11 +82,11 @@ class Submission:
         """Whether the pipeline learns its models from its first task: a recurring run, or one of many models."""
         return bool(self.cron) or len(self.request.models) > UNROLLED_MODELS
 
-    def with_request(self, request: RunRequest) -> Submission:
+    def with_request(self, request: RunRequest) -> "Submission":
         """The same for a request whose cells and weights are in the cluster's store."""
         return replace(self, request=request, arguments={**self.arguments, "source": request.source})
 
-    def with_recipes(self, references: list[str]) -> Submission:
+    def with_recipes(self, references: list[str]) -> "Submission":
         """The same with the arguments of a looped pipeline: the URIs of its recipes, and what is done with them.
 
         Raises:
@@ -107,7 +105,7 @@ class Submission:
             added |= sweep.model_dump(exclude={"finals", "beside"})
         return replace(self, arguments={**self.arguments, **added})
 
-    def with_digests(self) -> Submission:
+    def with_digests(self) -> "Submission":
         """The same with each image by its digest; UserError where a registry gives none."""
         images = {name: pin_image(image) for name, image in self.images.items()}
         cluster = {**self.arguments["cluster"], "image": images["ray"]}
