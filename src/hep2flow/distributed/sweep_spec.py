@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from hep2flow.recipe import Recipe
 from hep2flow.store import layout
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class SweepSpec(BaseModel):
+class SweepSpec(BaseModel, extra="forbid"):
     """One sweep.
 
     Attributes:
@@ -30,8 +30,6 @@ class SweepSpec(BaseModel):
         seconds: Time budget, None for no limit.
         weights: Store key of the initial weights (safetensors), None for none.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     store: StoreAddress
     key: str
@@ -53,10 +51,8 @@ class SweepSpec(BaseModel):
         return f"{self.prefix}/running/{number:05d}"
 
 
-class SweepCells(BaseModel):
+class SweepCells(BaseModel, extra="forbid"):
     """Rows of a sweep's cells under one ``data.mask``; without trainings that judge, ``judging`` is empty."""
-
-    model_config = ConfigDict(extra="forbid")
 
     labels: list[str]
     bits: int

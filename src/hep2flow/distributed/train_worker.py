@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from hep2flow.distributed.checkpoint_uploader import CheckpointUploader, delete_states, download_state
 from hep2flow.distributed.status_reporter import StatusReporter
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 WorkerResult = Literal["completed", "stopped", "rejected"]
 
 
-class TrainingSpec(BaseModel):
+class TrainingSpec(BaseModel, extra="forbid"):
     """What a worker needs to train, in plain values; credentials come from the worker's environment.
 
     Attributes:
@@ -49,8 +49,6 @@ class TrainingSpec(BaseModel):
         weights: Store key of the initial weights (safetensors), None to start from scratch.
         weights_origin: Their origin, for the manifest.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     store: StoreAddress
     recipe: Recipe

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from hep2flow.distributed.checkpoint_uploader import CheckpointUploader, download_state
 from hep2flow.distributed.sweep_spec import SweepCells
@@ -36,7 +36,7 @@ SharedCells = Mapping[str, Any]  # data.mask -> Ray's reference of SweepCells, s
 Report = Callable[[dict[str, Any]], None]
 
 
-class TrialSpec(BaseModel):
+class TrialSpec(BaseModel, extra="forbid"):
     """What a trial needs beside its cells, in plain values; credentials come from the worker's environment.
 
     Attributes:
@@ -46,8 +46,6 @@ class TrialSpec(BaseModel):
         end_epoch: Epoch after which it ends before its recipe does; None for the recipe's end.
         weights: Store key of the initial weights (safetensors), None for none.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     store: StoreAddress
     prefix: str

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
@@ -17,10 +17,8 @@ from hep2flow.store.outage import Log
 from hep2flow.store.s3 import Store
 
 
-class JobSpec(BaseModel):
+class JobSpec(BaseModel, extra="forbid", frozen=True):
     """``runs/{run_id}/specs/{digest}.json``; what is passed between stages are URIs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     run_id: str
     recipe: Recipe
@@ -66,10 +64,8 @@ def read_spec(store: Store, uri: str) -> JobSpec:
     return spec
 
 
-class JobOutcome(BaseModel):
+class JobOutcome(BaseModel, extra="forbid"):
     """``runs/{run_id}/specs/{digest}-outcome.json``: how a job ended; a job that is killed leaves none."""
-
-    model_config = ConfigDict(extra="forbid")
 
     result: StageResult | None = None
     error: str = ""

@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class ConflictError(Exception):
     """An object of that name already exists."""
 
 
-class GoneError(Exception):
+class GoneError(OSError):
     """The resource version to watch from is too old: list again."""
 
 
@@ -80,6 +80,7 @@ class KubernetesApi:
         self._log, self._lock, self._unreachable = log, threading.Lock(), False
         configuration, self.own_namespace = load_configuration()
         self.namespace = namespace or self.own_namespace or "default"
+        self._rayjobs = GROUP, VERSION, self.namespace, RAYJOBS
         self._server = str(configuration.host)
         client = kubernetes.client.ApiClient(configuration)
         self._custom = kubernetes.client.CustomObjectsApi(client)
@@ -89,7 +90,7 @@ class KubernetesApi:
         """Create a RayJob; ConflictError for a name that exists, QuotaExceededError where a quota is used up."""
         try:
             method = self._custom.create_namespaced_custom_object
-            self._call_rayjobs("create", method, manifest, expected=(403, 404, 409))
+            self._call("create", RAYJOBS, method, *self._rayjobs, manifest, expected=(403, 404, 409))
         except ApiException as error:
             if error.status == 409:
                 raise ConflictError from error
@@ -104,21 +105,22 @@ class KubernetesApi:
 
     def get(self, name: str) -> dict[str, Any] | None:
         """A RayJob; None where there is none."""
-        try:
-            return self._call_rayjobs("get", self._custom.get_namespaced_custom_object, name, expected=(404,))
-        except ApiException:
-            return None
+        method, found = self._custom.get_namespaced_custom_object, None
+        with suppress(ApiException):
+            found = self._call("get", RAYJOBS, method, *self._rayjobs, name, expected=(404,))
+        return found
 
     def delete(self, name: str) -> None:
         """Delete a RayJob and, through it, its pods, within seconds; one that does not exist is no error."""
         method, options = self._custom.delete_namespaced_custom_object, {"propagation_policy": "Background"}
         with suppress(ApiException):
-            self._call_rayjobs("delete", method, name, patience=DELETE_SECONDS, expected=(404,), **options)
+            arguments = (*self._rayjobs, name)
+            self._call("delete", RAYJOBS, method, *arguments, patience=DELETE_SECONDS, expected=(404,), **options)
 
     def find(self, name: str) -> tuple[dict[str, Any] | None, str]:
         """A RayJob, None where there is none, and the resource version to watch from."""
         method = self._custom.list_namespaced_custom_object
-        found = self._call_rayjobs("list", method, field_selector=f"metadata.name={name}")
+        found = self._call("list", RAYJOBS, method, *self._rayjobs, field_selector=f"metadata.name={name}")
         return next(iter(found["items"]), None), found["metadata"]["resourceVersion"]
 
     def watch(self, name: str, version: str) -> Iterator[dict[str, Any] | None]:
@@ -131,18 +133,10 @@ class KubernetesApi:
         chosen = {"field_selector": f"metadata.name={name}", "resource_version": version}
         limits = {"timeout_seconds": WATCH_SECONDS, "_request_timeout": (CONNECT_SECONDS, WATCH_SECONDS + READ_SECONDS)}
         method, stream = self._custom.list_namespaced_custom_object, kubernetes.watch.Watch().stream
-        try:
+        with self._streaming("watch", RAYJOBS, passing=(401,)):  # where a 401 stays, the next `find` reports it
             for event in stream(method, *self._rayjobs, **chosen, **limits):
                 if event["type"] != "BOOKMARK":
                     yield None if event["type"] == "DELETED" else event["object"]
-        except ApiException as error:
-            if error.status == 410:
-                raise GoneError from error
-            if _is_transient(error) or error.status == 401:  # where it stays so, the next `find` reports it
-                raise OSError(f"{error.status} {error.reason}") from error
-            raise self._refused("watch", RAYJOBS, error) from error
-        except (HTTPError, ValueError) as error:  # ValueError: broken off in the middle of a line
-            raise OSError(type(error).__name__) from error
 
     def pods(self, selector: str) -> list[dict[str, Any]]:
         """Pods with these labels, the oldest first."""
@@ -153,16 +147,24 @@ class KubernetesApi:
 
     def log(self, pod: str) -> Iterator[str]:
         """Yield lines of a pod's log, each with its time before it, until the pod ends; OSError where the log breaks off."""
-        try:
-            options = {"follow": True, "timestamps": True, "_request_timeout": (CONNECT_SECONDS, None)}
+        options = {"follow": True, "timestamps": True, "_request_timeout": (CONNECT_SECONDS, None)}
+        with self._streaming("get", "pods/log", passing=(400, 404)):  # its container has not started, or it is gone
             answer = self._core.read_namespaced_pod_log(pod, self.namespace, _preload_content=False, **options)
             with closing(answer):
                 yield from kubernetes.watch.watch.iter_resp_lines(answer)
+
+    @contextmanager
+    def _streaming(self, verb: str, resource: str, passing: Collection[int]) -> Iterator[None]:
+        """OSError for what breaks a stream off, a status that passes among it; UserError for what is refused."""
+        try:
+            yield
         except ApiException as error:
-            if _is_transient(error) or error.status in (400, 404):  # its container has not started, or it is gone
+            if error.status == 410:
+                raise GoneError from error
+            if _is_transient(error) or error.status in passing:
                 raise OSError(f"{error.status} {error.reason}") from error
-            raise self._refused("get", "pods/log", error) from error
-        except HTTPError as error:
+            raise self._refused(verb, resource, error) from error
+        except (HTTPError, ValueError) as error:  # ValueError: broken off in the middle of a line
             raise OSError(type(error).__name__) from error
 
     def is_being_deleted(self, pod: str) -> bool:
@@ -175,14 +177,6 @@ class KubernetesApi:
         except HTTPError:
             return False
         return "deletionTimestamp" in json.loads(answer.data)["metadata"]
-
-    @property
-    def _rayjobs(self) -> tuple[str, str, str, str]:
-        return GROUP, VERSION, self.namespace, RAYJOBS
-
-    def _call_rayjobs(self, verb: str, method: Callable[..., Any], *arguments: Any, **options: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self._call(verb, RAYJOBS, method, *self._rayjobs, *arguments, **options)
-        return answer
 
     def _call(
         self,

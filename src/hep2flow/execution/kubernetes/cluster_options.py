@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from hep2flow import __version__
 from hep2flow.errors import UserError
@@ -20,10 +20,8 @@ NO_SECRET = "none"  # noqa: S105 - no password
 Seconds = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
-class Toleration(BaseModel):
+class Toleration(BaseModel, extra="forbid", frozen=True):
     """A toleration of Ray's workers, as Kubernetes has it; an empty effect stands for all."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: LabelKey
     operator: Literal["Exists", "Equal"] = "Exists"
@@ -31,7 +29,7 @@ class Toleration(BaseModel):
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
 
 
-class ClusterOptions(BaseModel):
+class ClusterOptions(BaseModel, extra="forbid", frozen=True):
     """The pipelines' parameter ``cluster``; an empty value stands for none.
 
     Attributes:
@@ -60,8 +58,6 @@ class ClusterOptions(BaseModel):
         ray_token: Whether Ray requires a token, as with KubeRay's ``authOptions``.
         address: Of an existing Ray cluster, for engine ``ray`` alone: HOST:PORT or ray://HOST:PORT.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     namespace: Namespace = ""
     image: Image = f"hep2flow/ray:{__version__}"
