@@ -71,8 +71,8 @@ def test_a_sweep_is_told_as_json_lines_where_asked(store: Store, monkeypatch: py
     monkeypatch.setenv("HEP2FLOW_LOG", "json")
     monkeypatch.setattr("sys.__stderr__", heard)
     TrainingStatus(store, output_prefix("tune", key)).put_progress(PROGRESS)
-    with show_stage_progress(store, "tune", "coat-mini") as progress:
-        progress.announce(key)
+    with show_stage_progress(store, "tune", "coat-mini") as (announce, _):
+        announce(key)
         assert heard.line.wait(30)
     told = json.loads(heard.getvalue().splitlines()[0])
     assert (told["stage"], told["ended"], told["best"]["trial"]) == ("tune coat-mini", 7, 4)

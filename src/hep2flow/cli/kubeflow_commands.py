@@ -103,10 +103,9 @@ def submit(
     print(f"{'recurring run' if cron else 'run'} {name or sent.id}: {sent.url}", flush=True)
     if wait:
         from hep2flow.execution.kubeflow.wait_for_run import wait_for_run
-        from hep2flow.store.outage import log_to_stderr
 
         again = partial(submit_run, store, kubeflow, submission)
-        wait_for_run(store, kubeflow, sent, name, resubmit, again, log_to_stderr)
+        wait_for_run(store, kubeflow, sent, name, resubmit, again)
         print(f"run {name}: succeeded; fetch its results with: hep2flow pull {name}")
     elif not cron:
         print(f"follow it with: hep2flow runs show {name} --host {host}")

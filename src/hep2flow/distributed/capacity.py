@@ -9,6 +9,7 @@ import ray
 from ray.util.client import ray as client
 
 from hep2flow.errors import UserError
+from hep2flow.process import in_background
 from hep2flow.recipe import Resources
 
 POLL_SECONDS = 3.0
@@ -73,21 +74,15 @@ def alive_nodes() -> set[str]:
 @contextmanager
 def watch_capacity(count: Callable[[], int], on_growth: Callable[[int], None]) -> Iterator[None]:
     """Call ``on_growth(n)`` once, as soon as ``count()`` has been positive in STABLE_POLLS polls in a row; n is the last."""
-    stop = threading.Event()
 
-    def poll() -> None:
+    def poll(over: threading.Event) -> None:
         positive = 0
-        while not stop.wait(POLL_SECONDS):
+        while positive < STABLE_POLLS:
+            if over.wait(POLL_SECONDS):
+                return
             free = count()
             positive = positive + 1 if free > 0 else 0
-            if positive == STABLE_POLLS:
-                on_growth(free)
-                return
+        on_growth(free)
 
-    watcher = threading.Thread(target=poll, name="capacity", daemon=True)
-    watcher.start()
-    try:
+    with in_background(poll, "capacity"):
         yield
-    finally:
-        stop.set()
-        watcher.join()

@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from hep2flow.errors import UserError
+from hep2flow.process import in_background
 
 ADDRESS_FILE = "HEP2FLOW_RAY_ADDRESS_FILE"
 REQUESTED = "requested"  # a file beside that one, once a process needs the cluster
@@ -61,16 +63,13 @@ def shared_cluster() -> Iterator[None]:
         return
     os.environ.update({name: value for name, value in RAY_ENVIRONMENT.items() if name not in os.environ})
     with tempfile.TemporaryDirectory(prefix="hep2flow-ray-") as folder:
-        address, stop = Path(folder) / "address", threading.Event()
+        address = Path(folder) / "address"
         os.environ[ADDRESS_FILE] = str(address)
-        supervisor = threading.Thread(target=_supervise_head, args=(address, stop), name="ray-head", daemon=True)
-        supervisor.start()
         try:
-            yield
+            with in_background(partial(_supervise_head, address), "ray-head"):
+                yield
         finally:
             del os.environ[ADDRESS_FILE]
-            stop.set()
-            supervisor.join()
 
 
 def _supervise_head(address: Path, stop: threading.Event) -> None:

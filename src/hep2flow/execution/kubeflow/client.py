@@ -36,7 +36,7 @@ class Login:
 
 @dataclass(frozen=True)
 class SubmittedRun:
-    """A run, or a recurring run, as Kubeflow knows it."""
+    """A run, or a recurring one, as Kubeflow knows it."""
 
     id: str
     url: str
@@ -49,11 +49,6 @@ class RunState:
     state: str  # in Kubeflow's words: PENDING, RUNNING, SUCCEEDED, SKIPPED, FAILED, CANCELING, CANCELED, PAUSED
     terminated: bool  # somebody ended it: such a run ends FAILED, after CANCELING (KFP 2.17)
     message: str  # what went wrong, in Kubeflow's words; mostly empty
-
-    @property
-    def is_over(self) -> bool:
-        """Whether Kubeflow will do nothing more for it."""
-        return self.state in FINAL_STATES
 
 
 class KubeflowUnreachableError(UserError):
@@ -100,9 +95,8 @@ class Kubeflow:
                 "service_account": submission.service_account or None,
             }
             if submission.cron:
-                cron = self._call(client.create_recurring_run, cron_expression=submission.cron, **shared)
-                url = f"{self._host}/#/recurringrun/details/{cron.recurring_run_id}"
-                return SubmittedRun(cron.recurring_run_id, url)
+                run = self._call(client.create_recurring_run, cron_expression=submission.cron, **shared)
+                return SubmittedRun(run.recurring_run_id, f"{self._host}/#/recurringrun/details/{run.recurring_run_id}")
             run = self._call(client.run_pipeline, **shared)
             return SubmittedRun(run.run_id, f"{self._host}/#/runs/details/{run.run_id}")
 
@@ -136,12 +130,10 @@ class Kubeflow:
         try:
             return method(*arguments, **options)
         except ApiException as error:
-            status, message = error.status, _message(error)
-            if status in UNAVAILABLE:
-                raise KubeflowUnreachableError(
-                    f"{self._api} is unavailable ({status}: {message}); try again"
-                ) from error
-            raise UserError(f"{self._api} refuses ({status}): {message}") from error
+            if error.status not in UNAVAILABLE:
+                raise UserError(f"{self._api} refuses ({error.status}): {_message(error)}") from error
+            what = f"{self._api} is unavailable ({error.status}: {_message(error)})"
+            raise KubeflowUnreachableError(f"{what}; try again") from error
         except HTTPError as error:
             what = f"{self._api} has become unreachable ({type(error).__name__})"
             raise KubeflowUnreachableError(f"{what}; try again") from error

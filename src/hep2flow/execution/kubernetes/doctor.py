@@ -120,10 +120,8 @@ class _Cluster:
 
     def rights(self) -> str:
         """Of the step's service account; inside a pod of the pod's own."""
-        inside, account = (
-            bool(os.environ.get("KUBERNETES_SERVICE_HOST")),
-            f"system:serviceaccount:{self.namespace}:{STEP}",
-        )
+        inside = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+        account = f"system:serviceaccount:{self.namespace}:{STEP}"
         headers = {} if inside else {"Impersonate-User": account}
         path, missing = f"/apis/{AUTHORIZATION}/selfsubjectaccessreviews", []
         for group, resource, verb in ((group, resource, verb) for group, resource, verbs in RULES for verb in verbs):
@@ -155,8 +153,8 @@ class _Cluster:
     def queue(self) -> str:
         name, fix = self._options.queue, "kubectl apply -k k8s/overlays/kueue"
         found = self._find("/apis/kueue.x-k8s.io/v1beta2", "localqueues", name, fix)
-        conditions = {one["type"]: one for one in found.get("status", {}).get("conditions", [])}
-        active = conditions.get("Active", {})
+        conditions = found.get("status", {}).get("conditions", [])
+        active: dict[str, Any] = next((one for one in conditions if one["type"] == "Active"), {})
         if active.get("status") != "True":
             what = f"{name} admits nothing: {active.get('message', 'no word from Kueue')}"
             raise _FaultError(what, "look at its ClusterQueue and its flavors")
