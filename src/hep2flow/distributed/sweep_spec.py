@@ -88,10 +88,5 @@ def _read_cells(store: Store, spec: SweepSpec, uri: str, *, judging: bool) -> Sw
         # The parts of an official test set are not even downloaded.
         return list(dataset.rows(set(split.ids(subset)), columns, {"train", None}))
 
-    return SweepCells(
-        labels=dataset.manifest["labels"],
-        bits=dataset.manifest["bits"],
-        training=rows("train"),
-        validation=rows("val"),
-        judging=rows("test") if judging else [],
-    )
+    cells = {"training": rows("train"), "validation": rows("val"), "judging": rows("test") if judging else []}
+    return SweepCells(labels=dataset.manifest["labels"], bits=dataset.manifest["bits"], **cells)

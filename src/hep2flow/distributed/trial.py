@@ -99,7 +99,7 @@ def _run_on_workers(spec: TrialSpec, shared: SharedCells, name: str, *, reports:
     config = {"spec": spec.model_dump(mode="json"), "shared": dict(shared), "reports": reports}
     callbacks = [TuneReportCallback()] if reports else []  # hands each worker group's report on to Tune
     try:
-        return fit_on_workers(_worker_loop, config, name, resources.workers.max, resources, callbacks)
+        return fit_on_workers(_worker_loop, config, name, resources.workers.max, resources, *callbacks)
     except TrainingFailedError as error:
         if (rejection := status.rejection()) is None:
             raise
