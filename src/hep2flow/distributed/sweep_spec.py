@@ -18,28 +18,17 @@ if TYPE_CHECKING:
 
 
 class SweepSpec(BaseModel, extra="forbid"):
-    """One sweep.
-
-    Attributes:
-        key: Of the sweep in the store.
-        recipe: Its ``search`` section says what is tried.
-        datasets: data.mask -> URI of the data set masked so, for every value that is tried.
-        halves: URI of the split into training, choosing (val) and judging (test) cells.
-        trials: Total number, existing ones included.
-        concurrency: Trials at once, None for as many as fit on the cluster.
-        seconds: Time budget, None for no limit.
-        weights: Store key of the initial weights (safetensors), None for none.
-    """
+    """One sweep."""
 
     store: StoreAddress
-    key: str
-    recipe: Recipe
-    datasets: dict[str, str]
-    halves: str
-    trials: int
-    concurrency: int | None = None
-    seconds: float | None = None
-    weights: str | None = None
+    key: str  # of the sweep in the store
+    recipe: Recipe  # its ``search`` section says what is tried
+    datasets: dict[str, str]  # data.mask -> URI of the data set masked so, for every value that is tried
+    halves: str  # URI of the split into training, choosing (val) and judging (test) cells
+    trials: int  # total number, existing ones included
+    concurrency: int | None = None  # trials at once, None for as many as fit on the cluster
+    seconds: float | None = None  # time budget, None for no limit
+    weights: str | None = None  # store key of the initial weights (safetensors), None for none
 
     @property
     def prefix(self) -> str:

@@ -42,21 +42,15 @@ WorkerResult = Literal["completed", "stopped", "rejected"]
 
 
 class TrainingSpec(BaseModel, extra="forbid"):
-    """What a worker needs to train, in plain values; credentials come from the worker's environment.
-
-    Attributes:
-        prefix: The training's in the store, ``trainings/{key}``.
-        weights: Store key of the initial weights (safetensors), None to start from scratch.
-        weights_origin: Their origin, for the manifest.
-    """
+    """What a worker needs to train, in plain values; credentials come from the worker's environment."""
 
     store: StoreAddress
     recipe: Recipe
     dataset: str
     split: str
-    prefix: str
-    weights: str | None = None
-    weights_origin: dict[str, Any] | None = None
+    prefix: str  # the training's in the store, ``trainings/{key}``
+    weights: str | None = None  # store key of the initial weights (safetensors), None to start from scratch
+    weights_origin: dict[str, Any] | None = None  # their origin, for the manifest
 
 
 def run_worker(config: dict[str, Any]) -> WorkerResult:

@@ -37,22 +37,15 @@ Report = Callable[[dict[str, Any]], None]
 
 
 class TrialSpec(BaseModel, extra="forbid"):
-    """What a trial needs beside its cells, in plain values; credentials come from the worker's environment.
-
-    Attributes:
-        prefix: Of its state in the store while it runs.
-        parent: Prefix of the state that it starts from, until it has one of its own; None to start from scratch.
-        recipe: With the trial's values and length.
-        end_epoch: Epoch after which it ends before its recipe does; None for the recipe's end.
-        weights: Store key of the initial weights (safetensors), None for none.
-    """
+    """What a trial needs beside its cells, in plain values; credentials come from the worker's environment."""
 
     store: StoreAddress
-    prefix: str
+    prefix: str  # of its state in the store while it runs
+    # Prefix of the state that it starts from, until it has one of its own; None to start from scratch.
     parent: str | None = None
-    recipe: Recipe
-    end_epoch: int | None = None
-    weights: str | None = None
+    recipe: Recipe  # with the trial's values and length
+    end_epoch: int | None = None  # epoch after which it ends before its recipe does; None for the recipe's end
+    weights: str | None = None  # store key of the initial weights (safetensors), None for none
 
 
 def run_trial(config: Mapping[str, Any], shared: SharedCells) -> None:

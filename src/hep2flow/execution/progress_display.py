@@ -29,17 +29,14 @@ def describe_stage(record: StageRecord) -> str:
     return "cached, nothing to do" if record.cached else f"done in {seconds}"
 
 
-def describe_training(progress: dict[str, Any]) -> str:
-    """A training's progress in words."""
-    parts = [f"epoch {progress['epoch']}/{progress['epochs']}", f"loss {progress['train_loss']:.3f}"]
-    if (accuracy := progress["val_accuracy"]) is not None:
-        parts.append(f"validation accuracy {accuracy:.1%}")
-    parts += [f"{progress['images_per_second']:.0f} images/s", f"{_minutes(progress['seconds_left'])} left"]
-    return ", ".join(parts)
-
-
-def describe_sweep(progress: dict[str, Any]) -> str:
-    """A sweep's progress in words."""
+def describe_progress(progress: dict[str, Any]) -> str:
+    """A training's or a sweep's progress in words."""
+    if "epoch" in progress:
+        parts = [f"epoch {progress['epoch']}/{progress['epochs']}", f"loss {progress['train_loss']:.3f}"]
+        if (accuracy := progress["val_accuracy"]) is not None:
+            parts.append(f"validation accuracy {accuracy:.1%}")
+        parts += [f"{progress['images_per_second']:.0f} images/s", f"{_minutes(progress['seconds_left'])} left"]
+        return ", ".join(parts)
     if "judging" in progress:
         return f"judging the winner, {progress['judging']} of {progress['trainings']} trainings done"
     parts = [f"{progress['ended']} of {progress['trials']} trials"]
@@ -49,10 +46,6 @@ def describe_sweep(progress: dict[str, Any]) -> str:
     if progress["seconds_left"] is not None:
         parts.append(f"about {_minutes(progress['seconds_left'])} left")
     return ", ".join(parts)
-
-
-def _describe(progress: dict[str, Any]) -> str:
-    return describe_training(progress) if "epoch" in progress else describe_sweep(progress)
 
 
 def _minutes(seconds: float) -> str:
@@ -81,7 +74,7 @@ class Display:
         """Show where a training or a sweep is."""
         if time.monotonic() - self._last_line.get(name, 0.0) >= PLAIN_SECONDS:
             self._last_line[name] = time.monotonic()
-            self._write({"stage": name, **progress}, f"{name}: {_describe(progress)}")
+            self._write({"stage": name, **progress}, f"{name}: {describe_progress(progress)}")
 
     def notice(self, name: str, text: str) -> None:
         """Show a line once, though it may come from a driver, from its workers and from the store."""
@@ -118,7 +111,7 @@ class _TerminalDisplay(Display):
             total, done = progress["trainings"], progress["judging"]
         else:
             total, done = progress["trials"], progress["ended"]
-        self._bars.update(self._task(name), total=total, completed=done, state=_describe(progress))
+        self._bars.update(self._task(name), total=total, completed=done, state=describe_progress(progress))
         self._show_table(name, sweep_table(name, progress) if "trials" in progress else None)
 
     def _task(self, name: str) -> TaskID:

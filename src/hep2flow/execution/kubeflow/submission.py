@@ -46,46 +46,29 @@ LOOPBACK_REGISTRY = re.compile(r"^(localhost|127\.0\.0\.1)(:\d+)?/")
 
 @dataclass(frozen=True)
 class SubmitOptions:
-    """Options of ``hep2flow submit`` beside the request and the cluster.
-
-    Attributes:
-        repository: ``REGISTRY/NAME`` or ``REGISTRY/NAME:TAG``, of the images ``step`` and ``ray``.
-        store_endpoint: As the cluster reaches the store; None for the one from here, or where that is this machine the
-            pipeline's own.
-        cron: Times of a recurring run; empty for a single one.
-        parameters: ``KEY=VALUE`` of the pipeline, which override everything else.
-    """
+    """Options of ``hep2flow submit`` beside the request and the cluster."""
 
     experiment: str
     service_account: str
-    repository: str
+    repository: str  # ``REGISTRY/NAME`` or ``REGISTRY/NAME:TAG``, of the images ``step`` and ``ray``
+    # As the cluster reaches the store; None for the one from here, or where that is this machine the pipeline's own.
     store_endpoint: str | None
-    cron: str
-    parameters: list[str]
+    cron: str  # times of a recurring run; empty for a single one
+    parameters: list[str]  # ``KEY=VALUE`` of the pipeline, which override everything else
 
 
 @dataclass(frozen=True)
 class Submission:
-    """Everything that is sent to Kubeflow; nothing of it is secret.
+    """Everything that is sent to Kubeflow; nothing of it is secret."""
 
-    Attributes:
-        request: Of the run; its source and recipes as the steps find them.
-        run_id: Of the run in the store; empty where each run of a recurring one names itself.
-        experiment: Kubeflow's folder of runs.
-        service_account: Of the steps.
-        images: ``step`` and ``ray``.
-        secret_keys: Of the access key and of the secret key, in the Secret that ``store_secret`` names.
-        cron: Of a recurring run, in Kubeflow's six fields; empty for a single one.
-    """
-
-    request: RunRequest
+    request: RunRequest  # of the run; its source and recipes as the steps find them
     name: str
-    run_id: str
-    experiment: str
-    service_account: str
-    images: dict[str, str]
-    secret_keys: tuple[str, str]
-    cron: str
+    run_id: str  # of the run in the store; empty where each run of a recurring one names itself
+    experiment: str  # Kubeflow's folder of runs
+    service_account: str  # of the steps
+    images: dict[str, str]  # ``step`` and ``ray``
+    secret_keys: tuple[str, str]  # of the access key and of the secret key, in the Secret that ``store_secret`` names
+    cron: str  # of a recurring run, in Kubeflow's six fields; empty for a single one
     arguments: dict[str, Any]
 
     @property

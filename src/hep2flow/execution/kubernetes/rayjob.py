@@ -37,18 +37,13 @@ class RayJob:
     """Builds the manifest of a RayJob; no side effects.
 
     No pod owns the RayJob: the next attempt at a step whose pod was lost, or moved to another node, adopts it.
-
-    Attributes:
-        spec: What to run; ``uri`` is the specification's.
-        store: As the pods reach it.
-        attempt: From 1; another attempt at the same specification is another RayJob.
     """
 
-    spec: JobSpec
-    uri: str
-    store: StoreAddress
+    spec: JobSpec  # what to run
+    uri: str  # of the specification
+    store: StoreAddress  # as the pods reach it
     options: ClusterOptions
-    attempt: int = 1
+    attempt: int = 1  # from 1; another attempt at the same specification is another RayJob
 
     @property
     def name(self) -> str:
