@@ -90,12 +90,12 @@ def submit(
         print(json.dumps(shown, indent=2, ensure_ascii=False, default=lambda model: model.model_dump(mode="json")))
         return
 
-    from hep2flow.execution.kubeflow.client import Kubeflow, Login
+    from hep2flow.execution.kubeflow.client import Kubeflow
     from hep2flow.execution.kubeflow.submit import cluster_store, submit_run, upload_inputs
 
     store = cluster_store()
     submission = build_submission(store.address, request, cluster, name, options)
-    kubeflow = Kubeflow(host, namespace, Login(token_file, cookies_file, ca_file))
+    kubeflow = Kubeflow(host, namespace, token_file, cookies_file, ca_file)
     submission = submission if keep_tags else submission.with_digests()
     store.check()
     submission = submission.with_request(upload_inputs(store, submission.request, progress_counter("ingest")))

@@ -50,16 +50,13 @@ def check_capacity(resources: Resources, workers: int | None = None) -> None:
         key = f"resources.{kind.lower()}s_per_worker"
         largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
         if required > largest and not (autoscales and not nodes):
-            raise UserError(
-                f"{key}: the recipe asks for {required:g} {kind}s on a worker, the largest machine of the Ray cluster "
-                f"has {largest:g}; give it more, or --set {key}={int(largest)}"
-            )
+            what = f"the recipe asks for {required:g} {kind}s on a worker, the largest machine of the Ray cluster has"
+            raise UserError(f"{key}: {what} {largest:g}; give it more, or --set {key}={int(largest)}")
     fitting = sum(_fitting(node, resources) for node in nodes)
     if minimum > fitting and not autoscales:
-        raise UserError(
-            f"resources.workers: the recipe asks for {minimum} workers, this machine has capacity for {fitting}; "
-            f"--set resources.workers={fitting}, or name a larger cluster with --address"
-        )
+        what = f"the recipe asks for {minimum} workers, this machine has capacity for {fitting}"
+        fix = f"--set resources.workers={fitting}, or name a larger cluster with --address"
+        raise UserError(f"resources.workers: {what}; {fix}")
 
 
 def _fitting(available: dict[str, float], resources: Resources) -> int:

@@ -13,6 +13,7 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 
 from hep2flow.distributed.capacity import alive_nodes, check_capacity, free_workers, watch_capacity
+from hep2flow.distributed.resource_errors import LESS_MEMORY
 from hep2flow.distributed.torch_trainer import fit_on_workers
 from hep2flow.distributed.train_worker import TrainingSpec, run_worker
 from hep2flow.errors import StoreError, UserError
@@ -122,10 +123,7 @@ def _uncounted_reason(error: TrainingFailedError, nodes: set[str]) -> str | None
 def _final_error(error: Exception, failures: int) -> Exception:
     """The error to raise after too many failures: a UserError where memory was short."""
     if any(isinstance(cause, OutOfMemoryError) or "low on memory" in str(cause) for cause in _causes(error)):
-        return UserError(
-            f"out of memory on the worker's machine, {failures} times: lower train.batch_size or train.loader_workers, "
-            "set train.accumulation=2 or more, or give the machine more"
-        )
+        return UserError(f"out of memory on the worker's machine, {failures} times: {LESS_MEMORY}")
     return error
 
 

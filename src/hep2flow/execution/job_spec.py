@@ -58,9 +58,8 @@ def read_spec(store: Store, uri: str) -> JobSpec:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         raise UserError(f"{uri}: {key} is damaged, or from another version of hep2flow; start the run again") from error
     if spec.digest not in uri:
-        raise UserError(
-            f"{uri}: was written by another version of hep2flow than this one; give the steps and cluster.image the same"
-        )
+        what = f"{uri}: was written by another version of hep2flow than this one"
+        raise UserError(f"{what}; give the steps and cluster.image the same")
     return spec
 
 

@@ -17,6 +17,8 @@ from rich.table import Table
 from hep2flow.store.runs import StageRecord
 
 PLAIN_SECONDS = 20.0  # between two lines about the same training where there is no terminal
+# Keys of what is done and of the total in the progress of a training, of a judging and of a sweep.
+COUNTS = (("update", "updates"), ("judging", "trainings"), ("ended", "trials"))
 
 
 def describe_stage(record: StageRecord) -> str:
@@ -105,13 +107,9 @@ class _TerminalDisplay(Display):
             self._show_table(name, None)
 
     def progress(self, name: str, progress: dict[str, Any]) -> None:
-        if "epoch" in progress:
-            total, done = progress["updates"], progress["update"]
-        elif "judging" in progress:
-            total, done = progress["trainings"], progress["judging"]
-        else:
-            total, done = progress["trials"], progress["ended"]
-        self._bars.update(self._task(name), total=total, completed=done, state=describe_progress(progress))
+        done, total = next(counts for counts in COUNTS if counts[0] in progress)
+        state = describe_progress(progress)
+        self._bars.update(self._task(name), total=progress[total], completed=progress[done], state=state)
         self._show_table(name, sweep_table(name, progress) if "trials" in progress else None)
 
     def _task(self, name: str) -> TaskID:

@@ -91,10 +91,9 @@ class Submission:
         if sweep is None:
             added["seeds"] = request.seeds
         elif sweep.beside or sweep.finals != 1:
-            raise UserError(
-                f"a recurring sweep, and one of more than {UNROLLED_MODELS} models, trains one model of each recipe and no "
-                "recipe as it is; leave out --seeds and tune, or submit fewer recipes"
-            )
+            which = f"a recurring sweep, and one of more than {UNROLLED_MODELS} models"
+            what = f"{which}, trains one model of each recipe and no recipe as it is"
+            raise UserError(f"{what}; leave out --seeds and tune, or submit fewer recipes")
         else:
             added |= sweep.model_dump(exclude={"finals", "beside"})
         return replace(self, arguments={**self.arguments, **added})
@@ -178,10 +177,9 @@ def pin_image(image: str) -> str:
 
 
 def _not_pinned(image: str, why: str) -> UserError:
-    return UserError(
-        f"image {image}: its registry gives no digest ({why}); push it, log in with docker login, give it with "
-        "its digest (NAME@sha256:…), or add --keep-tags for images that the nodes have already"
-    )
+    fix = "push it, log in with docker login, give it with its digest (NAME@sha256:…)"
+    last = "or add --keep-tags for images that the nodes have already"
+    return UserError(f"image {image}: its registry gives no digest ({why}); {fix}, {last}")
 
 
 def _images(repository: str) -> dict[str, str]:

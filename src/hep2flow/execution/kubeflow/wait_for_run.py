@@ -109,11 +109,9 @@ def _wait_for_end(store: Store, kubeflow: Kubeflow, submitted: SubmittedRun, run
             if silence.total_seconds() > SIGN_SECONDS and view.status in ("submitted", "running"):
                 update_run(store, run_id)  # its pods wait for a node, and nobody else can give a sign of life
             if view.status == "lost":
-                log(
-                    f"no step has given a sign of life for 3 minutes; Kubeflow says {state.state}, and is waited for. "
-                    f"Where its pods are gone, press Ctrl-C and submit again with --run-id {run_id}: it resumes from "
-                    "where it was"
-                )
+                what = f"no step has given a sign of life for 3 minutes; Kubeflow says {state.state}, and is waited for"
+                fix = f"press Ctrl-C and submit again with --run-id {run_id}: it resumes from where it was"
+                log(f"{what}. Where its pods are gone, {fix}")
         time.sleep(PAUSE_SECONDS)
 
 

@@ -70,10 +70,8 @@ class KubernetesApi:
     """RayJobs and pods in one namespace of the cluster that the service account or KUBECONFIG names.
 
     Every method but the streams retries for hours while the server is busy, failing or unreachable, and raises UserError
-    for what is forbidden.
-
-    An empty ``namespace`` is the step's own, or the one that KUBECONFIG names. ``log`` gets one line when an outage of
-    the server is noticed, and one when it is over.
+    for what is forbidden. An empty ``namespace`` is the step's own, or the one that KUBECONFIG names. ``log`` gets one line
+    when an outage of the server is noticed, and one when it is over.
     """
 
     def __init__(self, namespace: str = "", log: Log = log_to_stderr) -> None:
@@ -97,10 +95,9 @@ class KubernetesApi:
             if error.status == 403 and "exceeded quota" in _message(error):
                 raise QuotaExceededError(_message(error)) from error
             if error.status == 404:
-                raise UserError(
-                    f"{self._server} has no namespace {self.namespace}, or knows no RayJobs ({_message(error)}); "
-                    "check cluster.namespace, and that the KubeRay operator is installed"
-                ) from error
+                what = f"{self._server} has no namespace {self.namespace}, or knows no RayJobs ({_message(error)})"
+                fix = "check cluster.namespace, and that the KubeRay operator is installed"
+                raise UserError(f"{what}; {fix}") from error
             raise self._refused("create", RAYJOBS, error) from error
 
     def get(self, name: str) -> dict[str, Any] | None:
@@ -126,9 +123,7 @@ class KubernetesApi:
     def watch(self, name: str, version: str) -> Iterator[dict[str, Any] | None]:
         """Yield a RayJob at each change after a resource version, for some seconds; None once it is deleted.
 
-        Raises:
-            GoneError: The version is too old.
-            OSError: The watch broke off.
+        GoneError where the version is too old, OSError where the watch broke off.
         """
         chosen = {"field_selector": f"metadata.name={name}", "resource_version": version}
         limits = {"timeout_seconds": WATCH_SECONDS, "_request_timeout": (CONNECT_SECONDS, WATCH_SECONDS + READ_SECONDS)}
@@ -209,10 +204,10 @@ class KubernetesApi:
                 if time.monotonic() - started > OUTAGE_NOTICE_SECONDS:
                     self._report_outage(_reason(error))
                 if time.monotonic() + pause > started + patience:
-                    raise UserError(
-                        f"Kubernetes at {self._server} {_reason(error)} since {patience:.0f} s (to {verb} {resource}); "
-                        "check the API server and the network"
-                    ) from error
+                    what = (
+                        f"Kubernetes at {self._server} {_reason(error)} since {patience:.0f} s (to {verb} {resource})"
+                    )
+                    raise UserError(f"{what}; check the API server and the network") from error
                 time.sleep(max(pause, _retry_after(error)))
                 pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -224,17 +219,14 @@ class KubernetesApi:
                 self._log(f"Kubernetes at {self._server} is {news}")
 
     def _refused(self, verb: str, resource: str, error: ApiException) -> UserError:
-        message = _message(error)
+        message, what = _message(error), f"to {verb} {resource} in namespace {self.namespace}"
         if error.status == 403 and re.search(r"\bcannot\b", message):
             group = GROUP if resource == RAYJOBS else ""
-            return UserError(
-                f"Kubernetes forbids to {verb} {resource} in namespace {self.namespace}: a Role lacks the rule "
-                f'{{apiGroups: ["{group}"], resources: [{resource}], verbs: [{verb}]}}; k8s/base/role.yaml has it '
-                f"({message})"
-            )
+            rule = f'{{apiGroups: ["{group}"], resources: [{resource}], verbs: [{verb}]}}; k8s/base/role.yaml has it'
+            return UserError(f"Kubernetes forbids {what}: a Role lacks the rule {rule} ({message})")
         if error.status == 401:
             return UserError(f"Kubernetes at {self._server} does not accept these credentials; log in again")
-        return UserError(f"Kubernetes refuses to {verb} {resource} in namespace {self.namespace}: {message}")
+        return UserError(f"Kubernetes refuses {what}: {message}")
 
 
 def _is_transient(error: ApiException) -> bool:

@@ -62,9 +62,8 @@ class ClusterOptions(BaseModel, extra="forbid", frozen=True):
 def parse_engine(engine: str, cluster: dict[str, Any]) -> ClusterOptions:
     """Validate the pipelines' parameters ``engine`` and ``cluster``; UserError naming what is wrong."""
     if engine not in ("local", "ray", "rayjob"):
-        raise UserError(
-            f"engine: local (in the step itself), ray (on the cluster at cluster.address) or rayjob, not {engine!r}"
-        )
+        known = "local (in the step itself), ray (on the cluster at cluster.address) or rayjob"
+        raise UserError(f"engine: {known}, not {engine!r}")
     options = parse_cluster_options(cluster)
     if (engine == "ray") != bool(options.address):
         raise UserError("cluster.address: goes with engine ray, and with no other")

@@ -43,9 +43,7 @@ class _FaultError(Exception):
 def check_cluster(options: ClusterOptions, kubeflow: str = "kubeflow") -> Iterator[Finding]:
     """Check everything that a run on the cluster needs, one after the other; changes nothing.
 
-    Args:
-        options: Of the runs; their namespace, when not given, is Kubeflow's.
-        kubeflow: Namespace of Kubeflow Pipelines.
+    The runs' namespace, when not given, is that of Kubeflow Pipelines, ``kubeflow``.
 
     Raises:
         UserError: There is no cluster, or it does not answer.
@@ -80,10 +78,9 @@ class _Cluster:
     def request(
         self, path: str, right: str = "", body: dict[str, Any] | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any]:
-        """Status and answer of a GET, or with a body of a POST, as plain JSON; a 403 where it needs a right is a fault.
+        """Status and answer of a GET, or with a body of a POST, as plain JSON.
 
-        Raises:
-            UserError: The server is unreachable.
+        A 403 where it needs a right is a fault, an unreachable server a UserError.
         """
         method, types = "GET" if body is None else "POST", dict.fromkeys(("Accept", "Content-Type"), "application/json")
         options = {"response_type": "object", "auth_settings": ["BearerToken"], "_return_http_data_only": True}
@@ -95,10 +92,8 @@ class _Cluster:
                 raise _FaultError(f"not looked at: you may not {right}", "ask somebody who may", "warning") from error
             return int(error.status or 0), None
         except HTTPError as error:
-            raise UserError(
-                f"Kubernetes at {self.server} cannot be reached ({type(error).__name__}); "
-                "check KUBECONFIG, the network, and that you are logged in"
-            ) from error
+            what = f"Kubernetes at {self.server} cannot be reached ({type(error).__name__})"
+            raise UserError(f"{what}; check KUBECONFIG, the network, and that you are logged in") from error
         return 200, answer
 
     def kuberay(self) -> str:

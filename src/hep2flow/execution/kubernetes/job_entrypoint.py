@@ -91,11 +91,7 @@ def _evaluate(address: StoreAddress, spec: JobSpec) -> StageResult:
 
 @contextmanager
 def job_lease(store: Store, spec: JobSpec) -> Iterator[threading.Event]:
-    """Send SIGTERM to this process, with time to save, once the heartbeat of the job's step is too old.
-
-    Yields:
-        Set when the lease has expired.
-    """
+    """Send SIGTERM to this process, with time to save, once the step's heartbeat is too old; the event is set then."""
     expired = threading.Event()
 
     def watch(over: threading.Event) -> None:
@@ -104,9 +100,8 @@ def job_lease(store: Store, spec: JobSpec) -> Iterator[threading.Event]:
             if over.wait(CHECK_SECONDS):
                 return
             abandoned = abandoned + 1 if is_abandoned(store, spec) else 0
-        log_to_stderr(
-            f"hep2flow: the step of run {spec.run_id} that watches this job gives no sign of life; the job ends"
-        )
+        silent = f"the step of run {spec.run_id} that watches this job gives no sign of life"
+        log_to_stderr(f"hep2flow: {silent}; the job ends")
         expired.set()
         os.kill(os.getpid(), signal.SIGTERM)
         if not over.wait(SAVE_SECONDS):

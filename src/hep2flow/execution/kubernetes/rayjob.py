@@ -62,10 +62,8 @@ class RayJob:
     def to_manifest(self) -> Fields:
         """The manifest; UserError for a store whose names do not fit into a command line."""
         if not _PLAIN_URI.fullmatch(self.uri):
-            raise UserError(
-                f"{self.uri}: on a cluster the store's prefix has letters, digits, '.', '_', '-' and '/' only; "
-                "choose another store_prefix"
-            )
+            what = f"{self.uri}: on a cluster the store's prefix has letters, digits, '.', '_', '-' and '/' only"
+            raise UserError(f"{what}; choose another store_prefix")
         options = self.options
         queue_labels = {"kueue.x-k8s.io/queue-name": options.queue, "kueue.x-k8s.io/priority-class": options.priority}
         kueue = {key: value for key, value in queue_labels.items() if options.queue and value}

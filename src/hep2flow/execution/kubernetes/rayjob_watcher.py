@@ -90,11 +90,9 @@ def _create_or_adopt(api: KubernetesApi, store: Store, spec: JobSpec, options: C
                 existing = api.get(job.name)
         if existing is not None:
             if existing["metadata"].get("annotations", {}).get(DIGEST_ANNOTATION) != spec.digest:
-                raise UserError(
-                    f"RayJob {job.name} in namespace {api.namespace}: already exists with another specification for run "
-                    f"{spec.run_id}; delete it (kubectl -n {api.namespace} delete rayjob {job.name}), or choose another "
-                    "run id"
-                )
+                what = f"already exists with another specification for run {spec.run_id}"
+                fix = f"delete it (kubectl -n {api.namespace} delete rayjob {job.name}), or choose another run id"
+                raise UserError(f"RayJob {job.name} in namespace {api.namespace}: {what}; {fix}")
             if not is_over(existing) and "deletionTimestamp" not in existing["metadata"]:
                 return job.name
     raise AssertionError("attempts are never used up")
@@ -108,10 +106,9 @@ def _create(api: KubernetesApi, job: RayJob, patience: float, log: Log) -> None:
             return api.create(job.to_manifest())
         except QuotaExceededError as error:
             if time.monotonic() > deadline:
-                raise UserError(
-                    f"RayJob {job.name}: the quota had no room for {patience:.0f} s ({error}); end other jobs, ask for a "
-                    "larger quota, or raise cluster.waiting_seconds"
-                ) from error
+                what = f"RayJob {job.name}: the quota had no room for {patience:.0f} s ({error})"
+                fix = "end other jobs, ask for a larger quota, or raise cluster.waiting_seconds"
+                raise UserError(f"{what}; {fix}") from error
             if not logged:
                 log(f"RayJob {job.name}: waits for another job of namespace {api.namespace} to end ({error})")
             logged = True

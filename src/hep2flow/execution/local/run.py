@@ -106,11 +106,7 @@ def run_pipeline(store: Store, pipeline: Any, parameters: dict[str, Any], log: P
 
 @contextmanager
 def forward_sigterm(steps: StepRunner) -> Iterator[threading.Event]:
-    """Pass SIGTERM on to the steps, those that the runner starts later included, instead of ending this process.
-
-    Yields:
-        Set once SIGTERM has come.
-    """
+    """Pass SIGTERM on to the steps, later ones included, instead of ending this process; the event is set then."""
     over = threading.Event()
 
     def end_steps() -> None:
