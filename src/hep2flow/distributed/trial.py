@@ -75,22 +75,19 @@ def _run(spec: TrialSpec, shared: SharedCells, name: str, report: Report | None)
     import ray
     import torch
 
-    if spec.recipe.resources.workers.max > 1:
-        return _run_on_workers(spec, shared, name, reports=report is not None)
-    device = torch.device("cuda" if spec.recipe.resources.gpus_per_worker else "cpu")
-    return _train(spec, ray.get(shared[spec.recipe.data.mask]), device, report)
-
-
-def _run_on_workers(spec: TrialSpec, shared: SharedCells, name: str, *, reports: bool) -> Any:
+    resources = spec.recipe.resources
+    if resources.workers.max == 1:
+        device = torch.device("cuda" if resources.gpus_per_worker else "cpu")
+        return _train(spec, ray.get(shared[spec.recipe.data.mask]), device, report)
     from ray.train.v2.api.exceptions import TrainingFailedError
     from ray.tune.integration.ray_train import TuneReportCallback
 
     from hep2flow.distributed.torch_trainer import fit_on_workers
 
-    status, resources = TrainingStatus(open_store(spec.store), spec.prefix), spec.recipe.resources
+    status = TrainingStatus(open_store(spec.store), spec.prefix)
     status.start_attempt()
-    config = {"spec": spec.model_dump(mode="json"), "shared": dict(shared), "reports": reports}
-    callbacks = [TuneReportCallback()] if reports else []  # hands each worker group's report on to Tune
+    config = {"spec": spec.model_dump(mode="json"), "shared": dict(shared), "reports": report is not None}
+    callbacks = [TuneReportCallback()] if report else []  # hands each worker group's report on to Tune
     try:
         return fit_on_workers(_worker_loop, config, name, resources.workers.max, resources, *callbacks)
     except TrainingFailedError as error:
