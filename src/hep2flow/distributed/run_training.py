@@ -56,13 +56,11 @@ def run_training(spec: TrainingSpec, log: Log) -> None:
                     raise UserError(rejection) from error
                 if terminated.is_set():
                     break
-                reason = _uncounted_reason(error, nodes)
-                if reason is None:
-                    failures += 1
-                    if failures > resources.max_failures:
+                if (reason := _uncounted_reason(error, nodes)) is None:
+                    failures, allowed = failures + 1, resources.max_failures
+                    if failures > allowed:
                         raise _final_error(error, failures) from error
-                    lost, allowed = _first_line(error), resources.max_failures
-                    reason = f"a worker was lost ({lost}), {failures} of {allowed} times allowed"
+                    reason = f"a worker was lost ({_first_line(error)}), {failures} of {allowed} times allowed"
                 _notify(status, log, f"{reason}; the training resumes from its last state")
             else:
                 if result == "completed":

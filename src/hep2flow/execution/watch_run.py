@@ -39,9 +39,7 @@ def show_run_progress(store: Store, run_id: str) -> Iterator[None]:
 
 
 @contextmanager
-def show_stage_progress(
-    store: Store, stage: Literal["train", "tune"], model: str
-) -> Iterator[tuple[Callable[[str], None], Log]]:
+def show_stage_progress(store: Store, stage: Literal["train", "tune"], model: str) -> Iterator[tuple[Log, Log]]:
     """Show one training or one sweep while the block runs.
 
     Yields:

@@ -24,9 +24,8 @@ RULES = (
 )
 KUBERAY = "helm upgrade --install kuberay-operator kuberay/kuberay-operator --version 1.7.0"
 PIPELINES = "install Kubeflow Pipelines 2.17.0 as k8s/README.md says"
-ADD_GPUS = (
-    "add GPU nodes with NVIDIA's device plugin, or run with profile laptop; nodes that come on demand are not seen"
-)
+UNSEEN = "nodes that come on demand are not seen"
+ADD_GPUS = f"add GPU nodes with NVIDIA's device plugin, or run with profile laptop; {UNSEEN}"
 AUTHORIZATION = "authorization.k8s.io/v1"
 KINDS = {"secrets": "Secret", "serviceaccounts": "ServiceAccount", "localqueues": "LocalQueue"}
 APPLY = "kubectl apply -k k8s/overlays/ and the overlay that fits, see k8s/README.md"

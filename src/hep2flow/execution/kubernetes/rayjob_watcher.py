@@ -33,10 +33,8 @@ def run_rayjob(
 
     A job that an earlier process left running is adopted. Where this process cannot continue, or is terminated, the job
     is deleted, and its GPUs are free in seconds. Where only the pod of this process is deleted, as when its node is
-    drained, the job runs on for as long as its lease lasts: the next attempt at this step adopts it.
-
-    ``log`` gets one line whenever the job's state changes; ``is_superseded`` says whether another attempt at the run
-    watches the job by now.
+    drained, the job runs on for as long as its lease lasts: the next attempt at this step adopts it. ``log`` gets one line
+    whenever the job's state changes; ``is_superseded`` says whether another attempt at the run watches the job by now.
 
     Raises:
         UserError: The user can fix it; also as the stage raised it.
