@@ -91,12 +91,12 @@ def submit(
         print(json.dumps(shown, indent=2, ensure_ascii=False, default=lambda model: model.model_dump(mode="json")))
         return
 
-    from hep2flow.execution.kubeflow.client import Kubeflow, Login
+    from hep2flow.execution.kubeflow.client import Kubeflow
     from hep2flow.execution.kubeflow.submit import cluster_store, submit_run, upload_inputs
 
     store = cluster_store()
     submission = build_submission(store.address, request, cluster, name, options)
-    kubeflow = Kubeflow(host, namespace, Login(token_file, cookies_file, ca_file))
+    kubeflow = Kubeflow(host, namespace, token_file, cookies_file, ca_file)
     submission = submission if keep_tags else submission.with_digests()
     store.check()
     submission = submission.with_request(upload_inputs(store, submission.request, progress_counter("ingest")))
@@ -106,7 +106,7 @@ def submit(
         from hep2flow.execution.kubeflow.wait_for_run import wait_for_run
 
         again = partial(submit_run, store, kubeflow, submission)
-        wait_for_run(store, kubeflow, sent, name, resubmit, again, log_to_stderr)
+        wait_for_run(store, kubeflow, sent, name, resubmit, again)
         print(f"run {name}: succeeded; fetch its results with: hep2flow pull {name}")
     elif not cron:
         print(f"follow it with: hep2flow runs show {name} --host {host}")

@@ -58,11 +58,11 @@ def show(
     store = connect_to_store()
     view, state = show_run(store, run_id), None
     if host:
-        from hep2flow.execution.kubeflow.client import Kubeflow, Login
+        from hep2flow.execution.kubeflow.client import Kubeflow
         from hep2flow.execution.kubeflow.wait_for_run import sync_with_kubeflow
 
-        login = Login(token_file, cookies_file, ca_file)
-        view, state = sync_with_kubeflow(store, Kubeflow(host, namespace, login), view)
+        kubeflow = Kubeflow(host, namespace, token_file, cookies_file, ca_file)
+        view, state = sync_with_kubeflow(store, kubeflow, view)
     if as_json:
         print(view.model_dump_json(indent=2))
         return

@@ -69,8 +69,8 @@ def train(
     from hep2flow.stages.train import train as stage
 
     parsed, store = read_recipe(recipe, profile, set), connect_to_store()
-    with show_stage_progress(store, "train", parsed.name) as progress:
-        result = stage(store, parsed, dataset, split, progress.announce, progress.log)
+    with show_stage_progress(store, "train", parsed.name) as (announce, log):
+        result = stage(store, parsed, dataset, split, announce, log)
     print_result(result, as_json)
 
 
@@ -105,10 +105,10 @@ def tune(
     given = {"trials": trials, "hours": hours or 0, "concurrency": concurrency or 0, "earlier": earlier}
     settings = parse_sweep_settings(given, "--")
     parsed, store = read_recipe(recipe, profile, set), connect_to_store()
-    with show_stage_progress(store, "tune", parsed.name) as progress:
-        result = stage(store, parsed, dataset, split, settings, announce=progress.announce, log=progress.log)
+    with show_stage_progress(store, "tune", parsed.name) as (announce, log):
+        result = stage(store, parsed, dataset, split, settings, announce=announce, log=log)
         if judge:
-            judged = judge_sweep(store, result.uri, judge, progress.announce, progress.log)
+            judged = judge_sweep(store, result.uri, judge, announce, log)
             result.summary["judgement"] = judged.summary
     print_result(result, as_json)
 

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from hep2flow.distributed.checkpoint_uploader import CheckpointUploader, delete_states, download_state
 from hep2flow.distributed.status_reporter import StatusReporter
@@ -41,24 +41,16 @@ if TYPE_CHECKING:
 WorkerResult = Literal["completed", "stopped", "rejected"]
 
 
-class TrainingSpec(BaseModel):
-    """What a worker needs to train, in plain values; credentials come from the worker's environment.
-
-    Attributes:
-        prefix: The training's in the store, ``trainings/{key}``.
-        weights: Store key of the initial weights (safetensors), None to start from scratch.
-        weights_origin: Their origin, for the manifest.
-    """
-
-    model_config = ConfigDict(extra="forbid")
+class TrainingSpec(BaseModel, extra="forbid"):
+    """What a worker needs to train, in plain values; credentials come from the worker's environment."""
 
     store: StoreAddress
     recipe: Recipe
     dataset: str
     split: str
-    prefix: str
-    weights: str | None = None
-    weights_origin: dict[str, Any] | None = None
+    prefix: str  # the training's in the store, ``trainings/{key}``
+    weights: str | None = None  # store key of the initial weights (safetensors), None to start from scratch
+    weights_origin: dict[str, Any] | None = None  # their origin, for the manifest
 
 
 def run_worker(config: dict[str, Any]) -> WorkerResult:

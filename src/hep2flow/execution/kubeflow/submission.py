@@ -1,18 +1,21 @@
 """What is submitted to Kubeflow for a run on a cluster: a pipeline, its images and its arguments."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+import oras.container
+import oras.provider
 import yaml
+from requests import RequestException, Response
 
 from hep2flow import __version__
 from hep2flow.errors import UserError
 from hep2flow.execution.kubeflow.compile import load_pipeline
 from hep2flow.execution.kubernetes.cluster_options import NO_SECRET, ClusterOptions
-from hep2flow.execution.kubernetes.image_digests import pin_image
 from hep2flow.execution.run_request import RunRequest, pipeline_arguments
 from hep2flow.search.settings import SweepSettings, parse_sweep_settings
 from hep2flow.store.address import StoreAddress
@@ -31,50 +34,39 @@ DEFAULT_TRIALS = 32  # of a reproduction with tune=true
 OPTION_PARAMETERS = ("source", "format", "recipes", "profile", "run_id")
 # With more, Kubeflow's objects become too large: then a loop trains them.
 UNROLLED_MODELS = 16
+# Accept header for images of several platforms, and of one.
+MANIFESTS = (
+    "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, "
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+)
+LOOPBACK_REGISTRY = re.compile(r"^(localhost|127\.0\.0\.1)(:\d+)?/")
 
 
 @dataclass(frozen=True)
 class SubmitOptions:
-    """Options of ``hep2flow submit`` beside the request and the cluster.
-
-    Attributes:
-        repository: ``REGISTRY/NAME`` or ``REGISTRY/NAME:TAG``, of the images ``step`` and ``ray``.
-        store_endpoint: As the cluster reaches the store; None for the one from here, or where that is this machine the
-            pipeline's own.
-        cron: Times of a recurring run; empty for a single one.
-        parameters: ``KEY=VALUE`` of the pipeline, which override everything else.
-    """
+    """Options of ``hep2flow submit`` beside the request and the cluster."""
 
     experiment: str
     service_account: str
-    repository: str
+    repository: str  # ``REGISTRY/NAME`` or ``REGISTRY/NAME:TAG``, of the images ``step`` and ``ray``
+    # As the cluster reaches the store; None for the one from here, or where that is this machine the pipeline's own.
     store_endpoint: str | None
-    cron: str
-    parameters: list[str]
+    cron: str  # times of a recurring run; empty for a single one
+    parameters: list[str]  # ``KEY=VALUE`` of the pipeline, which override everything else
 
 
 @dataclass(frozen=True)
 class Submission:
-    """Everything that is sent to Kubeflow; nothing of it is secret.
+    """Everything that is sent to Kubeflow; nothing of it is secret."""
 
-    Attributes:
-        request: Of the run; its source and recipes as the steps find them.
-        run_id: Of the run in the store; empty where each run of a recurring one names itself.
-        experiment: Kubeflow's folder of runs.
-        service_account: Of the steps.
-        images: ``step`` and ``ray``.
-        secret_keys: Of the access key and of the secret key, in the Secret that ``store_secret`` names.
-        cron: Of a recurring run, in Kubeflow's six fields; empty for a single one.
-    """
-
-    request: RunRequest
+    request: RunRequest  # of the run; its source and recipes as the steps find them
     name: str
-    run_id: str
-    experiment: str
-    service_account: str
-    images: dict[str, str]
-    secret_keys: tuple[str, str]
-    cron: str
+    run_id: str  # of the run in the store; empty where each run of a recurring one names itself
+    experiment: str  # Kubeflow's folder of runs
+    service_account: str  # of the steps
+    images: dict[str, str]  # ``step`` and ``ray``
+    secret_keys: tuple[str, str]  # of the access key and of the secret key, in the Secret that ``store_secret`` names
+    cron: str  # of a recurring run, in Kubeflow's six fields; empty for a single one
     arguments: dict[str, Any]
 
     @property
@@ -97,10 +89,9 @@ class Submission:
         if sweep is None:
             added["seeds"] = request.seeds
         elif sweep.beside or sweep.finals != 1:
-            raise UserError(
-                f"a recurring sweep, and one of more than {UNROLLED_MODELS} models, trains one model of each recipe and no "
-                "recipe as it is; leave out --seeds and tune, or submit fewer recipes"
-            )
+            which = f"a recurring sweep, and one of more than {UNROLLED_MODELS} models"
+            what = f"{which}, trains one model of each recipe and no recipe as it is"
+            raise UserError(f"{what}; leave out --seeds and tune, or submit fewer recipes")
         else:
             added |= sweep.model_dump(exclude={"finals", "beside"})
         return replace(self, arguments={**self.arguments, **added})
@@ -157,6 +148,36 @@ def build_submission(
         cron=_six_fields(options.cron),
         arguments={**arguments, **given},
     )
+
+
+def pin_image(image: str) -> str:
+    """``NAME@sha256:…`` of an image, with the credentials of ``docker login``; an image with a digest is returned as it is.
+
+    Raises:
+        UserError: The registry does not answer, or has no such image.
+    """
+    if "@" in image:
+        return image
+    try:
+        container = oras.container.Container(image)
+        registry = oras.provider.Registry(insecure=bool(LOOPBACK_REGISTRY.match(image)))
+        registry.auth.load_configs(container)
+        # Not the decorated method: oras retries for minutes, and a person waits here.
+        response: Response = type(registry).do_request.__wrapped__(
+            registry, f"{registry.prefix}://{container.manifest_url()}", "HEAD", headers={"Accept": MANIFESTS}
+        )
+    except (RequestException, ValueError, oras.auth.AuthenticationException) as error:
+        raise _not_pinned(image, type(error).__name__) from error
+    digest = response.headers.get("Docker-Content-Digest", "")
+    if not response.ok or not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        raise _not_pinned(image, f"{response.status_code} {response.reason}")
+    return f"{image.removesuffix(f':{container.tag}')}@{digest}"
+
+
+def _not_pinned(image: str, why: str) -> UserError:
+    fix = "push it, log in with docker login, give it with its digest (NAME@sha256:…)"
+    last = "or add --keep-tags for images that the nodes have already"
+    return UserError(f"image {image}: its registry gives no digest ({why}); {fix}, {last}")
 
 
 def _images(repository: str) -> dict[str, str]:
