@@ -52,13 +52,12 @@ def read_labels(tree: FileTree, root: str) -> Labels:
     images, masks = labels.number_files(tree, _IMAGE, "ID"), labels.number_files(tree, _MASK, "ID")
     for number, row in rows.items():
         pattern = patterns.read(row, "Image class", labels.faults)
-        intensity = read_intensity(row, "Intensity", labels.faults)
-        image = images.get(number)
-        if image is None:
-            labels.fault(row.where, f"no image {_cell_id(number)}.png", "add the image, or remove the row")
+        intensity, cell_id = read_intensity(row, "Intensity", labels.faults), _cell_id(number)
+        if (image := images.get(number)) is None:
+            labels.fault(row.where, f"no image {cell_id}.png", "add the image, or remove the row")
         elif pattern is not None:
             mask = masks.get(number)
-            labels.listings.append(Listing(_cell_id(number), None, pattern, intensity, None, image, mask, row.where))
+            labels.listings.append(Listing(cell_id, None, pattern, intensity, None, image, mask, row.where))
     if rows:
         for number in sorted((images.keys() | masks.keys()) - rows.keys()):
             fix = f"add its row to {file}, or remove the image"
@@ -78,8 +77,7 @@ def _read_split(tree: FileTree, file: str, labelled: dict[int, Row], labels: Lab
     rows = number_rows(tree, file, ",", ("Image ID", "split"), labels.faults)
     split: dict[str, Subset] = {}
     for number, row in rows.items():
-        subset = _SUBSETS.get(row["split"].lower())
-        if subset is None:
+        if (subset := _SUBSETS.get(row["split"].lower())) is None:
             labels.fault(row.where, f"unknown split {row['split']!r}", "use train, val or test")
         elif number not in labelled:
             fix = "add it to gt_training.csv, or remove this row"

@@ -1,8 +1,7 @@
 """ICPR 2012 / MIVIA HEp-2: recognises its two forms, the contest's and Main_Dataset's, and reads the one that is there."""
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from hep2flow.errors import UserError
 from hep2flow.sources.csv_labels import Vocabulary
@@ -18,8 +17,7 @@ LOOKED_FOR = "training/gt_training.csv or test/gt_test.csv (contest), or Cells/C
 _SPELLINGS = {"cytoplasmic": "cytoplasmatic", "centromeric": "centromere"}
 
 
-@dataclass(frozen=True)
-class Root:
+class Root(NamedTuple):
     """Where the data set starts in the tree, with a trailing slash or empty, and its form."""
 
     prefix: str

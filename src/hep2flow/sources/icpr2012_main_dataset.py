@@ -78,9 +78,7 @@ def _list_cell(
     if split is None or pattern is None or image is None:
         return []
     specimen_id = f"{specimen:02d}"
-    if cell is None:
-        cell_id = f"{split}-{specimen_id}-{int(row['cell_ID']):03d}"
-        return [Listing(cell_id, split, pattern, intensity, specimen_id, image, mask, row.where)]
-    cell_id, size = f"{split}-{cell.contest_id:03d}", read_size(cell, "Cell_width", "Cell_height", labels.faults)
-    listing = Listing(cell_id, split, pattern, intensity, specimen_id, image, mask, row.where, size)
-    return [with_specimen(listing, row.where, cell, patterns, labels)]
+    number = f"{cell.contest_id:03d}" if cell else f"{specimen_id}-{int(row['cell_ID']):03d}"
+    size = read_size(cell, "Cell_width", "Cell_height", labels.faults) if cell else None
+    listing = Listing(f"{split}-{number}", split, pattern, intensity, specimen_id, image, mask, row.where, size)
+    return [with_specimen(listing, row.where, cell, patterns, labels) if cell else listing]

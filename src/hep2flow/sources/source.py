@@ -19,31 +19,20 @@ Decoded = TypeVar("Decoded")
 
 @dataclass(frozen=True)
 class ReadCell:
-    """One decoded cell, ready for ``CellWriter.add(cell, max_value, mask_sha256)``.
-
-    Attributes:
-        max_value: Largest pixel value of the image, in the image's own units.
-        mask_sha256: Of the boolean mask, None where there is none.
-    """
+    """One decoded cell, ready for ``CellWriter.add(cell, max_value, mask_sha256)``."""
 
     cell: Cell
-    max_value: int
-    mask_sha256: str | None
+    max_value: int  # of the image, in the image's own units
+    mask_sha256: str | None  # of the boolean mask, None where there is none
 
 
 @dataclass(kw_only=True)
 class Source(Labels):
-    """An opened data set: its labels and files; a context manager that closes archives and removes temporary files.
+    """An opened data set: its labels and files; a context manager that closes archives and removes temporary files."""
 
-    Attributes:
-        name: Default name of the data set, safe in paths: ``icpr2012``, ``i3a``, or the folder's name.
-        format: icpr2012, i3a or folder.
-        id_order_is_proxy: Neighbouring IDs look alike, so that blocks of IDs can stand in for unknown specimens.
-    """
-
-    name: str
-    format: str
-    id_order_is_proxy: bool = False
+    name: str  # default name of the data set, safe in paths: ``icpr2012``, ``i3a``, or the folder's name
+    format: str  # icpr2012, i3a or folder
+    id_order_is_proxy: bool  # neighbouring IDs look alike, so that blocks of IDs can stand in for unknown specimens
     tree: FileTree
     resources: ExitStack
 
@@ -108,18 +97,9 @@ def _decode_cell(raw: _RawCell) -> tuple[ReadCell | None, list[Fault]]:
         faults.append(Fault(str(listing.mask), what, "make them the same size"))
     if faults:
         return None, faults
-    cell = Cell(
-        cell_id=listing.cell_id,
-        official_split=listing.official_split,
-        pattern=listing.pattern,
-        intensity=listing.intensity,
-        specimen_id=listing.specimen_id,
-        width=width,
-        height=height,
-        image=png,
-        mask=None if mask is None else encode_png(mask),
-        sha256=pixel_sha256(pixels),
-    )
+    labels = (listing.cell_id, listing.official_split, listing.pattern, listing.intensity, listing.specimen_id)
+    encoded_mask = None if mask is None else encode_png(mask)
+    cell = Cell(*labels, width, height, png, encoded_mask, pixel_sha256(pixels))
     return ReadCell(cell, int(pixels.max()), None if mask is None else pixel_sha256(mask)), []
 
 

@@ -277,8 +277,7 @@ def _centromere(rng: Generator, shape: _Shape, style: Style) -> Plane:
     slow = 1 + 0.2 * _smooth(rng, shape.body.shape, 6 * shape.scale)
     haze = 0.25 * style.contrast * _grain(rng, shape.body.shape, 1.7 * style.grain)
     strength = 0.8 * style.contrast * rng.lognormal(0, 0.3)
-    light: Plane = shape.body * (style.diffuse * np.clip(slow + haze, 0, None) + strength * np.minimum(dots, 1.5))
-    return light
+    return np.asarray(shape.body * (style.diffuse * np.clip(slow + haze, 0, None) + strength * np.minimum(dots, 1.5)))
 
 
 def _nucleolar(rng: Generator, shape: _Shape, style: Style) -> Plane:
@@ -287,8 +286,7 @@ def _nucleolar(rng: Generator, shape: _Shape, style: Style) -> Plane:
     slow = 1 + 0.15 * _smooth(rng, shape.body.shape, 8 * shape.scale)
     haze = rng.uniform(0.03, 0.22) * style.contrast * _grain(rng, shape.body.shape, 1.5 * style.grain)
     strength = 0.75 * style.contrast * rng.lognormal(0, 0.35)
-    light: Plane = shape.body * (style.diffuse * np.clip(slow + haze, 0, None) + strength * blobs * clumps)
-    return light
+    return np.asarray(shape.body * (style.diffuse * np.clip(slow + haze, 0, None) + strength * blobs * clumps))
 
 
 def _cytoplasmatic(rng: Generator, shape: _Shape, style: Style) -> Plane:
@@ -305,12 +303,10 @@ def _cytoplasmatic(rng: Generator, shape: _Shape, style: Style) -> Plane:
     granules = _grain(rng, (height, width), 1.3 * style.grain)
     mix = rng.uniform(0.25, 0.75)
     texture = 0.26 * style.contrast * (mix * fibre + (1 - mix) * granules)
-    nucleus_radius = rng.uniform(0.25, 0.58)
-    nucleus = _soft_step((away / nucleus_radius - 1) * 9)
+    nucleus = _soft_step((away / rng.uniform(0.25, 0.58) - 1) * 9)
     fading = np.clip(1.15 - 0.6 * away, 0.2, 1)
     cytoplasm = np.clip(0.62 + texture + 0.12 * _smooth(rng, (height, width), 9 * shape.scale), 0.05, None)
-    light: Plane = shape.body * (cytoplasm * fading * (1 - nucleus) + 0.9 * style.diffuse * nucleus)
-    return light
+    return np.asarray(shape.body * (cytoplasm * fading * (1 - nucleus) + 0.9 * style.diffuse * nucleus))
 
 
 _DRAW: dict[str, Callable[[Generator, _Shape, Style], Plane]] = {

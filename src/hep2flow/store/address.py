@@ -9,19 +9,12 @@ from hep2flow.errors import UserError
 
 
 class StoreAddress(BaseModel, frozen=True, extra="forbid"):
-    """Where a store is, without credentials: safe to write down and to send to other machines.
+    """Where a store is, without credentials: safe to write down and to send to other machines."""
 
-    Attributes:
-        endpoint: URL of an S3 server, None for AWS.
-        region: AWS region; other servers ignore it.
-        bucket: Name of the bucket.
-        prefix: Folder inside the bucket, without slashes at its ends; empty for the complete bucket.
-    """
-
-    endpoint: str | None = None
-    region: str = "us-east-1"
+    endpoint: str | None = None  # URL of an S3 server, None for AWS
+    region: str = "us-east-1"  # of AWS; other servers ignore it
     bucket: str
-    prefix: str = ""
+    prefix: str = ""  # folder inside the bucket, without slashes at its ends; empty for the complete bucket
 
     @field_validator("endpoint")
     @classmethod

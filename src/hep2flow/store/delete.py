@@ -31,18 +31,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Deletion:
-    """What is deleted with a run.
-
-    Attributes:
-        parts: The run itself, then what only it references, each before what it references itself.
-        cache: Entries of the cache whose output is deleted.
-        stays: What the run references, and others too.
-    """
+    """What is deleted with a run."""
 
     run_id: str
-    parts: list[Part]
-    cache: list[str]
-    stays: list[str]
+    parts: list[Part]  # the run itself, then what only it references, each before what it references itself
+    cache: list[str]  # entries of the cache whose output is deleted
+    stays: list[str]  # what the run references, and others too
 
     @property
     def bytes(self) -> int:
@@ -136,12 +130,12 @@ def _find_uris(store: Store, keys: Iterable[str]) -> set[str]:
     found: set[str] = set()
     for key in keys:
         with suppress(NotThereError):
-            found.update(_shared_uri(store).findall(store.get_bytes(key).decode()))
+            found |= _shared_keys(store, store.get_bytes(key).decode())
     return found
 
 
-def _shared_uri(store: Store) -> re.Pattern[str]:
-    return re.compile(f"{re.escape(store.uri(''))}({SHARED})")
+def _shared_keys(store: Store, text: str) -> set[str]:
+    return set(re.findall(f"{re.escape(store.uri(''))}({SHARED})", text))
 
 
 def _measure(store: Store, key: str) -> Part:
@@ -153,9 +147,5 @@ def _measure(store: Store, key: str) -> Part:
 
 def _cache_entries(store: Store, deleted: set[str]) -> list[str]:
     """Entries of the cache that name a deleted output."""
-    found = []
-    for item in store.list_objects("cache"):
-        output = store.get_json(item.key)["output"]
-        if output is not None and (match := _shared_uri(store).match(output["uri"])) and match[1] in deleted:
-            found.append(item.key)
-    return found
+    outputs = {item.key: store.get_json(item.key)["output"] for item in store.list_objects("cache")}
+    return [key for key, output in outputs.items() if output and _shared_keys(store, output["uri"]) & deleted]

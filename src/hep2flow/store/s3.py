@@ -119,9 +119,7 @@ class Store:
 
     def check(self) -> None:
         """Check that the store is reachable and accepts the credentials; create a missing bucket where that is allowed."""
-        # Fewer attempts than elsewhere: a person waits for the answer.
-        client = self._connect(2)
-        bucket = self.address.bucket
+        client, bucket = self._connect(2), self.address.bucket  # fewer attempts than elsewhere: a person waits
         try:
             with self._translating(f"checking {self.uri('')}"):
                 client.list_objects_v2(Bucket=bucket, Prefix=self._root, MaxKeys=1)
