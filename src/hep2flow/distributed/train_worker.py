@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from hep2flow.data.cell_set import CellSet
     from hep2flow.store.datasets import Dataset
     from hep2flow.store.splits import Split
-    from hep2flow.training.running_loss import DivergedError
-    from hep2flow.training.trainer import Callbacks, Epoch, Progress, Trainer
+    from hep2flow.training.trainer import Callbacks, DivergedError, Epoch, Progress, Trainer
 
 WorkerResult = Literal["completed", "stopped", "rejected"]
 
@@ -75,7 +74,7 @@ def run_worker(config: dict[str, Any]) -> WorkerResult:
     from torch import distributed
 
     from hep2flow.distributed.resource_errors import as_resource_error
-    from hep2flow.training.running_loss import DivergedError
+    from hep2flow.training.trainer import DivergedError
 
     spec = TrainingSpec.model_validate(config)
     # The reporter's own store client gives up soon on an outage, because it comes again; the training's waits.

@@ -13,6 +13,7 @@ from hep2flow.data.batch import Batch, BatchMixer
 from hep2flow.data.cell_set import CellSet
 from hep2flow.data.sampling import Key, cells_per_epoch, ordered_keys, training_keys
 from hep2flow.data.seeding import seeded
+from hep2flow.errors import UserError
 from hep2flow.network.freezing import Freezing
 from hep2flow.network.model import NetworkWithMeasurements, timm_network
 from hep2flow.recipe import Recipe
@@ -22,7 +23,6 @@ from hep2flow.training.glibc_malloc import keep_freed_memory
 from hep2flow.training.losses import build_loss
 from hep2flow.training.optimizer import LearningRate
 from hep2flow.training.process_group import ProcessGroup
-from hep2flow.training.running_loss import RunningLoss
 from hep2flow.training.train_step import TrainStep
 
 # Updates between two readings of the loss: each one synchronises a GPU, and costs a CPU nothing.
@@ -53,7 +53,7 @@ class Epoch:
     learning_rate: float
     images_per_second: float
     seconds: float
-    best: bool
+    best: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,43 @@ def training_length(recipe: Recipe, labels: torch.Tensor) -> TrainingLength:
     limit, updates = recipe.train.max_updates, recipe.train.epochs * per_epoch
     updates = updates if limit is None else min(updates, limit)
     return TrainingLength(per_epoch, math.ceil(updates / per_epoch), updates)
+
+
+class DivergedError(UserError):
+    """The loss is not finite."""
+
+
+class RunningLoss:
+    """Mean of the losses of an epoch's cells, kept on the GPU and copied rarely: each copy synchronises the device.
+
+    ``epoch`` and cell ``ids`` are for the error. ``cells`` so far are not 0 at the start of an epoch that is resumed;
+    ``total`` is the sum of their losses as of the last :meth:`read`, on mixed and smoothed targets.
+    """
+
+    def __init__(self, epoch: int, ids: list[str], cells: int, total: float, device: torch.device) -> None:
+        self.epoch, self.ids, self.cells, self.total = epoch, ids, cells, total
+        self._sum = torch.tensor(total, device=device, dtype=torch.float64)
+        self._unread: list[tuple[torch.Tensor, int, list[Key]]] = []
+
+    def add(self, loss: torch.Tensor, update: int, keys: list[Key]) -> None:
+        """Add the mean loss of one batch, a scalar on the device, without synchronising."""
+        self._sum += loss.double() * len(keys)
+        self.cells += len(keys)
+        self._unread.append((loss, update, keys))
+
+    def read(self) -> float:
+        """The mean so far; DivergedError at the first loss that is not finite, naming its update and cells."""
+        if self._unread:
+            *losses, self.total = torch.stack([*(loss.double() for loss, *_ in self._unread), self._sum]).tolist()
+            for loss, (_, update, keys) in zip(losses, self._unread, strict=True):
+                if not math.isfinite(loss):
+                    cells = ", ".join(self.ids[index] for _, index, _ in keys[:8])
+                    raise DivergedError(
+                        f"training diverged: the loss is {loss} at epoch {self.epoch}, update {update} "
+                        f"(cells {cells}, …); lower optim.lr or set train.clipping"
+                    )
+            self._unread.clear()
+        return self.total / self.cells
 
 
 @dataclass(frozen=True)
@@ -217,7 +254,6 @@ class Trainer:
             learning_rate=self.learning_rate,
             images_per_second=images_per_second,
             seconds=self.seconds_before + time.monotonic() - self.started,
-            best=False,
         )
         record = replace(record, best=best_epoch([*self.history, record]) is record)
         self.history.append(record)
