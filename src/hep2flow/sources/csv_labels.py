@@ -185,10 +185,8 @@ class Vocabulary:
 
     def notes(self) -> list[str]:
         """One note per spelling that was read as another name."""
-        return [
-            f"pattern spelled {spelling!r} read as {name!r} ({count} rows)"
-            for (spelling, name), count in sorted(self._renamed.items())
-        ]
+        renamed = sorted(self._renamed.items())
+        return [f"pattern spelled {text!r} read as {name!r} ({count} rows)" for (text, name), count in renamed]
 
 
 def _letters_and_digits(name: str) -> str:

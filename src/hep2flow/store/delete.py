@@ -106,10 +106,9 @@ def _refuse_running(store: Store, run_id: str) -> None:
     view = show_run(store, run_id)
     watched = view.run.status in ("submitted", "running") and now() - view.last_sign <= LOST_AFTER
     if watched or "running" in view.stage_status.values():
-        raise UserError(
-            f"run {run_id}: is running, its last sign of life is from {view.last_sign:%Y-%m-%d %H:%M:%S} UTC; "
-            "end it first, or wait until `hep2flow runs show` calls it lost"
-        )
+        sign = f"its last sign of life is from {view.last_sign:%Y-%m-%d %H:%M:%S} UTC"
+        remedy = "end it first, or wait until `hep2flow runs show` calls it lost"
+        raise UserError(f"run {run_id}: is running, {sign}; {remedy}")
 
 
 def _run_references(store: Store, run_id: str) -> set[str]:

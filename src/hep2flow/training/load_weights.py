@@ -50,9 +50,7 @@ def fitting_weights(
     own = {name: tensor for name, tensor in own.items() if name in model.state_dict()}
     # CoaT shares tensors under several names; a file may hold only one of them.
     shared = {id(own[name]): tensor for name, tensor in tensors.items() if name in own}
-    tensors = {name: shared[id(own[name])] for name in own if id(own[name]) in shared} | {
-        name: tensor for name, tensor in tensors.items() if name not in own
-    }
+    tensors |= {name: shared[id(own[name])] for name in own if id(own[name]) in shared}
     head = head_name(model) + "."
 
     def mismatch(name: str) -> str | None:
@@ -88,7 +86,6 @@ def _read(path: Path, origin: str) -> tuple[dict[str, torch.Tensor], HeadMeaning
                 for name in file.keys()  # noqa: SIM118 - not a dictionary
             }
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"model.weights: {origin} is not a readable safetensors file ({error}); give another, or model.weights=none"
-        ) from error
+        what = f"{origin} is not a readable safetensors file ({error})"
+        raise UserError(f"model.weights: {what}; give another, or model.weights=none") from error
     return tensors, meaning

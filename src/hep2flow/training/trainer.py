@@ -33,27 +33,17 @@ DEFER_WRITES = {"cpu": False, "cuda": True}
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of ``metrics.jsonl``; an epoch that was not validated has no ``val_loss`` and ``val_accuracy``.
+    """One line of ``metrics.jsonl``; an epoch that was not validated has no ``val_loss`` and ``val_accuracy``."""
 
-    Attributes:
-        epoch: From 1.
-        updates: Optimizer steps so far.
-        train_loss: Mean over the epoch's cells, on mixed and smoothed targets.
-        learning_rate: Of the epoch's last update.
-        images_per_second: Validation not counted.
-        seconds: Of the training so far, interruptions not counted.
-        best: The best epoch so far, whose network is saved.
-    """
-
-    epoch: int
-    updates: int
-    train_loss: float
+    epoch: int  # from 1
+    updates: int  # optimizer steps so far
+    train_loss: float  # mean over the epoch's cells, on mixed and smoothed targets
     val_loss: float | None
     val_accuracy: float | None
-    learning_rate: float
-    images_per_second: float
-    seconds: float
-    best: bool = False
+    learning_rate: float  # of the epoch's last update
+    images_per_second: float  # validation not counted
+    seconds: float  # of the training so far, interruptions not counted
+    best: bool = False  # the best epoch so far, whose network is saved
 
 
 @dataclass(frozen=True)
@@ -278,19 +268,10 @@ class Trainer:
         return [asdict(epoch) for epoch in self.history]
 
     def _report_progress(self, epoch: int, train_loss: float, batch_size: int) -> None:
-        elapsed = time.monotonic() - self.started
-        self.callbacks.on_progress(
-            Progress(
-                epoch=epoch,
-                epochs=self.length.epochs,
-                update=self.step.updates,
-                updates=self.length.updates,
-                train_loss=train_loss,
-                val_accuracy=self.val_accuracy,
-                images_per_second=self.cells_seen / elapsed,
-                seconds_left=elapsed / self.cells_seen * (self.length.updates - self.step.updates) * batch_size,
-            )
-        )
+        elapsed, update, updates = time.monotonic() - self.started, self.step.updates, self.length.updates
+        rate, left = self.cells_seen / elapsed, elapsed / self.cells_seen * (updates - update) * batch_size
+        progress = Progress(epoch, self.length.epochs, update, updates, train_loss, self.val_accuracy, rate, left)
+        self.callbacks.on_progress(progress)
 
 
 @torch.inference_mode()
