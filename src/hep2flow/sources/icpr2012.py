@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from hep2flow.cells import OfficialSplit
 from hep2flow.errors import UserError
-from hep2flow.sources.csv_labels import Row, Vocabulary, index_rows, number_rows, read_intensity, read_number, read_rows
+from hep2flow.sources.csv_labels import LabelReader, Row, Vocabulary
 from hep2flow.sources.file_tree import FileTree
 from hep2flow.sources.listing import LabelledSize, Labels, Listing
 from hep2flow.sources.published_counts import PATTERNS, SPECIMENS
@@ -81,7 +81,7 @@ def find_root(tree: FileTree) -> Root | None:
 def read_labels(tree: FileTree, root: Root) -> Labels:
     """Every labelled cell of the data set."""
     labels = Labels(synthetic=f"{root.prefix}{SYNTHETIC_MARKER}" in tree)
-    reader = _Reader(tree, root.prefix, Vocabulary(PATTERNS, _SPELLINGS), labels)
+    reader = _Reader(tree, labels, ";", root.prefix, Vocabulary(PATTERNS, _SPELLINGS))
     cells = reader.cells_csv()
     (reader.read_contest if root.form == "contest" else reader.read_main_dataset)(cells)
     labels.notes += reader.patterns.notes()
@@ -91,13 +91,11 @@ def read_labels(tree: FileTree, root: Root) -> Labels:
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _Reader(LabelReader):
     """Reads the files below the prefix, and adds what it finds to ``labels``."""
 
-    tree: FileTree
     prefix: str
     patterns: Vocabulary
-    labels: Labels
 
     def cells_csv(self) -> list[CellRow] | None:
         """The good rows of ``cells.csv``; None where there is no such file."""
@@ -105,11 +103,11 @@ class _Reader:
         if name not in self.tree:
             return None
         cells = []
-        for row in read_rows(self.tree, name, ";", CELLS_COLUMNS, labels.faults):
+        for row in self.rows(name, CELLS_COLUMNS):
             if (split := _SPLITS.get(row["Set"].lower())) is None:
                 labels.fault(row.where, f"unknown split {row['Set']!r} in column Set", "use training or test")
             columns = ("ICPR2012Contest_Cell_ID", "Image", "Original_cell_ID")
-            numbers = [n for column in columns if (n := read_number(row, column, labels.faults)) is not None]
+            numbers = [n for column in columns if (n := self.number(row, column)) is not None]
             if split is not None and len(numbers) == len(columns):
                 cells.append(CellRow(row.file, row.number, row.values, split, *numbers))
         return cells
@@ -126,7 +124,7 @@ class _Reader:
             if cells is None:
                 labels.listings += listings.values()
                 continue
-            by_id = index_rows((c for c in cells if c.split == split), lambda cell: cell.contest_id, labels.faults)
+            by_id = self.index((c for c in cells if c.split == split), lambda cell: cell.contest_id)
             for number, listing in listings.items():
                 if number in by_id:
                     info = listing.size.where if listing.size else listing.where
@@ -141,22 +139,22 @@ class _Reader:
     def _read_split(self, folder: str, split: OfficialSplit) -> tuple[dict[int, Listing], set[int]]:
         """The good cells of one split by ID, and every ID that has a label; none of them where a label file is unusable."""
         info_file, truth_file = f"{folder}{SPLIT_FOLDERS[split]}.csv", f"{folder}gt_{SPLIT_FOLDERS[split]}.csv"
-        tree, labels, faults = self.tree, self.labels, self.labels.faults
-        info = number_rows(tree, info_file, ";", ("ID", "intensity", "width", "height"), faults)
-        truth = number_rows(tree, truth_file, ";", ("ID", "pattern"), faults)
-        images = labels.number_files(tree, _IMAGE, "number", folder)
-        masks = labels.number_files(tree, _MASK, "number", folder)
+        labels = self.labels
+        info = self.numbered_rows(info_file, ("ID", "intensity", "width", "height"))
+        truth = self.numbered_rows(truth_file, ("ID", "pattern"))
+        images = self.number_files(_IMAGE, "number", folder)
+        masks = self.number_files(_MASK, "number", folder)
         if not info or not truth:  # already a fault; one fault per cell would only hide it
             return {}, set()
         listings = {}
         for number, row in truth.items():
-            pattern = self.patterns.read(row, "pattern", faults)
+            pattern = self.patterns.read(row, "pattern", labels.faults)
             if (image := images.get(number)) is None:
                 labels.fault(row.where, f"no image {folder}{number:03d}.png", "add the image, or remove the row")
             if number not in info:
                 labels.fault(row.where, f"ID {number} is not in {info_file}", f"add its row to {info_file}")
                 continue
-            intensity = read_intensity(info[number], "intensity", faults)
+            intensity = self.intensity(info[number], "intensity")
             size = self._size(info[number], "width", "height")
             if pattern is not None and image is not None:
                 cell_id, mask = f"{split}-{number:03d}", masks.get(number)
@@ -171,7 +169,7 @@ class _Reader:
     def _with_specimen(self, listing: Listing, intensity_where: str, cell: CellRow) -> Listing:
         """The listing with its specimen; a fault where cells.csv contradicts the cell's other label files."""
         pattern = self.patterns.read(cell, "Cell_class", self.labels.faults)
-        intensity = read_intensity(cell, "Intensity", self.labels.faults)
+        intensity = self.intensity(cell, "Intensity")
         size = self._size(cell, "Cell_width", "Cell_height")
         for kind, here, where, there in (
             ("pattern", listing.pattern, listing.where, pattern),
@@ -185,13 +183,13 @@ class _Reader:
 
     def _size(self, row: Row, *columns: str) -> LabelledSize | None:
         """The size that a row states in two columns, or None and a fault."""
-        width, height = (read_number(row, column, self.labels.faults) for column in columns)
+        width, height = (self.number(row, column) for column in columns)
         return None if width is None or height is None else LabelledSize(width, height, row.where)
 
     def read_main_dataset(self, cells: list[CellRow] | None) -> None:
         """The cells of all specimens: those of ``cells.csv``, without it all that are not mitotic."""
         tree, prefix, labels = self.tree, self.prefix, self.labels
-        contest = None if cells is None else index_rows(cells, lambda c: (c.specimen, c.original_id), labels.faults)
+        contest = None if cells is None else self.index(cells, lambda c: (c.specimen, c.original_id))
         if contest is None:
             labels.notes.append("the official split is taken from the published specimen numbers")
         skipped: Counter[str] = Counter()
@@ -200,10 +198,10 @@ class _Reader:
         folders = {name[len(all_images) :].split("/")[0] for name in tree.names if name.startswith(all_images)}
         for folder in sorted(filter(re.compile(r"\d+").fullmatch, folders), key=int):
             specimen, label_file = int(folder), f"{prefix}Images/{folder}/{folder}.csv"
-            images = labels.number_files(tree, _IMAGE, "number", f"{all_images}{folder}/")
-            masks = labels.number_files(tree, _MAIN_MASK, "number", f"{prefix}Cells/Cell_Masks/{folder}/")
+            images = self.number_files(_IMAGE, "number", f"{all_images}{folder}/")
+            masks = self.number_files(_MAIN_MASK, "number", f"{prefix}Cells/Cell_Masks/{folder}/")
             columns, optional = ("cell_ID", "intensity", "pattern"), ("object_type",)
-            rows = number_rows(tree, label_file, ";", columns, labels.faults, optional)
+            rows = self.numbered_rows(label_file, columns, optional)
             if not rows:  # already a fault; one fault per cell would only hide it
                 unmatched = {key: cell for key, cell in unmatched.items() if key[0] != specimen}
                 continue
@@ -234,7 +232,7 @@ class _Reader:
         """The cell of one row, or none and its faults."""
         split = cell.split if cell else _PUBLISHED_SPLITS.get(specimen)
         pattern = self.patterns.read(row, "pattern", self.labels.faults)
-        intensity = read_intensity(row, "intensity", self.labels.faults)
+        intensity = self.intensity(row, "intensity")
         if split is None:
             self.labels.fault(row.where, f"specimen {specimen} is not one of the 28 published", "add cells.csv")
         if split is None or pattern is None or image is None:

@@ -1,12 +1,10 @@
 """What a reader finds in a data set's labels and names, before any pixel is read."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from hep2flow.cells import Intensity, OfficialSplit
 from hep2flow.errors import Fault
-from hep2flow.sources.file_tree import FileTree
 
 Subset = Literal["train", "val", "test"]
 
@@ -53,13 +51,3 @@ class Labels:
     def fault(self, where: str, what: str, remedy: str) -> None:
         """Append one fault."""
         self.faults.append(Fault(where, what, remedy))
-
-    def number_files(self, tree: FileTree, form: re.Pattern[str], kind: str, folder: str = "") -> dict[int, str]:
-        """Number -> file, for the files below ``folder`` whose name has the form; a repeated number is a fault."""
-        files: dict[int, str] = {}
-        for name in tree.names:
-            if not name.startswith(folder) or (found := form.fullmatch(name, len(folder))) is None:
-                continue
-            if (first := files.setdefault(int(found[1]), name)) != name:
-                self.fault(name, f"the same {kind} as {first}", "remove one of the two")
-        return files
