@@ -92,9 +92,8 @@ def _pattern_table(counts: dict[str, dict[str, int]]) -> list[str]:
     return _align([("pattern", *counts, "total"), *rows, ("total", *totals, sum(totals))])
 
 
-def published_differences(listings: Iterable[Listing]) -> list[str]:
+def published_differences(listings: list[Listing]) -> list[str]:
     """How the cells differ from the published ICPR 2012 counts, per split and pattern, and per specimen."""
-    listings = list(listings)
     here = Counter((c.official_split, c.pattern) for c in listings)
     differences = [
         f"{split} {pattern}: {here[split, pattern]} cells, published {count}"
@@ -106,9 +105,8 @@ def published_differences(listings: Iterable[Listing]) -> list[str]:
         return differences
     counts = Counter(c.specimen_id for c in listings)
     published = {s.specimen_id: s for s in SPECIMENS}
-    for specimen_id, specimen in published.items():
-        if counts[specimen_id] != specimen.cells:
-            differences.append(f"specimen {specimen_id}: {counts[specimen_id]} cells, published {specimen.cells}")
+    wrong = [(name, s.cells) for name, s in published.items() if counts[name] != s.cells]
+    differences += [f"specimen {name}: {counts[name]} cells, published {cells}" for name, cells in wrong]
     for specimen_id, split, pattern, intensity in sorted(labels, key=str):
         known = published.get(str(specimen_id))
         if known is None:

@@ -40,29 +40,17 @@ Progress = Callable[[int, int], None]  # cells drawn, cells in all
 
 @dataclass(frozen=True)
 class Style:
-    """How one slide was prepared, stained and photographed.
+    """How one slide was prepared, stained and photographed."""
 
-    Attributes:
-        brightness: Of the green channel, 0 to 255.
-        background: Of the green channel outside the cell, 0 to 255.
-        contrast: Strength of the pattern's texture, 1 = typical.
-        grain: Factor on the size of speckles and dots.
-        size: Factor on the size of cells.
-        blur: Sigma in pixels.
-        noise: Standard deviation of the camera's noise.
-        nucleoli: How dark the nucleoli of speckled and homogeneous nuclei are, 0 to 1.
-        diffuse: Brightness of the nucleoplasm between dots and nucleoli, 0 to 1.
-    """
-
-    brightness: float
-    background: float
-    contrast: float
-    grain: float
-    size: float
-    blur: float
-    noise: float
-    nucleoli: float
-    diffuse: float
+    brightness: float  # of the green channel, 0 to 255
+    background: float  # of the green channel outside the cell, 0 to 255
+    contrast: float  # strength of the pattern's texture, 1 = typical
+    grain: float  # factor on the size of speckles and dots
+    size: float  # factor on the size of cells
+    blur: float  # sigma in pixels
+    noise: float  # standard deviation of the camera's noise
+    nucleoli: float  # how dark the nucleoli of speckled and homogeneous nuclei are, 0 to 1
+    diffuse: float  # brightness of the nucleoplasm between dots and nucleoli, 0 to 1
 
 
 def write_twin(folder: Path, seed: int = 0, specimens: int | None = None, progress: Progress | None = None) -> None:
@@ -196,7 +184,6 @@ class _Shape:
         height = int(np.clip(round(2 * half_height) + 2, MIN_WIDTH, MAX_HEIGHT))
         shrink = min(1.0, (width - 2) / (2 * half_width), (height - 2) / (2 * half_height))
         long, short = long * shrink, short * shrink
-
         v, u = np.mgrid[0:height, 0:width].astype(np.float64)
         u, v = u - (width - 1) / 2, v - (height - 1) / 2
         x = (u * np.cos(tilt) + v * np.sin(tilt)) / long

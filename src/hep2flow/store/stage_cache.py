@@ -43,15 +43,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class CachedStage:
-    """One stage on certain inputs, by its :func:`stage_key`, whose result the cache may hold.
-
-    Example:
-        cache = CachedStage(store, "mask", stage_key("mask", inputs))
-        if (cached := cache.lookup()) is not None:
-            return cached
-        ...
-        return cache.commit(uri, "folder", summary)
-    """
+    """One stage on certain inputs, by its :func:`stage_key`, whose result the cache may hold."""
 
     store: Store
     stage: str
