@@ -172,8 +172,7 @@ class Trainer:
         self.first_epoch = len(self.history) + 1
         # Where the state was saved after an epoch's last update, only the validation is left: the rate is that update's.
         self.learning_rate = self.schedule.before_update(max(self.step.updates - 1, 0))
-        validated = [epoch for epoch in self.history if epoch.val_accuracy is not None]
-        self.val_accuracy = validated[-1].val_accuracy if validated else None
+        self.val_accuracy = next((e.val_accuracy for e in reversed(self.history) if e.val_accuracy is not None), None)
         self.seconds_before = self.history[-1].seconds if self.history else 0.0
         self.started, self.cells_seen = time.monotonic(), 0
 
