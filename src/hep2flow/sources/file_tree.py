@@ -27,7 +27,7 @@ RATIO_MATTERS_FROM = 10 * 2**20
 MAX_MEMBERS = 5_000_000
 MAX_FILE_BYTES = 512 * 2**20  # an image of 64 megapixels, three channels of 16 bit, is smaller
 
-_HIDDEN = re.compile(r"(?:^|/)(?:\.[^/]*|__macosx|thumbs\.db|desktop\.ini)(?:/|\Z)", re.IGNORECASE)
+_HIDDEN = re.compile(r"(?:^|/)(?:\.[^/]*|__macosx|thumbs\.db|desktop\.ini)(?:/|\Z)", re.IGNORECASE | re.ASCII)
 
 
 class UnreadableFileError(Exception):

@@ -72,8 +72,7 @@ def _images_and_masks(tree: FileTree, root: str, labels: Labels) -> tuple[dict[s
         else:
             path = name[len(root) : -len(suffix)]
             stem = _MASK.sub("", path)
-            first = (images if stem == path else masks).setdefault(stem, name)
-            if first != name:
+            if (first := (images if stem == path else masks).setdefault(stem, name)) != name:
                 labels.fault(name, f"the same name as {first}", "rename or remove one of the two")
     if others:
         examples = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
