@@ -79,7 +79,9 @@ def plan_deletion(store: Store, run_id: str) -> Deletion:
     # Whatever references a thing reaches more than the thing itself does.
     deleted = sorted(own - stays, key=lambda key: (-len(reachable([key])), key))
     parts = [part for key in (folder, *deleted) if (part := _measure(store, key)).objects]
-    return Deletion(run_id, parts, _cache_entries(store, set(deleted)), sorted(own & stays))
+    outputs = {item.key: store.get_json(item.key)["output"] for item in store.list_objects("cache")}
+    entries = [key for key, output in outputs.items() if output and _shared_keys(store, output["uri"]) & {*deleted}]
+    return Deletion(run_id, parts, entries, sorted(own & stays))
 
 
 def delete_run(store: Store, deletion: Deletion) -> None:
@@ -142,9 +144,3 @@ def _measure(store: Store, key: str) -> Part:
         return Part(key, 1, store.size(key)) if store.exists(key) else Part(key, 0, 0)
     sizes = [item.size for item in store.list_objects(key)]
     return Part(key, len(sizes), sum(sizes))
-
-
-def _cache_entries(store: Store, deleted: set[str]) -> list[str]:
-    """Entries of the cache that name a deleted output."""
-    outputs = {item.key: store.get_json(item.key)["output"] for item in store.list_objects("cache")}
-    return [key for key, output in outputs.items() if output and _shared_keys(store, output["uri"]) & deleted]

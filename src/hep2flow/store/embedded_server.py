@@ -118,22 +118,18 @@ def status() -> dict[str, Any]:
     record = _record(folder)
     if record is not None and not _is_running(record["pid"], folder):
         record = None
+    used = 0
+    for path in (folder / DATA).rglob("*"):
+        with suppress(FileNotFoundError):  # the server works meanwhile
+            used += path.lstat().st_blocks * 512
     return {
         "running": record is not None,
         "pid": record["pid"] if record else None,
         "endpoint": f"http://{HOST}:{record['ports']['s3']}" if record else None,
         "data": str(folder / DATA),
-        "bytes": _disk_usage(folder / DATA),
+        "bytes": used,
         "since": record["since"] if record else None,
     }
-
-
-def _disk_usage(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # the server works meanwhile
-            total += path.lstat().st_blocks * 512
-    return total
 
 
 @contextmanager

@@ -214,16 +214,11 @@ def show_run(store: Store, run_id: str) -> RunView:
     statuses = {layout.stage_name(stage.stage, stage.model): stage.effective_status(at) for stage in stages}
     last_sign = max([run.heartbeat, run.attempt_started, *(stage.heartbeat for stage in stages)])
     reported = any(stage.stage == "report" and stage.status == "succeeded" for stage in stages)
-    status = _run_status(run.status, set(statuses.values()), reported, lost=at - last_sign > LOST_AFTER)
+    status: str = run.status
+    if status in ("submitted", "running"):  # the worst of the stages, after those that still run
+        worst = next((one for one in ("running", "failed", "lost", "interrupted") if one in statuses.values()), None)
+        status = worst or ("succeeded" if reported else "lost" if at - last_sign > LOST_AFTER else status)
     return RunView(status=status, last_sign=last_sign, run=run, stages=stages, stage_status=statuses)
-
-
-def _run_status(written: RunStatus, stages: set[str], reported: bool, lost: bool) -> str:
-    """Status of a run: of its last step, else of its stages, the worst after those that still run."""
-    if written not in ("submitted", "running"):
-        return written
-    worst = next((status for status in ("running", "failed", "lost", "interrupted") if status in stages), None)
-    return worst or ("succeeded" if reported else "lost" if lost else written)
 
 
 def _stages(store: Store, run: RunRecord) -> list[StageRecord]:
