@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from hep2flow.cells import Cell, encode_png, pixel_sha256
 from hep2flow.errors import Fault
@@ -17,8 +17,7 @@ from hep2flow.sources.listing import Labels, Listing
 Decoded = TypeVar("Decoded")
 
 
-@dataclass(frozen=True)
-class ReadCell:
+class ReadCell(NamedTuple):
     """One decoded cell, ready for ``CellWriter.add(cell, max_value, mask_sha256)``."""
 
     cell: Cell
@@ -67,8 +66,7 @@ class Source(Labels):
             return Fault(name, f"cannot be read: {error}", "replace it by a good copy")
 
 
-@dataclass(frozen=True)
-class _RawCell:
+class _RawCell(NamedTuple):
     """The undecoded bytes of one cell's files, or why they cannot be read; sent to the process that decodes them."""
 
     listing: Listing

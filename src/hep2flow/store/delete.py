@@ -6,8 +6,8 @@ References are read from the texts themselves: every URI of this store in a run'
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from hep2flow.errors import UserError
 from hep2flow.store import layout
@@ -20,8 +20,7 @@ SHARED = r"(?:trainings|evaluations|sweeps)/[0-9a-f]{32}|datasets/[^/\"\s]+/[0-9
 DELETION_PLAN = "deleting.json"
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A folder or a single object, by its key in the store, with the number of objects and their bytes."""
 
     key: str
@@ -29,19 +28,13 @@ class Part:
     bytes: int
 
 
-@dataclass(frozen=True)
-class Deletion:
+class Deletion(NamedTuple):
     """What is deleted with a run."""
 
     run_id: str
     parts: list[Part]  # the run itself, then what only it references, each before what it references itself
     cache: list[str]  # entries of the cache whose output is deleted
     stays: list[str]  # what the run references, and others too
-
-    @property
-    def bytes(self) -> int:
-        """Of all parts."""
-        return sum(part.bytes for part in self.parts)
 
 
 def plan_deletion(store: Store, run_id: str) -> Deletion:

@@ -8,11 +8,10 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import boto3
@@ -44,8 +43,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True)
-class StoredObject:
+class StoredObject(NamedTuple):
     """One object: its key relative to the store's prefix, its bytes, and the time of writing with time zone."""
 
     key: str

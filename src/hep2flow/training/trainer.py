@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -60,8 +60,7 @@ class Progress:
     seconds_left: float
 
 
-@dataclass(frozen=True)
-class TrainingLength:
+class TrainingLength(NamedTuple):
     """Length of a training: the recipe's epochs or updates, whichever are fewer."""
 
     updates_per_epoch: int
