@@ -13,6 +13,7 @@ from hep2flow.training.checkpoint import METADATA
 
 WRAPPER_PREFIX = "backbone."
 
+Tensors = dict[str, torch.Tensor]
 # What a head was trained for: the patterns of its logits, and the measurements that it takes.
 HeadMeaning = tuple[list[str], list[str]]
 
@@ -25,9 +26,7 @@ def load_weights(network: torch.nn.Module, path: Path, origin: str, labels: list
     return fresh
 
 
-def fitting_weights(
-    network: torch.nn.Module, path: Path, origin: str, labels: list[str]
-) -> tuple[dict[str, torch.Tensor], list[str]]:
+def fitting_weights(network: torch.nn.Module, path: Path, origin: str, labels: list[str]) -> tuple[Tensors, list[str]]:
     """Match the tensors of a safetensors file with a network's.
 
     The file's head is loaded only if the file is one of our checkpoints with the same labels (in the order of the logits)
@@ -72,7 +71,7 @@ def fitting_weights(
     return {name: tensor for name, tensor in tensors.items() if name in own and name not in fresh}, fresh
 
 
-def _read(path: Path, origin: str) -> tuple[dict[str, torch.Tensor], HeadMeaning | None]:
+def _read(path: Path, origin: str) -> tuple[Tensors, HeadMeaning | None]:
     """The tensors, and the head's meaning if the file is one of our checkpoints."""
     try:
         with safe_open(path, framework="pt") as file:
