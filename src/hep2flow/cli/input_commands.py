@@ -36,6 +36,7 @@ def check(
     """Count cells, compare with published counts, and list every fault."""
     from hep2flow.sources import open_source
     from hep2flow.sources.check import check as check_source
+    from hep2flow.sources.check import render
 
     download = None
     if path.startswith("s3://"):
@@ -44,8 +45,8 @@ def check(
         download = open_store().download
     with open_source(path, format, download) as source:
         report = check_source(source)
-    print(json.dumps(report.to_dict(), indent=2) if as_json else report.render())
-    if report.faults:
+    print(json.dumps(report, indent=2) if as_json else render(report))
+    if report["faults"]:
         raise Exit(2)
 
 

@@ -117,7 +117,7 @@ def delete(run_id: str, yes: Annotated[bool, Option("--yes", help="Do not ask.")
     if deletion.stays:
         print(f"stays, because others refer to it: {', '.join(deletion.stays)}")
     objects = sum(part.objects for part in deletion.parts) + len(deletion.cache)
-    print(f"{objects} objects, {decimal(deletion.bytes)}")
+    print(f"{objects} objects, {decimal(sum(part.bytes for part in deletion.parts))}")
     if not yes:
         if not sys.stdin.isatty():
             raise UserError(f"runs delete {run_id}: nobody is here to ask, nothing was deleted; add --yes")

@@ -24,7 +24,6 @@ from hep2flow.recipe import Recipe
 from hep2flow.selected_on_test import protocol_note
 from hep2flow.store.address import StoreAddress
 from hep2flow.store.open_store import open_store
-from hep2flow.store.publish import publish
 from hep2flow.store.s3 import Store
 from hep2flow.store.training_status import TrainingStatus
 from hep2flow.tracking.tensorboard import write_events
@@ -35,8 +34,7 @@ if TYPE_CHECKING:
     from hep2flow.data.cell_set import CellSet
     from hep2flow.store.datasets import Dataset
     from hep2flow.store.splits import Split
-    from hep2flow.training.running_loss import DivergedError
-    from hep2flow.training.trainer import Callbacks, Epoch, Progress, Trainer
+    from hep2flow.training.trainer import Callbacks, DivergedError, Epoch, Progress, Trainer
 
 WorkerResult = Literal["completed", "stopped", "rejected"]
 
@@ -67,7 +65,7 @@ def run_worker(config: dict[str, Any]) -> WorkerResult:
     from torch import distributed
 
     from hep2flow.distributed.resource_errors import as_resource_error
-    from hep2flow.training.running_loss import DivergedError
+    from hep2flow.training.trainer import DivergedError
 
     spec = TrainingSpec.model_validate(config)
     # The reporter's own store client gives up soon on an outage, because it comes again; the training's waits.
@@ -244,7 +242,7 @@ class _TrainWorker:
             },
             "hardware": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else hardware,
         }
-        publish(self.store, folder, spec.prefix, manifest)
+        self.store.publish(folder, spec.prefix, manifest)
         # The training is complete: an outage now must not fail it.
         with suppress(StoreError):
             status.clear()

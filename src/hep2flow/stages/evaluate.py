@@ -12,7 +12,6 @@ from hep2flow.stages.artifacts import read_history
 from hep2flow.stages.trained_models import TrainedModel, load_network
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.publish import publish
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import Subset, read_split, split_digest
 from hep2flow.store.stage_cache import CachedStage, stage_key
@@ -78,7 +77,7 @@ def evaluate(
         save(learning_curves(read_history(store, training), title + warning), folder, "learning_curves")
         uris = {"training": training, "dataset": dataset, "split": split}
         manifest = {"kind": "evaluation", **uris, "recipe": recipe.model_dump(mode="json"), **selection}
-        publish(store, folder, prefix, manifest)
+        store.publish(folder, prefix, manifest)
     return cache.commit(store.uri(prefix), "folder", {name: metrics[name] for name in SUMMARY})
 
 

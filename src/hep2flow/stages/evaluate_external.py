@@ -15,7 +15,6 @@ from hep2flow.stages.trained_models import TrainedModel, find_model, load_networ
 from hep2flow.store import layout
 from hep2flow.store.datasets import Dataset, open_dataset
 from hep2flow.store.outage import Log
-from hep2flow.store.publish import publish
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
 from hep2flow.store.stage_cache import CachedStage, stage_key
@@ -162,7 +161,7 @@ def _evaluate(
         title = f"{recipe.title}, external: {cells.manifest['name']}"
         write_evaluation(Path(scratch), metrics, predictions, selection, title)
         manifest = {"kind": "evaluation", "training": trained.uri, "dataset": cells.uri, **facts}
-        publish(store, Path(scratch), prefix, {**manifest, "recipe": recipe.model_dump(mode="json")})
+        store.publish(Path(scratch), prefix, {**manifest, "recipe": recipe.model_dump(mode="json")})
     told = (*SUMMARY, "class_map", "dropped", "trained_on", "selected_on")
     return cache.commit(store.uri(prefix), "folder", {name: metrics[name] for name in told})
 

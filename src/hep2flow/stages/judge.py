@@ -20,7 +20,6 @@ from hep2flow.stages.initial_weights import resolve_weights
 from hep2flow.stages.tune import sweep_spec
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.outage import Log, log_to_stderr
-from hep2flow.store.publish import find_published
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
 from hep2flow.store.stage_cache import CachedStage, stage_key
@@ -43,7 +42,7 @@ def judge_sweep(
         UserError: There is no such sweep, or a training is impossible.
     """
     folder = store.key(sweep)
-    manifest = find_published(store, folder)
+    manifest = store.find_published(folder)
     if manifest is None or manifest.get("kind") != "sweep":
         raise UserError(f"{sweep}: there is no finished sweep; give the URI that `hep2flow tune` returned")
     sweep_key = folder.split("/")[-1]

@@ -14,7 +14,6 @@ from hep2flow.stage_result import StageResult
 from hep2flow.stages.split import shared_specimens
 from hep2flow.store import layout
 from hep2flow.store.datasets import Dataset, open_dataset
-from hep2flow.store.publish import publish
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import Split, read_split
@@ -53,7 +52,7 @@ def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[t
             (folder / layout.MANIFEST).unlink()
             replace_run(folder, entry["run_id"], run_id, _provenance(store, run_id, shared))
         manifest = {"kind": "report", "run_id": run_id, "evaluations": evaluations}
-        publish(store, folder, prefix, {**manifest, **selection_note(summary["selected_on_test"])})
+        store.publish(folder, prefix, {**manifest, **selection_note(summary["selected_on_test"])})
     if entry is None:
         output = {"uri": store.uri(prefix), "kind": "folder"}
         commit(store, "report", key, {"output": output, "run_id": run_id, "shared": shared, "summary": summary})

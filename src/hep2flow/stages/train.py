@@ -13,7 +13,6 @@ from hep2flow.stages.initial_weights import InitialWeights, resolve_weights
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.outage import Log, log_to_stderr
-from hep2flow.store.publish import find_published
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import split_digest
 from hep2flow.store.stage_cache import CachedStage, stage_key
@@ -42,7 +41,7 @@ def train(
     if announce is not None:
         announce(key)
     # A process that was killed between publishing and committing left a complete training.
-    if (manifest := find_published(store, prefix)) is None:
+    if (manifest := store.find_published(prefix)) is None:
         spec = TrainingSpec(
             store=store.address,
             recipe=recipe,
@@ -58,7 +57,7 @@ def train(
             from hep2flow.distributed.run_training import run_training
 
             run_training(spec, log)
-        manifest = find_published(store, prefix)
+        manifest = store.find_published(prefix)
     assert manifest is not None, "a training that returned has published"
     summary = {
         "network": manifest["network"],

@@ -22,7 +22,6 @@ from hep2flow.stages.split import split_validation
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.outage import Log, log_to_stderr
-from hep2flow.store.publish import publish
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import split_digest
@@ -96,7 +95,7 @@ def tune(
             "importance": parameter_importance(recipe, found),
             "early_stopping": early_stopping_savings(found, epochs),
         }
-        publish(store, folder, prefix, facts)
+        store.publish(folder, prefix, facts)
     if sum(trial.status != "running" for trial in found) >= trials:
         commit(store, "tune", entry_key, {"output": {"uri": store.uri(prefix), "kind": "folder"}, "summary": summary})
     return StageResult(stage="tune", key=key, uri=store.uri(prefix), summary=summary)

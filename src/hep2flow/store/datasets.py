@@ -17,7 +17,6 @@ from hep2flow import __version__
 from hep2flow.errors import UserError
 from hep2flow.store import layout
 from hep2flow.store.local_files import file_sha256
-from hep2flow.store.publish import find_published, publish
 from hep2flow.store.s3 import Store
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def publish_dataset(store: Store, name: str, writer: CellWriter, facts: dict[str
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", name):
         raise UserError(f"data set name {name!r}: not allowed; use a-z, 0-9, dot, hyphen and underscore, at most 63")
     prefix = layout.dataset_prefix(name, writer.digest)
-    if find_published(store, prefix) is None:
+    if store.find_published(prefix) is None:
         counts: dict[str, Counter[str]] = {}
         for part in writer.parts:
             patterns = pq.read_table(writer.folder / part["file"], columns=["pattern"]).column("pattern").to_pylist()
@@ -123,16 +122,15 @@ def publish_dataset(store: Store, name: str, writer: CellWriter, facts: dict[str
             "created_by": f"hep2flow {__version__}",
             "facts": facts,
         }
-        publish(store, writer.folder, prefix, manifest)
+        store.publish(writer.folder, prefix, manifest)
     return store.uri(prefix)
 
 
 def open_dataset(store: Store, uri: str) -> Dataset:
     """Open the data set at a URI; UserError where there is no complete one."""
-    manifest = find_published(store, store.key(uri))
+    manifest = store.find_published(store.key(uri))
     if manifest is None:
         raise UserError(f"{uri}: there is no complete data set; ingest it again, or check the URI")
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        found = manifest.get("schema_version")
+    if (found := manifest.get("schema_version")) != SCHEMA_VERSION:
         raise UserError(f"{uri}: data set schema {found} is not {SCHEMA_VERSION}; ingest it again with this hep2flow")
     return Dataset(store, uri.rstrip("/"), manifest)

@@ -12,7 +12,6 @@ from hep2flow.cells import DIGEST_LENGTH
 from hep2flow.errors import UserError
 from hep2flow.stage_result import StageResult
 from hep2flow.store import layout
-from hep2flow.store.publish import find_published
 from hep2flow.store.s3 import Store
 
 OutputKind = Literal["folder", "object"]
@@ -44,15 +43,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class CachedStage:
-    """One stage on certain inputs, by its :func:`stage_key`, whose result the cache may hold.
-
-    Example:
-        cache = CachedStage(store, "mask", stage_key("mask", inputs))
-        if (cached := cache.lookup()) is not None:
-            return cached
-        ...
-        return cache.commit(uri, "folder", summary)
-    """
+    """One stage on certain inputs, by its :func:`stage_key`, whose result the cache may hold."""
 
     store: Store
     stage: str
@@ -114,7 +105,7 @@ def lookup(store: Store, stage: str, key: str) -> dict[str, Any] | None:
     except UserError:  # the entry was copied here from another store, its output was not
         return None
     is_object = entry["output"]["kind"] == "object"
-    complete = store.exists(output) if is_object else find_published(store, output) is not None
+    complete = store.exists(output) if is_object else store.find_published(output) is not None
     return entry if complete else None
 
 
