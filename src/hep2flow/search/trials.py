@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
 from hep2flow.search.space import Changes
-from hep2flow.store import layout
-from hep2flow.store.s3 import Store
+from hep2flow.store import Store, layout
 from hep2flow.training.best_epoch import best_epoch
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ from hep2flow.errors import UserError
 from hep2flow.recipe import parse_recipe
 from hep2flow.reporting.report_content import Family, ModelResult, SweepResult
 from hep2flow.stages.trained_models import finished_results
-from hep2flow.store.datasets import open_dataset
+from hep2flow.store import Store, open_dataset
 from hep2flow.store.runs import show_run
-from hep2flow.store.s3 import Store
 
 
 def finished_evaluations(store: Store, run_id: str) -> list[str]:

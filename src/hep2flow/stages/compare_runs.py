@@ -9,8 +9,7 @@ from hep2flow.evaluation.paired_tests import DifferentCellsError
 from hep2flow.reporting.comparison import compare
 from hep2flow.reporting.report_content import Family, families_of
 from hep2flow.stages.artifacts import finished_evaluations, read_model
-from hep2flow.store.datasets import Dataset, open_dataset
-from hep2flow.store.s3 import Store
+from hep2flow.store import Dataset, Store, open_dataset
 from hep2flow.store.splits import split_digest
 
 

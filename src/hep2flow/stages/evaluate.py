@@ -10,10 +10,8 @@ from hep2flow.selected_on_test import OPTIMISTIC_WARNING, protocol_note
 from hep2flow.stage_result import Progress, StageResult
 from hep2flow.stages.artifacts import read_history
 from hep2flow.stages.trained_models import TrainedModel, load_network
-from hep2flow.store import layout
-from hep2flow.store.datasets import open_dataset
+from hep2flow.store import Store, layout, open_dataset
 from hep2flow.store.publish import publish
-from hep2flow.store.s3 import Store
 from hep2flow.store.splits import Subset, read_split, split_digest
 from hep2flow.store.stage_cache import CachedStage, stage_key
 

@@ -12,11 +12,8 @@ from hep2flow.stage_result import Progress, StageResult
 from hep2flow.stages.cell_masks import DERIVED_NOTE
 from hep2flow.stages.masked_variant import masked_variant
 from hep2flow.stages.trained_models import TrainedModel, find_model, load_network
-from hep2flow.store import layout
-from hep2flow.store.datasets import Dataset, open_dataset
-from hep2flow.store.outage import Log
+from hep2flow.store import Dataset, Log, Store, layout, open_dataset
 from hep2flow.store.publish import publish
-from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
 from hep2flow.store.stage_cache import CachedStage, stage_key
 from hep2flow.store.stage_recorder import running_stage

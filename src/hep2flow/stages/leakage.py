@@ -12,8 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from hep2flow.cells import decode_png
 from hep2flow.stages.split import id_blocks
-from hep2flow.store.datasets import open_dataset
-from hep2flow.store.s3 import Store
+from hep2flow.store import Store, open_dataset
 from hep2flow.store.splits import SUBSETS, read_split
 from hep2flow.store.stage_cache import commit, lookup, stage_key
 

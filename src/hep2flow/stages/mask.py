@@ -3,8 +3,7 @@
 from hep2flow.errors import UserError
 from hep2flow.recipe.schema import MaskMode, MaskSource
 from hep2flow.stage_result import Progress, StageResult
-from hep2flow.store.datasets import open_dataset, publish_dataset
-from hep2flow.store.s3 import Store
+from hep2flow.store import Store, open_dataset, publish_dataset
 from hep2flow.store.stage_cache import CachedStage, stage_key
 
 

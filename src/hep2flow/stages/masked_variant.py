@@ -1,8 +1,7 @@
 """One data set masked in several ways, for recipes that differ in ``data.mask``."""
 
 from hep2flow.recipe import Data
-from hep2flow.store.datasets import open_dataset
-from hep2flow.store.s3 import Store
+from hep2flow.store import Store, open_dataset
 
 
 def masked_variant(store: Store, dataset: str, data: Data) -> str:

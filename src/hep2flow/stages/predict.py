@@ -14,8 +14,7 @@ from hep2flow.sources.source import Source
 from hep2flow.stage_result import Progress
 from hep2flow.stages.cell_masks import DERIVED_NOTE, mask_cell
 from hep2flow.stages.trained_models import find_model, load_network
-from hep2flow.store.outage import Log
-from hep2flow.store.s3 import Store
+from hep2flow.store import Log, Store
 
 if TYPE_CHECKING:
     from hep2flow.training.checkpoint import Description

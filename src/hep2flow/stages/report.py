@@ -12,11 +12,9 @@ from hep2flow.reporting.provenance import replace_run
 from hep2flow.selected_on_test import selection_note
 from hep2flow.stage_result import StageResult
 from hep2flow.stages.split import shared_specimens
-from hep2flow.store import layout
-from hep2flow.store.datasets import Dataset, open_dataset
+from hep2flow.store import Dataset, Store, layout, open_dataset
 from hep2flow.store.publish import publish
 from hep2flow.store.runs import show_run
-from hep2flow.store.s3 import Store
 from hep2flow.store.splits import Split, read_split
 from hep2flow.store.stage_cache import commit, lookup, stage_key
 

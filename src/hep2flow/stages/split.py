@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from hep2flow.errors import UserError
 from hep2flow.recipe import Split as SplitChoice
 from hep2flow.stage_result import StageResult
-from hep2flow.store.datasets import Dataset, open_dataset
-from hep2flow.store.s3 import Store
+from hep2flow.store import Dataset, Store, open_dataset
 from hep2flow.store.splits import Split, Subset, read_split, write_split
 from hep2flow.store.stage_cache import CachedStage, stage_key
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe, parse_recipe, read_recipe
 from hep2flow.selected_on_test import OPTIMISTIC_WARNING
-from hep2flow.store.outage import Log
+from hep2flow.store import Log, Store
 from hep2flow.store.runs import RunView, show_run
-from hep2flow.store.s3 import Store
 
 if TYPE_CHECKING:
     import torch

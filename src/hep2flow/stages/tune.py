@@ -19,12 +19,9 @@ from hep2flow.stages.finalists import tuned_recipe
 from hep2flow.stages.initial_weights import InitialWeights, resolve_weights
 from hep2flow.stages.masked_variant import masked_variant
 from hep2flow.stages.split import split_validation
-from hep2flow.store import layout
-from hep2flow.store.datasets import open_dataset
-from hep2flow.store.outage import Log, log_to_stderr
+from hep2flow.store import Log, Store, layout, log_to_stderr, open_dataset
 from hep2flow.store.publish import publish
 from hep2flow.store.runs import show_run
-from hep2flow.store.s3 import Store
 from hep2flow.store.splits import split_digest
 from hep2flow.store.stage_cache import code_version, commit, lookup, stage_key
 
