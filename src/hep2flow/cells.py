@@ -1,7 +1,5 @@
 """The Cell table: one row per cell, its schema, its pixels, its digest."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -108,7 +106,7 @@ class CellWriter:
         self._flushed: list[pa.Table] = []
         folder.mkdir(parents=True, exist_ok=True)
 
-    def __enter__(self) -> CellWriter:
+    def __enter__(self) -> "CellWriter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

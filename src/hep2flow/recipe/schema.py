@@ -1,7 +1,5 @@
 """The recipe's sections: keys, types, ranges and defaults; "the paper" is the one whose Tables 1 and 2 they reproduce."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -259,7 +257,7 @@ class Domain(Section):
     must come earlier in the space, or not be in it."""
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Domain:
+    def _one_kind(self) -> "Domain":
         kinds = ("uniform", "loguniform", "integer", "choice")
         given = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(given) != 1:
@@ -311,7 +309,7 @@ class Recipe(Section):
     resources: Resources = Resources()
 
     @model_validator(mode="after")
-    def _combinations(self) -> Recipe:
+    def _combinations(self) -> "Recipe":
         # Not one validator per section: pydantic would stop before this one, and report a part of the faults.
         if faults := list(impossible_combinations(self, searchable_keys())):
             raise ValueError("; ".join(faults))
@@ -328,7 +326,7 @@ class Recipe(Section):
         """``optim.lr`` at this recipe's batch size, before schedule and layer scales."""
         return self.optim.scaled_lr(self.train.batch_size)[self.optim.lr_scaling or "none"]
 
-    def with_seeds(self, count: int) -> list[Recipe]:
+    def with_seeds(self, count: int) -> list["Recipe"]:
         """The recipe under successive seeds, each with a name of its own; itself alone for one.
 
         Raises:
@@ -341,7 +339,7 @@ class Recipe(Section):
         seeds = range(self.train.seed, self.train.seed + count)
         return [self.changed({"name": f"{self.name}{_SEED_SUFFIX}{seed}", "train.seed": seed}) for seed in seeds]
 
-    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+    def changed(self, changes: Mapping[str, Any]) -> "Recipe":
         """The recipe with other values, YAML text or numbers by dotted key; UserError where they are impossible together."""
         from hep2flow.recipe.load import parse_recipe
 

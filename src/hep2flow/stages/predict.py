@@ -1,7 +1,5 @@
 """Predict: a finished run's network on unlabelled images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -109,7 +107,7 @@ def mark_abstentions(table: pd.DataFrame, below: float) -> pd.DataFrame:
     return marked
 
 
-def _rows(source: Source, description: Description, faults: list[Fault], log: Log) -> Iterator[dict[str, Any]]:
+def _rows(source: Source, description: "Description", faults: list[Fault], log: Log) -> Iterator[dict[str, Any]]:
     """Rows of the Cell table, masked as the recipe says; appends a fault for each image that cannot be used."""
     recipe, white = description.recipe, 2**description.bits - 1
     _check_masks(source, recipe, faults)

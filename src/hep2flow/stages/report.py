@@ -1,7 +1,5 @@
 """Report: a run's results as one HTML page; to ``runs/{run_id}/report``."""
 
-from __future__ import annotations
-
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -105,13 +103,13 @@ def _write(
     }
 
 
-def _scores(family: Family) -> dict[str, Any]:
+def _scores(family: "Family") -> dict[str, Any]:
     """Means over the seeds, and the standard deviation of ACA where there are several."""
     seeds = {"seeds": len(family.models), "aca_sd": family.deviation("aca")} if len(family.models) > 1 else {}
     return {**{name: family.scores[name] for name in ("aca", "mca", "macro_f1")}, **seeds}
 
 
-def _split_facts(split: Split, cells: pd.DataFrame) -> dict[str, Any]:
+def _split_facts(split: Split, cells: "pd.DataFrame") -> dict[str, Any]:
     patterns: dict[str, Counter[str]] = defaultdict(Counter)
     for cell_id, pattern in zip(cells["cell_id"], cells["pattern"], strict=True):
         if cell_id in split.subsets:

@@ -1,7 +1,5 @@
 """The networks of a finished run, for those who use them: predict, evaluate on other cells, export."""
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,13 +70,13 @@ def read_training_recipe(store: Store, training: str) -> Recipe:
 class LoadedModel(NamedTuple):
     """A network in evaluation mode, its checkpoint's description with the run's own ``eval``, and its device."""
 
-    network: torch.nn.Module
-    description: Description
-    device: torch.device
+    network: "torch.nn.Module"
+    description: "Description"
+    device: "torch.device"
 
 
 def load_network(
-    store: Store, trained: TrainedModel, log: Log | None = None, device: torch.device | None = None
+    store: Store, trained: TrainedModel, log: Log | None = None, device: "torch.device | None" = None
 ) -> LoadedModel:
     """Load the best checkpoint of a training, by default onto the GPU, where there is one.
 
