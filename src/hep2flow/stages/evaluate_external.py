@@ -1,11 +1,10 @@
 """External evaluation: a run's frozen network on another data set, whose patterns may have other names or other limits."""
 
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
+from hep2flow.cells import temporary_folder
 from hep2flow.errors import UserError
 from hep2flow.selected_on_test import selection_note
 from hep2flow.stage_result import Progress, StageResult
@@ -23,13 +22,7 @@ ClassMap = dict[str, str | None]
 
 
 def evaluate_external(
-    store: Store,
-    run_id: str,
-    model: str | None,
-    dataset: str,
-    maps: list[str],
-    log: Log,
-    progress: Progress | None = None,
+    store: Store, run_id: str, model: str | None, dataset: str, maps: list[str], log: Log, progress: Progress | None
 ) -> StageResult:
     """Evaluate on every cell of another data set, masked as the network's own cells were.
 
@@ -66,16 +59,12 @@ def evaluate_external(
         record.save_key(cache.key)
         result = cache.lookup() or _evaluate(cache, trained, training, cells, class_map, log, progress)
         record.set_result(result)
-    summary = result.summary
+    summary, who = result.summary, trained.name
     for what, count in (("was trained on", summary["trained_on"]), ("selected its epoch on", summary["selected_on"])):
         if count:
-            log(
-                f"{count} of these {summary['n']} cells are cells that {trained.name} {what}: the figures are optimistic"
-            )
+            log(f"{count} of these {summary['n']} cells are cells that {who} {what}: the figures are optimistic")
     if summary["trained_on"] is None:
-        log(
-            f"the cells that {trained.name} was trained on are gone from the store: whether these are the same is unknown"
-        )
+        log(f"the cells that {who} was trained on are gone from the store: whether these are the same is unknown")
     if summary["dropped"]:
         log("cells left out: " + ", ".join(f"{pattern} {count}" for pattern, count in summary["dropped"].items()))
     return result
@@ -155,11 +144,11 @@ def _evaluate(
         "updates": training["updates"],
         "timing": {"evaluate_seconds": time.monotonic() - started},
     }
-    with tempfile.TemporaryDirectory(prefix="hep2flow-external-") as scratch:
+    with temporary_folder() as folder:
         title = f"{recipe.title}, external: {cells.manifest['name']}"
-        write_evaluation(Path(scratch), metrics, predictions, selection, title)
+        write_evaluation(folder, metrics, predictions, selection, title)
         manifest = {"kind": "evaluation", "training": trained.uri, "dataset": cells.uri, **facts}
-        publish(store, Path(scratch), prefix, {**manifest, "recipe": recipe.model_dump(mode="json")})
+        publish(store, folder, prefix, {**manifest, "recipe": recipe.model_dump(mode="json")})
     told = (*SUMMARY, "class_map", "dropped", "trained_on", "selected_on")
     return cache.commit(store.uri(prefix), "folder", {name: metrics[name] for name in told})
 

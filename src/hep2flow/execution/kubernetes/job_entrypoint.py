@@ -1,8 +1,6 @@
 """Entry point of a job on a cluster: runs the specification that lies in the store, and stores how the job ended."""
 
-import sys
 import threading
-from contextlib import redirect_stdout
 
 from hep2flow.distributed.ray_cluster import connected
 from hep2flow.errors import UserError
@@ -65,7 +63,7 @@ def _run(store: Store, spec: JobSpec) -> StageResult:
     if spec.stage != "evaluate":
         with show_stage_progress(store, spec.stage, spec.recipe.name) as progress:
             return run_spec(store, spec, progress.announce, progress.log)
-    with redirect_stdout(sys.stderr), connected():
+    with connected():
         from hep2flow.distributed.ray_tasks import run_on_worker
 
         # This process runs on the head, which has no GPU.
