@@ -8,7 +8,7 @@ from hep2flow.cells import temporary_folder
 from hep2flow.errors import UserError
 from hep2flow.selected_on_test import selection_note
 from hep2flow.stage_result import Progress, StageResult
-from hep2flow.stages.cell_masks import DERIVED_NOTE
+from hep2flow.stages.mask import DERIVED_NOTE
 from hep2flow.stages.masked_variant import masked_variant
 from hep2flow.stages.trained_models import TrainedModel, find_model, load_network
 from hep2flow.store import Dataset, Log, Store, layout, open_dataset

@@ -10,7 +10,7 @@ from hep2flow.errors import DataFaults, Fault, UserError
 from hep2flow.recipe import Recipe
 from hep2flow.sources.source import Source
 from hep2flow.stage_result import Progress
-from hep2flow.stages.cell_masks import DERIVED_NOTE, mask_cell
+from hep2flow.stages.mask import DERIVED_NOTE, mask_cell
 from hep2flow.stages.trained_models import LoadedModel, find_model, load_network
 from hep2flow.store import Log, Store
 

@@ -24,7 +24,7 @@ EVALUATION = (*MODEL, "evaluation", "stages/write_evaluation.py", "reporting/fig
 SWEEP = ("distributed/sweep_spec.py", "distributed/train_worker.py", "distributed/trial.py", "stages/tune.py", "search")
 SOURCES = {
     "ingest": ("cells.py", "sources", "stages/ingest.py"),
-    "mask": ("cells.py", "stages/mask.py", "stages/cell_masks.py"),
+    "mask": ("cells.py", "stages/mask.py"),
     "split": ("stages/split.py",),
     "leakage": ("cells.py", "stages/leakage.py", "stages/split.py"),
     "halve": ("stages/split.py",),
