@@ -246,8 +246,7 @@ class Domain(Section):
     uniform: tuple[float, float] | None = None  # any number from low to high
     loguniform: tuple[Positive, Positive] | None = None  # any number from low to high, evenly on a logarithmic scale
     integer: tuple[int, int] | None = None  # any integer from low to high, both included
-    choice: Annotated[tuple[Any, ...], Field(min_length=2)] | None = None
-    """One of these values as a recipe writes them, null and mappings among them."""
+    choice: Annotated[tuple[Any, ...], Field(min_length=2)] | None = None  # of values, null and mappings too
     when: dict[str, tuple[Any, ...]] = {}
     """Conditional: key -> values. Sampled only if that key has one of them, else the recipe's own value stays. That key
     must come earlier in the space, or not be in it."""
@@ -319,11 +318,7 @@ class Recipe(Section):
         return self.optim.scaled_lr(self.train.batch_size)[self.optim.lr_scaling or "none"]
 
     def with_seeds(self, count: int) -> list["Recipe"]:
-        """The recipe under successive seeds, each with a name of its own; itself alone for one.
-
-        Raises:
-            UserError: ``count`` is less than one, or a name becomes too long.
-        """
+        """The recipe under successive seeds and names, itself alone for one; UserError for none, or too long a name."""
         if count == 1:
             return [self]
         if count < 1:

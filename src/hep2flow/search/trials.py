@@ -64,11 +64,7 @@ def write_trial(store: Store, sweep: str, trial: Trial) -> None:
 
 
 def read_trials(store: Store, sweep: str) -> list[Trial]:
-    """Read all trials of the sweep with this key, by number.
-
-    Raises:
-        UserError: A record is damaged.
-    """
+    """Read all trials of the sweep with this key, by number; UserError where a record is damaged."""
     trials = []
     for item in store.list_objects(f"{layout.output_prefix('tune', sweep)}/trials"):
         try:
