@@ -41,8 +41,8 @@ def evaluate_external(
         UserError: The run has no such network, or a pattern is not mapped.
     """
     trained = find_model(store, run_id, model, log)
-    training = store.get_json(f"{store.key(trained.uri)}/manifest.json")
-    class_map = map_classes(open_dataset(store, dataset).labels, training["labels"], maps)
+    labels = store.get_json(f"{store.key(trained.uri)}/manifest.json")["labels"]
+    class_map = map_classes(open_dataset(store, dataset).labels, labels, maps)
     cells = open_dataset(store, masked_variant(store, dataset, trained.recipe.data))
     if derived := cells.manifest["facts"]["mask"]["derived"]:
         log(DERIVED_NOTE.format(derived))
@@ -57,7 +57,7 @@ def evaluate_external(
     name = f"{trained.name}-on-{cells.manifest['name']}-{cache.key[:8]}"
     with running_stage(store, run_id, EXTERNAL, name) as record:
         record.save_key(cache.key)
-        result = cache.lookup() or _evaluate(cache, trained, training, cells, class_map, log, progress)
+        result = cache.lookup() or _evaluate(cache, trained, cells, class_map, log, progress)
         record.set_result(result)
     summary, who = result.summary, trained.name
     for what, count in (("was trained on", summary["trained_on"]), ("selected its epoch on", summary["selected_on"])):
@@ -101,19 +101,14 @@ def map_classes(others: list[str], labels: list[str], maps: list[str]) -> ClassM
 
 
 def _evaluate(
-    cache: CachedStage,
-    trained: TrainedModel,
-    training: dict[str, Any],
-    cells: Dataset,
-    class_map: ClassMap,
-    log: Log,
-    progress: Progress | None,
+    cache: CachedStage, trained: TrainedModel, cells: Dataset, class_map: ClassMap, log: Log, progress: Progress | None
 ) -> StageResult:
     # torch and matplotlib take seconds to import: not for a cached evaluation.
     from hep2flow.data.cell_set import CellSet
     from hep2flow.stages.write_evaluation import SUMMARY, score_cells, write_evaluation
 
     store, prefix, started = cache.store, layout.output_prefix(EXTERNAL, cache.key), time.monotonic()
+    training = store.get_json(f"{store.key(trained.uri)}/manifest.json")
     overlap = _training_overlap(store, training, cells)
     model = load_network(store, trained, log)
     recipe = model.description.recipe
