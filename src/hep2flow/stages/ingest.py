@@ -12,9 +12,8 @@ from hep2flow.errors import DataFaults
 from hep2flow.sources import open_source
 from hep2flow.sources.file_tree import folder_tree
 from hep2flow.stage_result import Progress, StageResult
-from hep2flow.store import Store, layout, publish_dataset
+from hep2flow.store import Store, find_published, layout, publish_dataset
 from hep2flow.store.local_files import file_sha256
-from hep2flow.store.publish import find_published
 from hep2flow.store.splits import Split, write_split
 from hep2flow.store.stage_cache import CachedStage, stage_key
 

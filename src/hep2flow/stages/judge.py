@@ -16,8 +16,7 @@ from hep2flow.stage_result import StageResult
 from hep2flow.stages.finalists import JUDGING_SEEDS, fresh_seeds, tuned_recipe
 from hep2flow.stages.initial_weights import resolve_weights
 from hep2flow.stages.tune import sweep_spec
-from hep2flow.store import Log, Store, log_to_stderr, open_dataset
-from hep2flow.store.publish import find_published
+from hep2flow.store import Log, Store, find_published, log_to_stderr, open_dataset
 from hep2flow.store.splits import read_split
 from hep2flow.store.stage_cache import CachedStage, stage_key
 

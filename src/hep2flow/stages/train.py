@@ -9,8 +9,7 @@ from hep2flow.recipe import Recipe
 from hep2flow.stage_result import StageResult
 from hep2flow.stages.artifacts import read_history
 from hep2flow.stages.initial_weights import InitialWeights, resolve_weights
-from hep2flow.store import Log, Store, layout, log_to_stderr, open_dataset
-from hep2flow.store.publish import find_published
+from hep2flow.store import Log, Store, find_published, layout, log_to_stderr, open_dataset
 from hep2flow.store.splits import split_digest
 from hep2flow.store.stage_cache import CachedStage, stage_key
 from hep2flow.tracking.mlflow import log_to_mlflow
