@@ -22,6 +22,7 @@ from hep2flow.recipe import parse_recipe
 from hep2flow.search.settings import SweepSettings
 from hep2flow.stage_result import StageResult
 from hep2flow.store import layout
+from hep2flow.store.publish import find_published
 from hep2flow.store.runs import StageRecord, now
 from hep2flow.store.s3 import Store
 from hep2flow.store.stage_recorder import running_stage
@@ -62,7 +63,7 @@ def test_the_step_trains_through_a_job_and_a_second_time_asks_kubernetes_nothing
         with running_stage(store, "monday", "train", said.recipe.name) as record:
             result = run_on_engine("rayjob", {}, store, said, record)
         assert done[0].returncode == 0, done[0].stderr
-        assert store.find_published(store.key(result.uri)) is not None
+        assert find_published(store, store.key(result.uri)) is not None
         assert (result.stage, result.uri) == ("train", store.uri(layout.output_prefix("train", str(record.key))))
         assert result.summary["updates"] == 6
         double.requests.clear()

@@ -28,6 +28,7 @@ from hep2flow.recipe import load_recipe
 from hep2flow.search.settings import SweepSettings
 from hep2flow.stages.begin import resolve_recipe
 from hep2flow.store.address import StoreAddress
+from hep2flow.store.publish import find_published
 from hep2flow.store.runs import RunView, read_run, show_run
 from hep2flow.store.s3 import Store
 from tests.execution.kubeflow_double import AWAY, Double, Fault, Tree
@@ -333,7 +334,7 @@ def test_cells_of_this_machine_are_in_the_store_before_kubeflow_is_told(
     answer = told(kubeflow, store, "reproduce", "--source", tmp_path / "cells")
     assert answer.code == 0, answer.err
     source = kubeflow.created[-1][1]["runtime_config"]["parameters"]["source"]
-    assert store.find_published(store.key(source)) is not None
+    assert find_published(store, store.key(source)) is not None
     assert hep2flow("ingest", "--source", source).code == 0, "the cluster's ingest takes it as it is"
 
 

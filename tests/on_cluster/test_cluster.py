@@ -21,6 +21,7 @@ from hep2flow.stages.masked_variant import masked_variant
 from hep2flow.stages.split import split
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
+from hep2flow.store.publish import find_published
 from hep2flow.store.runs import RunRecord, StageRecord, show_run, start_run
 from hep2flow.store.s3 import Store
 from tests.on_cluster.follower import Follower, pod
@@ -110,7 +111,7 @@ def test_a_training_succeeds_and_its_follower_returns_what_the_store_holds(
     assert outcome is not None
     assert outcome.result is not None
     assert record.result == outcome.result.model_dump(mode="json")
-    assert store.find_published(store.key(outcome.result.uri)) is not None
+    assert find_published(store, store.key(outcome.result.uri)) is not None
     assert outcome.result.summary["updates"] == 6
     (job,) = follower.jobs()
     assert has_succeeded(job)
@@ -189,7 +190,7 @@ def test_a_sweep_of_four_trials_succeeds(store: Store, asked: Asked, follow: Fol
     assert [trial.number for trial in trials] == [0, 1, 2, 3]
     assert {trial.status for trial in trials} <= {"finished", "stopped"}
     assert record.result["summary"]["trials"] == 4
-    assert store.find_published(store.key(record.result["uri"])) is not None
+    assert find_published(store, store.key(record.result["uri"])) is not None
 
 
 def record_of(store: Store, run_id: str) -> StageRecord:

@@ -16,6 +16,7 @@ from hep2flow.stages.ingest import ingest
 from hep2flow.stages.report import report
 from hep2flow.stages.split import split
 from hep2flow.store.datasets import open_dataset
+from hep2flow.store.publish import publish
 from hep2flow.store.runs import RunRecord, start_run
 from hep2flow.store.s3 import Store
 from tests.reporting.content import make_model
@@ -28,7 +29,7 @@ def published(store: Store, folder: Path, prefix: str, files: dict[str, bytes], 
     for name, data in files.items():
         (folder / prefix / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / prefix / name).write_bytes(data)
-    store.publish(folder / prefix, prefix, facts)
+    publish(store, folder / prefix, prefix, facts)
     return store.uri(prefix)
 
 

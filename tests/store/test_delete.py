@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hep2flow.errors import StoreError, UserError
 from hep2flow.store import layout
 from hep2flow.store.delete import DELETION_PLAN, delete_run, plan_deletion
+from hep2flow.store.publish import find_published
 from hep2flow.store.runs import RunRecord, StageRecord, finish_run, now, start_run
 from hep2flow.store.s3 import Store
 from hep2flow.store.stage_cache import commit
@@ -216,8 +217,8 @@ def test_an_interrupted_deletion_leaves_nothing_complete_and_is_resumed(store: S
     if after:
         assert not store.exists(layout.run_record("first"))
     for name, refers_to in (("evaluation", "training"), ("training", "masked"), ("masked", "parent")):
-        if store.find_published(made[name]) is not None:
-            assert store.find_published(made[refers_to]) is not None, f"{name} looks whole without {refers_to}"
+        if find_published(store, made[name]) is not None:
+            assert find_published(store, made[refers_to]) is not None, f"{name} looks whole without {refers_to}"
     delete_run(store, plan_deletion(store, "first"))
     assert listing(store) == before
     with pytest.raises(UserError, match="no such run"):

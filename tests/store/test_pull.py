@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hep2flow.errors import UserError
+from hep2flow.store.publish import publish
 from hep2flow.store.pull import pull
 from hep2flow.store.runs import RunRecord, finish_run, start_run
 from hep2flow.store.s3 import Store
@@ -38,7 +39,7 @@ def published(store: Store, tmp_path: Path) -> Store:
         for name, data in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
-        store.publish(folder, prefix, {"kind": "made"})
+        publish(store, folder, prefix, {"kind": "made"})
     start_run(store, RunRecord(run_id="first"))
     for stage, key in (("train", TRAINING), ("evaluate", EVALUATION)):
         with running_stage(store, "first", stage, "atto") as record:

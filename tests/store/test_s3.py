@@ -26,6 +26,7 @@ from hep2flow.store import embedded_server
 from hep2flow.store.address import StoreAddress, split_uri
 from hep2flow.store.local_files import safe_path
 from hep2flow.store.open_store import open_store
+from hep2flow.store.publish import find_published, publish
 from hep2flow.store.s3 import ATTEMPTS, MULTIPART_BYTES, Store
 from tests.store.breaking import AFTER_BYTES, breaking_off
 
@@ -176,13 +177,13 @@ def published_folder(store: Store, tmp_path: Path) -> None:
     (tmp_path / "out" / "sub").mkdir(parents=True)
     (tmp_path / "out" / "a").write_text("first")
     (tmp_path / "out" / "sub" / "b").write_text("second")
-    store.publish(tmp_path / "out", "thing", {"name": "x"})
+    publish(store, tmp_path / "out", "thing", {"name": "x"})
 
 
 def test_a_published_folder_names_its_files(store: Store, tmp_path: Path) -> None:
-    assert store.find_published("thing") is None
+    assert find_published(store, "thing") is None
     published_folder(store, tmp_path)
-    manifest = store.find_published("thing")
+    manifest = find_published(store, "thing")
     assert manifest == {
         "name": "x",
         "files": {
@@ -195,20 +196,20 @@ def test_a_published_folder_names_its_files(store: Store, tmp_path: Path) -> Non
 def test_a_folder_with_a_missing_or_shortened_file_is_not_published(store: Store, tmp_path: Path) -> None:
     published_folder(store, tmp_path)
     store.put_bytes("thing/sub/b", b"sec")
-    assert store.find_published("thing") is None
+    assert find_published(store, "thing") is None
     store.delete(["thing/sub/b"])
-    assert store.find_published("thing") is None
-    store.publish(tmp_path / "out", "thing", {"name": "x"})
-    assert store.find_published("thing") is not None
+    assert find_published(store, "thing") is None
+    publish(store, tmp_path / "out", "thing", {"name": "x"})
+    assert find_published(store, "thing") is not None
     store.delete(["thing/manifest.json"])
-    assert store.find_published("thing") is None
+    assert find_published(store, "thing") is None
 
 
 def test_publishing_other_files_replaces_the_older_publication(store: Store, tmp_path: Path) -> None:
     published_folder(store, tmp_path)
     (tmp_path / "out" / "a").write_text("changed")
-    store.publish(tmp_path / "out", "thing", {"name": "y"})
-    manifest = store.find_published("thing")
+    publish(store, tmp_path / "out", "thing", {"name": "y"})
+    manifest = find_published(store, "thing")
     assert manifest is not None
     assert (manifest["name"], manifest["files"]["a"]["size"]) == ("y", 7)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hep2flow.errors import UserError
 from hep2flow.store import stage_cache
+from hep2flow.store.publish import publish
 from hep2flow.store.s3 import Store
 
 KEY = "0" * 32
@@ -57,7 +58,7 @@ def test_an_entry_counts_only_while_its_output_is_complete(store: Store, tmp_pat
     assert stage_cache.lookup(store, "train", KEY) is None
     stage_cache.commit(store, "train", KEY, entry)
     assert stage_cache.lookup(store, "train", KEY) is None
-    store.publish(tmp_path, "trainings/x", {})
+    publish(store, tmp_path, "trainings/x", {})
     assert stage_cache.lookup(store, "train", KEY) == entry
     assert stage_cache.lookup(store, "evaluate", KEY) is None
     store.put_bytes("trainings/x/weights", b"12")

@@ -11,7 +11,6 @@ from typer import Option
 from hep2flow.cli import options
 from hep2flow.cli.common import choose_run_id, progress_counter, read_cluster_options, read_recipes
 from hep2flow.errors import UserError
-from hep2flow.store.outage import log_to_stderr
 
 
 def compile(

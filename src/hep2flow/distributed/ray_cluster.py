@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -120,16 +120,18 @@ def ray_data_available() -> bool:
 def connected() -> Iterator[None]:
     """Connect to ``RAY_ADDRESS``, to the run's shared cluster, or to a local one that ends with the block.
 
+    Inside it standard output, on which Ray reports, goes to standard error: the first is for a stage's result.
+
     Raises:
         RayRequiredError: Inside :func:`without_ray`.
         UserError: The cluster cannot be reached.
     """
     if _ray_refused.get():
         raise RayRequiredError
-    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
-        yield
-        return
-    with ExitStack() as stack:
+    with redirect_stdout(sys.stderr), ExitStack() as stack:
+        if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+            yield
+            return
         if not os.environ.get("RAY_ADDRESS"):
             if ADDRESS_FILE not in os.environ:
                 stack.enter_context(shared_cluster())

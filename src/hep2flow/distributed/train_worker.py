@@ -24,6 +24,7 @@ from hep2flow.recipe import Recipe
 from hep2flow.selected_on_test import protocol_note
 from hep2flow.store.address import StoreAddress
 from hep2flow.store.open_store import open_store
+from hep2flow.store.publish import publish
 from hep2flow.store.s3 import Store
 from hep2flow.store.training_status import TrainingStatus
 from hep2flow.tracking.tensorboard import write_events
@@ -242,7 +243,7 @@ class _TrainWorker:
             },
             "hardware": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else hardware,
         }
-        self.store.publish(folder, spec.prefix, manifest)
+        publish(self.store, folder, spec.prefix, manifest)
         # The training is complete: an outage now must not fail it.
         with suppress(StoreError):
             status.clear()

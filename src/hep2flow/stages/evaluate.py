@@ -1,10 +1,9 @@
 """Evaluate: the best checkpoint, once, on the cells that selected nothing; to ``evaluations/{key}``."""
 
 import json
-import tempfile
 import time
-from pathlib import Path
 
+from hep2flow.cells import temporary_folder
 from hep2flow.recipe import Recipe
 from hep2flow.selected_on_test import OPTIMISTIC_WARNING, protocol_note
 from hep2flow.stage_result import Progress, StageResult
@@ -12,6 +11,7 @@ from hep2flow.stages.artifacts import read_history
 from hep2flow.stages.trained_models import TrainedModel, load_network
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
+from hep2flow.store.publish import publish
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import Subset, read_split, split_digest
 from hep2flow.store.stage_cache import CachedStage, stage_key
@@ -67,8 +67,7 @@ def evaluate(
     }
     warning = f"; {OPTIMISTIC_WARNING}" if selection["selected_on_test"] else ""
     prefix = layout.output_prefix("evaluate", cache.key)
-    with tempfile.TemporaryDirectory(prefix="hep2flow-evaluate-") as scratch:
-        folder = Path(scratch)
+    with temporary_folder() as folder:
         write_evaluation(folder, metrics, predictions, selection, f"{title}, {metrics['subset']}{warning}")
         (folder / "roc.json").write_text(json.dumps(micro_average_roc(predictions, labels)) + "\n", encoding="utf-8")
         mistakes = mistake_images(model.network, cells, predictions, labels, model.device)
@@ -77,7 +76,7 @@ def evaluate(
         save(learning_curves(read_history(store, training), title + warning), folder, "learning_curves")
         uris = {"training": training, "dataset": dataset, "split": split}
         manifest = {"kind": "evaluation", **uris, "recipe": recipe.model_dump(mode="json"), **selection}
-        store.publish(folder, prefix, manifest)
+        publish(store, folder, prefix, manifest)
     return cache.commit(store.uri(prefix), "folder", {name: metrics[name] for name in SUMMARY})
 
 

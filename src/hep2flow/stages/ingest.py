@@ -15,6 +15,7 @@ from hep2flow.stage_result import Progress, StageResult
 from hep2flow.store import layout
 from hep2flow.store.datasets import publish_dataset
 from hep2flow.store.local_files import file_sha256
+from hep2flow.store.publish import find_published
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import Split, write_split
 from hep2flow.store.stage_cache import CachedStage, stage_key
@@ -81,7 +82,7 @@ def _summary(cells: int, given_split: str, facts: Mapping[str, Any]) -> dict[str
 def _existing_dataset(store: Store, source: str) -> StageResult | None:
     """The result for a source that is a complete data set of this store; None for any other."""
     inside = source.startswith(store.uri(layout.DATASETS + "/"))
-    if not inside or (manifest := store.find_published(store.key(source))) is None:
+    if not inside or (manifest := find_published(store, store.key(source))) is None:
         return None
     facts = manifest["facts"]
     split = facts.get("given_split")

@@ -3,8 +3,6 @@
 The best of many trials on a few hundred cells is partly luck on these very cells: hence other cells, and fresh seeds.
 """
 
-import sys
-from contextlib import redirect_stdout
 from itertools import product
 from typing import Any
 
@@ -20,6 +18,7 @@ from hep2flow.stages.initial_weights import resolve_weights
 from hep2flow.stages.tune import sweep_spec
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.outage import Log, log_to_stderr
+from hep2flow.store.publish import find_published
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import read_split
 from hep2flow.store.stage_cache import CachedStage, stage_key
@@ -42,7 +41,7 @@ def judge_sweep(
         UserError: There is no such sweep, or a training is impossible.
     """
     folder = store.key(sweep)
-    manifest = store.find_published(folder)
+    manifest = find_published(store, folder)
     if manifest is None or manifest.get("kind") != "sweep":
         raise UserError(f"{sweep}: there is no finished sweep; give the URI that `hep2flow tune` returned")
     sweep_key = folder.split("/")[-1]
@@ -70,8 +69,7 @@ def _compare(store: Store, manifest: dict[str, Any], key: str, prefix: str, seed
     # Both sides of a seed, then the next: an interrupted comparison is balanced.
     ordered = product(fresh, sides.items())
     trainings = {f"{side}-{seed}": one.changed({"train.seed": seed}) for seed, (side, one) in ordered}
-    # Ray reports its tasks on standard output, which is for the result.
-    with redirect_stdout(sys.stderr), connected():
+    with connected():
         from hep2flow.distributed.run_judging import run_judging
 
         predicted, updates = run_judging(spec, prefix, trainings, log)

@@ -1,7 +1,6 @@
 """Train: one recipe on one split of one data set, through Ray Train, to ``trainings/{key}``."""
 
 import sys
-from contextlib import redirect_stdout
 
 from hep2flow.distributed.ray_cluster import connected
 from hep2flow.distributed.train_worker import TrainingSpec
@@ -13,6 +12,7 @@ from hep2flow.stages.initial_weights import InitialWeights, resolve_weights
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.outage import Log, log_to_stderr
+from hep2flow.store.publish import find_published
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import split_digest
 from hep2flow.store.stage_cache import CachedStage, stage_key
@@ -41,7 +41,7 @@ def train(
     if announce is not None:
         announce(key)
     # A process that was killed between publishing and committing left a complete training.
-    if (manifest := store.find_published(prefix)) is None:
+    if (manifest := find_published(store, prefix)) is None:
         spec = TrainingSpec(
             store=store.address,
             recipe=recipe,
@@ -51,13 +51,12 @@ def train(
             weights=None if weights is None else weights.key,
             weights_origin=None if weights is None else weights.origin,
         )
-        # Ray reports lost machines on standard output, which is for the result.
-        with redirect_stdout(sys.stderr), connected():
+        with connected():
             # Imported here, while the cluster starts: Ray takes seconds, which a cached training need not wait for.
             from hep2flow.distributed.run_training import run_training
 
             run_training(spec, log)
-        manifest = store.find_published(prefix)
+        manifest = find_published(store, prefix)
     assert manifest is not None, "a training that returned has published"
     summary = {
         "network": manifest["network"],

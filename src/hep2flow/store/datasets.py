@@ -17,6 +17,7 @@ from hep2flow import __version__
 from hep2flow.errors import UserError
 from hep2flow.store import layout
 from hep2flow.store.local_files import file_sha256
+from hep2flow.store.publish import find_published, publish
 from hep2flow.store.s3 import Store
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def publish_dataset(store: Store, name: str, writer: CellWriter, facts: dict[str
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", name):
         raise UserError(f"data set name {name!r}: not allowed; use a-z, 0-9, dot, hyphen and underscore, at most 63")
     prefix = layout.dataset_prefix(name, writer.digest)
-    if store.find_published(prefix) is None:
+    if find_published(store, prefix) is None:
         counts: dict[str, Counter[str]] = {}
         for part in writer.parts:
             patterns = pq.read_table(writer.folder / part["file"], columns=["pattern"]).column("pattern").to_pylist()
@@ -122,13 +123,13 @@ def publish_dataset(store: Store, name: str, writer: CellWriter, facts: dict[str
             "created_by": f"hep2flow {__version__}",
             "facts": facts,
         }
-        store.publish(writer.folder, prefix, manifest)
+        publish(store, writer.folder, prefix, manifest)
     return store.uri(prefix)
 
 
 def open_dataset(store: Store, uri: str) -> Dataset:
     """Open the data set at a URI; UserError where there is no complete one."""
-    manifest = store.find_published(store.key(uri))
+    manifest = find_published(store, store.key(uri))
     if manifest is None:
         raise UserError(f"{uri}: there is no complete data set; ingest it again, or check the URI")
     if (found := manifest.get("schema_version")) != SCHEMA_VERSION:

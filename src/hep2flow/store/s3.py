@@ -273,30 +273,6 @@ class Store:
         with ThreadPoolExecutor(THREADS) as threads:
             list(threads.map(self.put_file, files.values(), keys, digests))  # cancels the others after an error
 
-    def publish(self, folder: Path, prefix: str, manifest: dict[str, Any]) -> None:
-        """Upload every file of a folder, then ``manifest.json``, which gains ``files: {name: {size, sha256}}``.
-
-        Whoever sees the manifest sees everything it names: without it the folder does not exist. An older publication with
-        other files is withdrawn first.
-        """
-        files, key = files_in(folder), as_folder(prefix) + MANIFEST
-        assert MANIFEST not in files, f"{folder} already has a {MANIFEST}"
-        facts = {name: {"size": path.stat().st_size, "sha256": file_sha256(path)} for name, path in files.items()}
-        older = self.find_json(key)
-        if older is not None and older.get("files") != facts:
-            self.delete([key])
-        self.put_folder(folder, prefix, {name: str(fact["sha256"]) for name, fact in facts.items()})
-        self.put_json(key, {**manifest, "files": facts})
-
-    def find_published(self, prefix: str) -> dict[str, Any] | None:
-        """Return the manifest of a complete folder; None where it, or a file it names, is missing or has another size."""
-        manifest = self.find_json(as_folder(prefix) + MANIFEST)
-        if manifest is None or not isinstance(manifest.get("files"), dict):
-            return None
-        sizes = {item.key: item.size for item in self.list_objects(prefix)}
-        complete = all(sizes.get(as_folder(prefix) + name) == fact["size"] for name, fact in manifest["files"].items())
-        return manifest if complete else None
-
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
         """List the objects under a folder, in the order of their keys; an empty prefix lists the complete store."""
         for page in self._pages(prefix):

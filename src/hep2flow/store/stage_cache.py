@@ -12,6 +12,7 @@ from hep2flow.cells import DIGEST_LENGTH
 from hep2flow.errors import UserError
 from hep2flow.stage_result import StageResult
 from hep2flow.store import layout
+from hep2flow.store.publish import find_published
 from hep2flow.store.s3 import Store
 
 OutputKind = Literal["folder", "object"]
@@ -23,7 +24,7 @@ EVALUATION = (*MODEL, "evaluation", "stages/write_evaluation.py", "reporting/fig
 SWEEP = ("distributed/sweep_spec.py", "distributed/train_worker.py", "distributed/trial.py", "stages/tune.py", "search")
 SOURCES = {
     "ingest": ("cells.py", "sources", "stages/ingest.py"),
-    "mask": ("cells.py", "stages/mask.py", "stages/cell_masks.py"),
+    "mask": ("cells.py", "stages/mask.py"),
     "split": ("stages/split.py",),
     "leakage": ("cells.py", "stages/leakage.py", "stages/split.py"),
     "halve": ("stages/split.py",),
@@ -105,7 +106,7 @@ def lookup(store: Store, stage: str, key: str) -> dict[str, Any] | None:
     except UserError:  # the entry was copied here from another store, its output was not
         return None
     is_object = entry["output"]["kind"] == "object"
-    complete = store.exists(output) if is_object else store.find_published(output) is not None
+    complete = store.exists(output) if is_object else find_published(store, output) is not None
     return entry if complete else None
 
 

@@ -5,10 +5,9 @@ A job that no step watches any more ends itself and frees its GPUs.
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 
 from pydantic import ValidationError
 
@@ -67,7 +66,7 @@ def _run(store: Store, spec: JobSpec) -> StageResult:
     if spec.stage != "evaluate":
         with show_stage_progress(store, spec.stage, spec.recipe.name) as (announce, log):
             return run_spec(store, spec, announce, log)
-    with redirect_stdout(sys.stderr), connected():
+    with connected():
         from hep2flow.distributed.ray_tasks import run_on_worker
 
         # This process runs on the head, which has no GPU.
