@@ -20,7 +20,9 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from hep2flow.cells import encode_png
 from hep2flow.errors import UserError
-from hep2flow.sources.icpr2012 import CELLS_COLUMNS, SPLIT_FOLDERS, SYNTHETIC_MARKER
+from hep2flow.sources.icpr2012 import SYNTHETIC_MARKER
+from hep2flow.sources.icpr2012_contest import SPLIT_FOLDERS
+from hep2flow.sources.icpr2012_labels import CELLS_COLUMNS
 from hep2flow.sources.published_counts import SPECIMENS, Specimen
 
 MIN_SPECIMENS = len({(s.split, s.pattern) for s in SPECIMENS})
