@@ -16,7 +16,8 @@ from hep2flow.errors import UserError
 from hep2flow.execution.dispatch import run_on_engine
 from hep2flow.execution.job_spec import JobOutcome, JobSpec, read_spec
 from hep2flow.execution.kubernetes import client, job_entrypoint
-from hep2flow.execution.kubernetes.job_entrypoint import is_abandoned, run_job
+from hep2flow.execution.kubernetes.job_entrypoint import run_job
+from hep2flow.execution.kubernetes.lease import is_abandoned
 from hep2flow.process import TerminatedError
 from hep2flow.recipe import parse_recipe
 from hep2flow.search.settings import SweepSettings
@@ -210,8 +211,8 @@ def test_a_job_is_abandoned_when_its_step_is_silent_or_has_ended(store: Store) -
 
 LEASED = """
 import sys
-from hep2flow.execution.kubernetes import job_entrypoint
-job_entrypoint.CHECK_SECONDS = 0.1
+from hep2flow.execution.kubernetes import lease
+lease.CHECK_SECONDS = 0.1
 from hep2flow.cli import main
 sys.argv = ["hep2flow", *sys.argv[1:]]
 main()

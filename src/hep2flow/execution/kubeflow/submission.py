@@ -1,20 +1,17 @@
 """What is submitted to Kubeflow for a run on a cluster: a pipeline, its images and its arguments."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-import oras.container
-import oras.provider
 import yaml
-from requests import RequestException, Response
 
 from hep2flow import __version__
 from hep2flow.errors import UserError
 from hep2flow.execution.kubeflow.compile import load_pipeline
+from hep2flow.execution.kubeflow.image_digests import pin_image
 from hep2flow.execution.kubernetes.cluster_options import NO_SECRET, ClusterOptions
 from hep2flow.execution.run_request import RunRequest, pipeline_arguments
 from hep2flow.search.settings import SweepSettings, parse_sweep_settings
@@ -34,12 +31,6 @@ DEFAULT_TRIALS = 32  # of a reproduction with tune=true
 OPTION_PARAMETERS = ("source", "format", "recipes", "profile", "run_id")
 # With more, Kubeflow's objects become too large: then a loop trains them.
 UNROLLED_MODELS = 16
-# Accept header for images of several platforms, and of one.
-MANIFESTS = (
-    "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, "
-    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
-)
-LOOPBACK_REGISTRY = re.compile(r"^(localhost|127\.0\.0\.1)(:\d+)?/")
 
 
 @dataclass(frozen=True)
@@ -148,36 +139,6 @@ def build_submission(
         cron=_six_fields(options.cron),
         arguments={**arguments, **given},
     )
-
-
-def pin_image(image: str) -> str:
-    """``NAME@sha256:…`` of an image, with the credentials of ``docker login``; an image with a digest is returned as it is.
-
-    Raises:
-        UserError: The registry does not answer, or has no such image.
-    """
-    if "@" in image:
-        return image
-    try:
-        container = oras.container.Container(image)
-        registry = oras.provider.Registry(insecure=bool(LOOPBACK_REGISTRY.match(image)))
-        registry.auth.load_configs(container)
-        # Not the decorated method: oras retries for minutes, and a person waits here.
-        response: Response = type(registry).do_request.__wrapped__(
-            registry, f"{registry.prefix}://{container.manifest_url()}", "HEAD", headers={"Accept": MANIFESTS}
-        )
-    except (RequestException, ValueError, oras.auth.AuthenticationException) as error:
-        raise _not_pinned(image, type(error).__name__) from error
-    digest = response.headers.get("Docker-Content-Digest", "")
-    if not response.ok or not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-        raise _not_pinned(image, f"{response.status_code} {response.reason}")
-    return f"{image.removesuffix(f':{container.tag}')}@{digest}"
-
-
-def _not_pinned(image: str, why: str) -> UserError:
-    fix = "push it, log in with docker login, give it with its digest (NAME@sha256:…)"
-    last = "or add --keep-tags for images that the nodes have already"
-    return UserError(f"image {image}: its registry gives no digest ({why}); {fix}, {last}")
 
 
 def _images(repository: str) -> dict[str, str]:
