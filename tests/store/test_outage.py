@@ -103,7 +103,10 @@ def test_every_thread_retries_however_often_the_others_did(store: Store, monkeyp
     finally:
         server.shutdown()
     assert Closing.seen >= Closing.times + 3
-    assert ["is unreachable" in text for text in messages] == [True, False]
+    # A thread may notice the end of the outage while another one's failed request is still under way: told twice, in turns.
+    told = ["is unreachable" in text for text in messages]
+    assert told
+    assert told == [True, False] * (len(told) // 2)
 
 
 def test_retries_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,9 @@ def open_images(paths: list[str], format: str = "auto", mask: str | None = None)
             raise DataFaults(name, labels.faults)
         labels.listings = list({listing.cell_id: listing for listing in labels.listings}.values())
         tree = FileTree(files, lambda name: files[name][0].read(files[name][1]))
-        return Source(**vars(labels), name=name, format=format, tree=tree, resources=resources.pop_all())
+        return Source(
+            **vars(labels), name=name, format=format, id_order_is_proxy=False, tree=tree, resources=resources.pop_all()
+        )
 
 
 @dataclass(frozen=True)
