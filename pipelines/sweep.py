@@ -59,21 +59,11 @@ def sweep(
     store = {"endpoint": store_endpoint, "region": store_region, "bucket": store_bucket, "prefix": store_prefix}
     nodes = {"store_secret": store_secret, "node_selector": node_selector, "tolerations": tolerations}
     tasks = Tasks(run_id, store, nodes, engine, cluster)
-    started = tasks.begin(
-        source=source,
-        format=format,
-        recipes=recipes,
-        profile=profile,
-        trials=trials,
-        hours=hours,
-        concurrency=concurrency,
-        earlier=earlier,
-        judge=judge,
-    )
+    settings = {"trials": trials, "hours": hours, "concurrency": concurrency, "earlier": earlier, "judge": judge}
+    started = tasks.begin(source=source, format=format, recipes=recipes, profile=profile, **settings)
     cells = tasks.prepare(source, format, after=started)
     with dsl.ParallelFor(started.output, name="recipe", parallelism=1) as recipe:
         tuned = tasks.tune(recipe, cells)
         evaluation = tasks.train_and_evaluate(tuned.outputs["model"], cells, tuned.outputs["sweep"])
-    tasks.report(
-        dsl.Collected(evaluation), dsl.Collected(tuned.outputs["sweep"]), dsl.Collected(tuned.outputs["judgement"])
-    )
+    sweeps, judgements = (dsl.Collected(tuned.outputs[name]) for name in ("sweep", "judgement"))
+    tasks.report(dsl.Collected(evaluation), sweeps, judgements)

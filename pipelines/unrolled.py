@@ -60,10 +60,7 @@ def unrolled(name: str, models: Mapping[str, str]) -> Any:
             tasks.train_and_evaluate(model, cells, tuned[recipe].outputs["sweep"] if recipe else "", f"-{model}")
             for model, recipe in models.items()
         ]
-        tasks.report(
-            evaluations,
-            [task.outputs["sweep"] for task in tuned.values()],
-            [task.outputs["judgement"] for task in tuned.values()],
-        )
+        sweeps, judgements = ([task.outputs[name] for task in tuned.values()] for name in ("sweep", "judgement"))
+        tasks.report(evaluations, sweeps, judgements)
 
     return pipeline

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from hep2flow.recipe import load_recipe
-from hep2flow.stages.preflight import preflight
+from hep2flow.stages.begin import preflight
 from hep2flow.store.runs import RunRecord, finish_run, show_run, start_run
 from hep2flow.store.s3 import Store
 from tests.sources import builders

@@ -47,31 +47,18 @@ DIGESTS = pa.schema([SCHEMA.field("cell_id"), pa.field("digest", pa.binary(32), 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the Cell table.
+    """One row of the Cell table."""
 
-    Attributes:
-        cell_id: Unique in the data set.
-        official_split: None where the source has no official split.
-        pattern: The label, for example ``homogeneous``.
-        intensity: Of the fluorescence.
-        specimen_id: The slide the cell was cut from, or None where unknown.
-        width: In pixels.
-        height: In pixels.
-        image: Lossless PNG, grey or RGB, 8 or 16 bit.
-        mask: PNG, one channel, 0 or 255, of the image's size; None where there is none.
-        sha256: Of the decoded pixels of ``image``, see :func:`pixel_sha256`.
-    """
-
-    cell_id: str
-    official_split: OfficialSplit | None
-    pattern: str
-    intensity: Intensity | None
-    specimen_id: str | None
-    width: int
+    cell_id: str  # unique in the data set
+    official_split: OfficialSplit | None  # None where the source has no official split
+    pattern: str  # the label, for example `homogeneous`
+    intensity: Intensity | None  # of the fluorescence
+    specimen_id: str | None  # the slide the cell was cut from, or None where unknown
+    width: int  # pixels
     height: int
-    image: bytes
-    mask: bytes | None
-    sha256: str
+    image: bytes  # lossless PNG, grey or RGB, 8 or 16 bit
+    mask: bytes | None  # PNG, one channel, 0 or 255, of the image's size; None where there is none
+    sha256: str  # of the decoded pixels of `image`, see :func:`pixel_sha256`
 
     def pixels(self) -> Pixels:
         """Decode the image: (height, width) or (height, width, 3), uint8 or uint16."""
@@ -113,15 +100,12 @@ class CellWriter:
     """
 
     def __init__(self, folder: Path, part_bytes: int = PART_BYTES) -> None:
-        self.folder = folder
-        self.part_bytes = part_bytes
+        self.folder, self.part_bytes = folder, part_bytes
         self.parts: list[dict[str, Any]] = []
-        self.max_value = 0
-        self.digest = ""
+        self.digest, self.max_value, self._bytes = "", 0, 0
         self._rows: list[Cell] = []
         self._digests: list[bytes] = []
         self._flushed: list[pa.Table] = []
-        self._bytes = 0
         folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> CellWriter:
@@ -133,13 +117,7 @@ class CellWriter:
             self.digest = dataset_digest(pa.concat_tables([DIGESTS.empty_table(), *self._flushed]))
 
     def add(self, cell: Cell, max_value: int, mask_sha256: str | None) -> None:
-        """Append one cell.
-
-        Args:
-            cell: The cell.
-            max_value: Largest pixel value of its image, in the image's own units.
-            mask_sha256: :func:`pixel_sha256` of its boolean mask, None where it has none.
-        """
+        """Append one cell, with the largest value of its pixels and :func:`pixel_sha256` of its boolean mask, if any."""
         if self._rows and (
             self._rows[-1].official_split != cell.official_split or self._bytes + len(cell.image) > self.part_bytes
         ):
@@ -193,14 +171,12 @@ def read_part(
     names = list(columns) if columns is not None else SCHEMA.names
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
-            if keep is not None:
-                ids = file.read_row_group(group, columns=["cell_id"]).column("cell_id").to_pylist()
-                rows = [row for row, cell_id in enumerate(ids) if cell_id in keep]
-                if not rows:
-                    continue
-                yield from file.read_row_group(group, columns=names).take(rows).to_pylist()
-            else:
+            if keep is None:
                 yield from file.read_row_group(group, columns=names).to_pylist()
+                continue
+            ids = file.read_row_group(group, columns=["cell_id"]).column("cell_id").to_pylist()
+            if rows := [row for row, cell_id in enumerate(ids) if cell_id in keep]:
+                yield from file.read_row_group(group, columns=names).take(rows).to_pylist()
 
 
 def decode_png(data: bytes) -> Pixels:

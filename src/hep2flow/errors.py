@@ -1,7 +1,5 @@
 """Errors that the user can fix: never shown as a traceback, always exit code 2."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,15 +17,9 @@ class RunFailedError(Exception):
 
 @dataclass(frozen=True, order=True)
 class Fault:
-    """One thing wrong with a data set.
+    """One thing wrong with a data set."""
 
-    Attributes:
-        where: File, and row where there is one, for example ``training/gt_training.csv, row 17``.
-        what: What is wrong there.
-        remedy: What to do.
-    """
-
-    where: str
+    where: str  # file, and row where there is one, for example `training/gt_training.csv, row 17`
     what: str
     remedy: str
 

@@ -1,7 +1,5 @@
 """Work spread over this machine's cores: in order, and with no more in memory than what is in progress."""
 
-from __future__ import annotations
-
 import math
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """How a process of hep2flow ends: on SIGTERM it saves or cleans up first."""
 
-from __future__ import annotations
-
 import atexit
 import gc
 import signal
@@ -43,7 +41,7 @@ def raise_on_sigterm() -> Iterator[None]:
         threading.Thread(target=_run_callbacks, name="last-message", daemon=True).start()
         raise TerminatedError
 
-    with _handling_sigterm(handle):
+    with handling(signal.SIGTERM, handle):
         yield
 
 
@@ -64,20 +62,21 @@ def on_sigterm(action: Callable[[], None]) -> Iterator[threading.Event]:
         terminated.set()
         threading.Thread(target=act, name="termination", daemon=True).start()
 
-    with _handling_sigterm(handle):
+    with handling(signal.SIGTERM, handle):
         yield terminated
 
 
 @contextmanager
-def _handling_sigterm(handler: Callable[[int, Any], None]) -> Iterator[None]:
+def handling(number: signal.Signals, handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Inside the block this handles the signal."""
     if threading.current_thread() is not threading.main_thread():  # only that one may handle signals
         yield
         return
-    before = signal.signal(signal.SIGTERM, handler)
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
 
 
 def _run_callbacks() -> None:

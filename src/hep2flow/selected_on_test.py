@@ -1,7 +1,5 @@
 """What every artifact of a training chosen on the test set says of itself (the paper's Appendix A)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 OPTIMISTIC_WARNING = "selected on the test set: optimistic, not a test result"

@@ -15,7 +15,8 @@ from torchvision.transforms.v2 import functional as tv
 from hep2flow.data.augment import Augmentation, QuarterTurns, SquareHole, TimmRandAugment
 from hep2flow.data.batch import Batch, BatchMixer
 from hep2flow.data.seeding import seeded
-from hep2flow.recipe import Augment, load_recipe
+from hep2flow.recipe import load_recipe
+from hep2flow.recipe.schema import Augment
 from tests.training.builders import batch_of, cell_set, unmixed
 
 PLAIN = ["augment.random_resized_crop=null", "augment.horizontal_flip=0", "augment.vertical_flip=0"]

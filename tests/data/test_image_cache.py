@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from hep2flow.data import image_cache
-from hep2flow.data.image_cache import cache_images
+from hep2flow.data import cell_set
+from hep2flow.data.cell_set import cache_images
 from tests.training.builders import tiny, trained
 
 MEBIBYTE = 2**20
@@ -28,7 +28,7 @@ def noise(shapes: list[tuple[int, int]]) -> list[torch.Tensor]:
 def test_they_are_what_was_given_in_memory_and_in_a_file(shapes: list[tuple[int, int]], limit: int) -> None:
     given_ = noise(shapes)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(image_cache, "MAX_BYTES_IN_MEMORY", limit)
+        patched.setattr(cell_set, "MAX_BYTES_IN_MEMORY", limit)
         found = cache_images(iter(given_))
     assert len(found) == len(given_)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, given_, strict=True))
@@ -40,13 +40,13 @@ def test_a_training_from_a_file_gives_the_same_bytes(
 ) -> None:
     keys = ("augment.random_erasing.probability=0.5", "augment.random_resized_crop={}", "train.epochs=2")
     memory = load_file(trained(tiny(*keys), tmp_path / "memory")[2])
-    monkeypatch.setattr(image_cache, "MAX_BYTES_IN_MEMORY", 10_000)
+    monkeypatch.setattr(cell_set, "MAX_BYTES_IN_MEMORY", 10_000)
     file = load_file(trained(tiny(*keys, f"train.loader_workers={workers}"), tmp_path / "file")[2])
     assert all(torch.equal(file[name], tensor) for name, tensor in memory.items())
 
 
 def test_a_file_takes_no_memory_and_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_cache, "MAX_BYTES_IN_MEMORY", 8 * MEBIBYTE)
+    monkeypatch.setattr(cell_set, "MAX_BYTES_IN_MEMORY", 8 * MEBIBYTE)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def many() -> Iterator[torch.Tensor]:

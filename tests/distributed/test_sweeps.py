@@ -19,7 +19,7 @@ import pytest
 
 from hep2flow.search.trials import Trial, read_trials
 from hep2flow.sources.synthetic import write_twin
-from hep2flow.store.layout import sweep_prefix
+from hep2flow.store.layout import output_prefix
 from hep2flow.store.s3 import Store
 
 from ..stages.test_train import prepared
@@ -88,7 +88,7 @@ def test_a_killed_driver_and_a_killed_trial(store: Store, tmp_path: Path) -> Non
     finished = [trial for trial in after if trial.status == "finished"]
     assert len(finished) == TRIALS - 1
     assert all([point.epoch for point in trial.points] == list(range(1, 31)) for trial in finished)
-    assert not list(store.list_objects(f"{sweep_prefix(result['key'])}/running"))
+    assert not list(store.list_objects(f"{output_prefix('tune', result['key'])}/running"))
 
 
 def test_a_crash_and_a_loss_that_is_no_number_end_no_sweep(store: Store, tmp_path: Path) -> None:

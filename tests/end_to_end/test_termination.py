@@ -26,7 +26,7 @@ def in_the_middle(store: Store, run_id: str) -> bool:
         return False
     for record in stages:
         if record.stage == "train" and record.key:
-            progress = TrainingStatus(store, layout.training_prefix(record.key)).progress()
+            progress = TrainingStatus(store, layout.output_prefix("train", record.key)).progress()
             return progress is not None and progress["epoch"] > 1
     return False
 
@@ -56,5 +56,5 @@ def test_a_run_passes_it_on_saves_and_goes_on_later(store: Store, twin: Path, tm
     assert again.returncode == 0, again.stderr
     assert "resuming after epoch" in again.stderr
     (training,) = [record for record in show_run(store, "stopped").stages if record.stage == "train"]
-    manifest = store.get_json(f"{layout.training_prefix(str(training.key))}/manifest.json")
+    manifest = store.get_json(f"{layout.output_prefix('train', str(training.key))}/manifest.json")
     assert any("stopped at update" in notice for notice in manifest["timing"]["notices"])

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import auc, roc_auc_score
 
-from hep2flow.evaluation.roc import POINTS, micro_average_roc
+from hep2flow.evaluation.metrics import ROC_POINTS, micro_average_roc
 
 LABELS = ["golgi", "numem", "speckled"]
 
@@ -37,7 +37,7 @@ def test_few_points_keep_the_area_and_both_ends() -> None:
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     table = predicted(probabilities.tolist(), [LABELS[k] for k in truth])
     false, true, thresholds = micro_average_roc(table, LABELS).values()
-    assert len(false) == len(true) == len(thresholds) == POINTS
+    assert len(false) == len(true) == len(thresholds) == ROC_POINTS
     assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
     expected = roc_auc_score(np.eye(3)[truth].ravel(), probabilities.ravel())
     assert auc(false, true) == pytest.approx(expected, abs=1e-3)

@@ -65,7 +65,7 @@ def test_the_step_trains_through_a_job_and_a_second_time_asks_kubernetes_nothing
             result = run_on_engine("rayjob", {}, store, said, record)
         assert done[0].returncode == 0, done[0].stderr
         assert find_published(store, store.key(result.uri)) is not None
-        assert (result.stage, result.uri) == ("train", store.uri(layout.training_prefix(str(record.key))))
+        assert (result.stage, result.uri) == ("train", store.uri(layout.output_prefix("train", str(record.key))))
         assert result.summary["updates"] == 6
         double.requests.clear()
         with running_stage(store, "monday", "train", said.recipe.name) as record:
@@ -89,7 +89,7 @@ def test_an_evaluation_that_wants_no_gpu_stays_in_the_step_and_a_job_gives_the_s
     assert outcome is not None
     assert outcome.result is not None
     elsewhere = store.get_json(f"{store.key(outcome.result.uri)}/metrics.json")
-    store.delete_folder(layout.evaluation_prefix(outcome.result.key))
+    store.delete_folder(layout.output_prefix("evaluate", outcome.result.key))
     store.delete([layout.cache_key("evaluate", outcome.result.key)])
     with running_stage(store, "monday", "evaluate", said.recipe.name) as record:
         here = run_on_engine("rayjob", {}, store, said, record)
@@ -267,7 +267,7 @@ def test_a_job_that_fails_by_our_defect_leaves_word_and_fails_so_that_kuberay_be
     def break_down(*_: object) -> StageResult:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(job_entrypoint, "_run", break_down)
+    monkeypatch.setattr(job_entrypoint, "run_spec", break_down)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         run_job(store, said.write(store))
     outcome = JobOutcome.read(store, said)
@@ -285,7 +285,7 @@ def test_a_job_that_is_terminated_says_nothing_of_its_own(store: Store, monkeypa
 
     uri = said.write(store)
     JobOutcome(error="worse", mendable=True).write(store, uri)
-    monkeypatch.setattr(job_entrypoint, "_run", terminated)
+    monkeypatch.setattr(job_entrypoint, "run_spec", terminated)
     with pytest.raises(TerminatedError):
         run_job(store, uri)
     assert JobOutcome.read(store, said) is None

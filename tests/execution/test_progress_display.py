@@ -12,7 +12,7 @@ from rich.console import Console
 
 from hep2flow.execution.progress_display import describe_sweep, sweep_table
 from hep2flow.execution.watch_run import show_stage_progress
-from hep2flow.store.layout import sweep_prefix
+from hep2flow.store.layout import output_prefix
 from hep2flow.store.s3 import Store
 from hep2flow.store.training_status import TrainingStatus
 
@@ -70,7 +70,7 @@ def test_a_sweep_is_told_as_json_lines_where_asked(store: Store, monkeypatch: py
     heard, key = Heard(), "0" * 32
     monkeypatch.setenv("HEP2FLOW_LOG", "json")
     monkeypatch.setattr("sys.__stderr__", heard)
-    TrainingStatus(store, sweep_prefix(key)).put_progress(PROGRESS)
+    TrainingStatus(store, output_prefix("tune", key)).put_progress(PROGRESS)
     with show_stage_progress(store, "tune", "coat-mini") as progress:
         progress.announce(key)
         assert heard.line.wait(30)

@@ -22,7 +22,8 @@ from hep2flow.execution.kubernetes.cluster_options import (
     with_secret,
 )
 from hep2flow.execution.kubernetes.rayjob import DIGEST_ANNOTATION, RAY_VERSION, RayJob, worker_pods
-from hep2flow.recipe import Recipe, Resources, Workers, load_recipe
+from hep2flow.recipe import Recipe, Resources, load_recipe
+from hep2flow.recipe.schema import Workers
 from hep2flow.search.settings import SweepSettings
 from hep2flow.store.address import StoreAddress
 from tests.k8s import crds

@@ -339,8 +339,9 @@ def test_http_double_credentials_that_are_wrong_are_told(double: Double, follow:
 def test_http_double_a_server_that_stays_away_for_hours_is_told(
     double: Double, follow: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert client.KubernetesApi._call.__defaults__[0] >= 3600, "a job that runs needs no API server"  # type: ignore[index]
-    monkeypatch.setattr(client.KubernetesApi._call, "__defaults__", (0.05,))
+    defaults = client.KubernetesApi._call.__kwdefaults__
+    assert defaults["patience"] >= 3600, "a job that runs needs no API server"
+    monkeypatch.setitem(defaults, "patience", 0.05)
     double.faults = [Fault("get", 503) for _ in range(100)]
     with pytest.raises(UserError, match=r"answers 503 since .* \(to get rayjobs\); check the API server"):
         follow()

@@ -176,7 +176,7 @@ def test_a_training_whose_follower_is_killed_ends_itself(store: Store, asked: As
     follower.jobs_are_over(LEASE_SECONDS)
     follower.leaves_nothing_running()
     assert set(show_run(store, said.run_id).stage_status.values()) == {"lost"}
-    prefix = layout.training_prefix(str(record_of(store, said.run_id).key))
+    prefix = layout.output_prefix("train", str(record_of(store, said.run_id).key))
     assert [item for item in store.list_objects(prefix) if "/resume/" in item.key], "its state was saved"
 
 

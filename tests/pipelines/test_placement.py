@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hep2flow.pipelines.placement import NOT_EVICTED, SECRET_KEYS, USER
+from hep2flow.pipelines.tasks import NOT_EVICTED, SECRET_KEYS, USER
 
 ROOT = Path(__file__).parents[2]
 

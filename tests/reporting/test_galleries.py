@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from hep2flow.cells import encode_png
-from hep2flow.reporting import data_sentences, evidence_sentences, figures, galleries
+from hep2flow.reporting import figures, galleries, sentences
 from hep2flow.reporting.page import illustrations, render, write
 from hep2flow.reporting.report_content import ReportContent
 
@@ -93,7 +93,7 @@ def test_a_network_without_heat_and_unknown_facts_leave_gaps_not_errors(content:
     assert len(pictures(svg)) == len(table)
     assert "Grad-CAM" not in texts(svg)
     assert "specimen" not in " ".join(texts(svg))
-    told = evidence_sentences.mistakes(bare.models[0], cells)
+    told = sentences.mistakes(bare.models[0], cells)
     assert "intermediate" not in told
     assert "specimen" not in told
 
@@ -110,7 +110,7 @@ def test_the_reading_says_what_the_mistakes_have_in_common(content: ReportConten
         }
     )
     wrong = int((model.predictions["truth"] != model.predictions["predicted"]).sum())
-    assert evidence_sentences.mistakes(replace(model, mistakes=table), cells) == (
+    assert sentences.mistakes(replace(model, mistakes=table), cells) == (
         f"Of the 4 most confident of {wrong} mistakes 3 are a cells called b c, 25.0 % are intermediate cells and "
         "50.0 % are of specimen 7."
     )
@@ -124,12 +124,12 @@ def test_a_batch_shows_its_cells_with_their_patterns(content: ReportContent) -> 
     assert len(pictures(svg)) == 16
     assert any("+ " in text for text in texts(svg))
     assert not any("+ " in text for text in texts(figures.to_svg(galleries.augmented(plain))))
-    mixing, without = map(data_sentences.augmentations, content.models)
+    mixing, without = map(sentences.augmentations, content.models)
     assert "horizontal flip (0.5), quarter turns, cutout (side 0.5), mixup (0.8); each cell is mixed" in mixing
     assert "cutout (side 0.5)." in without
     assert "vertical" not in mixing
     none = {**content.models[0].recipe, "augment": {"horizontal_flip": 0.0}, "batch": {"mixup": 0.0, "cutmix": 0.0}}
-    assert "augments nothing" in data_sentences.augmentations(replace(content.models[0], recipe=none))
+    assert "augments nothing" in sentences.augmentations(replace(content.models[0], recipe=none))
 
 
 def test_the_page_shows_both_and_names_the_papers_figures(content: ReportContent, tmp_path: Path) -> None:

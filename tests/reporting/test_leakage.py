@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 
-from hep2flow.reporting.data_sentences import leakage
-from hep2flow.reporting.evidence_sentences import reject
 from hep2flow.reporting.page import render, summary, write
 from hep2flow.reporting.report_content import ReportContent
 from hep2flow.reporting.report_tables import beside_the_paper, near_duplicates
-from hep2flow.reporting.verdict_sentences import warnings
+from hep2flow.reporting.sentences import leakage, reject, warnings
 
 from .content import make_content
 

@@ -16,7 +16,7 @@ from hep2flow.reporting.model_card import model_card
 from hep2flow.reporting.page import inline_svg, render, summary, write
 from hep2flow.reporting.report_content import ReportContent
 from hep2flow.reporting.report_tables import seeds, trainings
-from hep2flow.reporting.verdict_sentences import verdict, warnings
+from hep2flow.reporting.sentences import verdict, warnings
 
 from .content import LABELS, make_content, make_content_of_seeds
 

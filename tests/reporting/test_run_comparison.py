@@ -11,7 +11,7 @@ from hep2flow.reporting.comparison import compare, difference_table, remarks, re
 from hep2flow.reporting.page import render as render_page
 from hep2flow.reporting.page import summary
 from hep2flow.reporting.report_content import Family, ReportContent
-from hep2flow.reporting.verdict_sentences import interval_basis, verdict
+from hep2flow.reporting.sentences import interval_basis, verdict
 from tests.reporting.content import LABELS, make_content, make_content_of_seeds
 
 

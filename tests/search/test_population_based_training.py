@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe, load_recipe
 from hep2flow.search.population_based_training import Population
-from hep2flow.search.space import apply_changes
 from hep2flow.search.trials import CurvePoint, Trial
 
 SPACE = "search.space={optim.lr: {loguniform: [1.0e-5, 1.0e-1]}, batch.mixup: {choice: [0, 0.2, 0.8]}}"
@@ -52,7 +51,7 @@ def test_every_generation_continues_from_the_one_before_and_the_worst_from_the_b
         if parent.number % 4 == trial.number % 4 and parent != ranked[0]:
             assert trial.changes == parent.changes
         assert parent != ranked[-1], "none continues from the last"
-        assert 1e-5 <= apply_changes(recipe, trial.changes).optim.lr <= 1e-1
+        assert 1e-5 <= recipe.changed(trial.changes).optim.lr <= 1e-1
     last = [records[n] for n in range(4, 12) if records[n].parent is not None and records[n].parent % 4 != n % 4]
     assert all(trial.changes != records[trial.parent or 0].changes for trial in last), "what is taken over is moved"
 

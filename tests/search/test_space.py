@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hep2flow.errors import UserError
-from hep2flow.recipe import Recipe, load_recipe, read_recipe, searchable_keys, shipped_names
+from hep2flow.recipe import Recipe, load_recipe, read_recipe, shipped_names
+from hep2flow.recipe.schema import searchable_keys
 from hep2flow.search.distributions import suggest_changes, to_parameters
-from hep2flow.search.space import apply_changes, check_space, recipe_value
+from hep2flow.search.space import check_space, recipe_value
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -41,7 +42,7 @@ def sampled(recipe: Recipe, count: int, seed: int) -> list[dict[str, str]]:
 def test_every_trial_is_a_recipe_with_values_of_the_space(seed: int) -> None:
     recipe = searching()
     for changes in sampled(recipe, 5, seed):
-        made = apply_changes(recipe, changes)
+        made = recipe.changed(changes)
         assert 1e-6 <= made.optim.lr <= 1e-3
         assert 0 <= made.optim.weight_decay <= 0.3
         assert made.batch.mixup in (0, 0.2, 0.8)
@@ -132,7 +133,7 @@ def test_the_shipped_spaces_hold_the_recipes_own_values_and_are_possible(profile
         check_space(recipe)
         assert to_parameters(recipe, {}) is not None, f"{name}: its own values are the first trial"
         for changes in sampled(recipe, 50, 0):
-            apply_changes(recipe, changes)
+            recipe.changed(changes)
 
 
 def test_every_choice_of_a_recipe_can_be_searched() -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe, load_recipe
-from hep2flow.search.space import apply_changes
 from hep2flow.search.suggestions import Suggestions
 from hep2flow.search.trials import CurvePoint, Trial, best_trial, read_trials, write_trial
 from hep2flow.store import layout
@@ -36,7 +35,7 @@ def run(recipe: Recipe, suggestions: Suggestions, count: int, best_rate: float, 
     for number in range(first, first + count):
         changes = proposed(suggestions)
         assert changes is not None
-        away = abs(math.log10(apply_changes(recipe, changes).optim.lr / best_rate))
+        away = abs(math.log10(recipe.changed(changes).optim.lr / best_rate))
         trial = Trial(number=number, changes=changes, status="finished", points=[point(1, 1 - away / 4)])
         suggestions.observe(trial)
         trials.append(trial)
@@ -47,7 +46,7 @@ def test_the_recipes_own_values_are_tried_first_and_nothing_twice() -> None:
     recipe = searching("{optim.lr: {choice: [1.0e-3, 2.0e-3]}, batch.mixup: {choice: [0, 0.2, 0.8]}}")
     suggestions, tried = Suggestions(recipe), []
     while (changes := proposed(suggestions)) is not None:
-        tried.append(apply_changes(recipe, changes))
+        tried.append(recipe.changed(changes))
     assert tried[0] == recipe
     assert len({one.to_yaml() for one in tried[1:]}) == len(tried) - 1 == 6
 
@@ -67,7 +66,7 @@ def test_a_grid_tries_every_combination_once_and_ends() -> None:
     suggestions, tried = Suggestions(recipe), []
     while (changes := proposed(suggestions)) is not None:
         tried.append(changes)
-    rates = {apply_changes(recipe, changes).optim.lr for changes in tried[1:]}
+    rates = {recipe.changed(changes).optim.lr for changes in tried[1:]}
     assert rates == {1e-4, 1e-3, 1e-2}
     assert len(tried) == len({str(sorted(changes.items())) for changes in tried}) == 1 + 3 * 2 * 2
     assert tried[1:] != sorted(tried[1:], key=str), "not in order: a part of a grid is to be spread over it"
@@ -83,7 +82,7 @@ def test_a_grid_that_nobody_could_walk_is_refused() -> None:
 def test_tpe_learns_and_random_does_not(algorithm: str) -> None:
     recipe = searching("{optim.lr: {loguniform: [1.0e-5, 1.0e-1]}}", f"search.algorithm={algorithm}")
     trials = run(recipe, Suggestions(recipe), 60, 1e-4)
-    rates = [apply_changes(recipe, trial.changes).optim.lr for trial in trials[30:]]
+    rates = [recipe.changed(trial.changes).optim.lr for trial in trials[30:]]
     near = sum(3e-5 < rate < 3e-4 for rate in rates) / len(rates)
     assert near > 0.5 if algorithm == "tpe" else near < 0.5
 
@@ -93,7 +92,7 @@ def test_a_sweep_continues_from_its_records_as_well_as_from_memory() -> None:
     before = run(recipe, Suggestions(recipe), 30, 1e-4)
     after = run(recipe, Suggestions(recipe, before), 40, 1e-4, first=30)
     assert not {str(trial.changes) for trial in before} & {str(trial.changes) for trial in after}
-    rates = [apply_changes(recipe, trial.changes).optim.lr for trial in after]
+    rates = [recipe.changed(trial.changes).optim.lr for trial in after]
     # A quarter of the space, and what a draw by chance would hit so often.
     assert sum(3e-5 < rate < 3e-4 for rate in rates) / len(rates) > 0.5
 
@@ -130,6 +129,6 @@ def test_records_come_back_from_the_store_and_a_damaged_one_is_named(store: Stor
     for trial in trials:
         write_trial(store, SWEEP, trial)
     assert read_trials(store, SWEEP) == sorted(trials, key=lambda trial: trial.number)
-    store.put_json(f"{layout.sweep_prefix(SWEEP)}/trials/00003.json", {"number": 3})
+    store.put_json(f"{layout.output_prefix('tune', SWEEP)}/trials/00003.json", {"number": 3})
     with pytest.raises(UserError, match=r"00003\.json: no record of a trial; delete it"):
         read_trials(store, SWEEP)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hep2flow.errors import Fault
-from hep2flow.sources.csv_labels import Row, Vocabulary, index_rows, parse_table
+from hep2flow.sources.csv_labels import Row, Vocabulary, index_rows, read_rows
+from hep2flow.sources.file_tree import FileTree
 
 COLUMNS = ("ID", "pattern")
 
@@ -18,7 +19,7 @@ COLUMNS = ("ID", "pattern")
 def parse(data: bytes | str, delimiter: str = ";", optional: tuple[str, ...] = ()) -> tuple[list[Row], list[Fault]]:
     faults: list[Fault] = []
     encoded = data.encode() if isinstance(data, str) else data
-    return parse_table(encoded, "gt.csv", delimiter, COLUMNS, faults, optional), faults
+    return read_rows(FileTree(["gt.csv"], lambda _: encoded), "gt.csv", delimiter, COLUMNS, faults, optional), faults
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
@@ -91,7 +92,7 @@ def test_a_duplicate_names_both_rows() -> None:
 
 
 def test_spellings_are_read_noted_and_never_guessed() -> None:
-    names = Vocabulary("pattern", ["centromere", "fine_speckled"], {"centromeric": "centromere"}, usual=["Centromere"])
+    names = Vocabulary(["centromere", "fine_speckled"], {"centromeric": "centromere"}, usual=["Centromere"])
     faults: list[Fault] = []
     spelled = ["centromere", "Centromere", "Centromeric", "fine-speckled", "FINE SPECKLED", "centro"]
     read = [names.read(Row("gt.csv", 9, {"pattern": text}), "pattern", faults) for text in spelled]

@@ -92,7 +92,7 @@ def test_the_real_cells_have_their_published_counts(i3a_zip: Path) -> None:
     assert report.given_split == {"train": 8701, "val": 2175}
     assert report.depths == {"grey, 8 bit": 10_876}
     assert report.width is not None
-    assert (report.width.smallest, report.width.largest) == (78, 78)
+    assert (report.width["smallest"], report.width["largest"]) == (78, 78)
     # The contest's IDs are ordered by class.
     ends = {"homogeneous": 2494, "speckled": 5325, "nucleolar": 7923, "centromere": 10664, "numem": 12872}
     starts = dict(zip(["speckled", "nucleolar", "centromere", "numem", "golgi"], ends.values(), strict=True))

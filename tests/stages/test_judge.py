@@ -8,11 +8,10 @@ import pytest
 
 from hep2flow.errors import UserError
 from hep2flow.search.settings import SweepSettings
-from hep2flow.search.trial_budget import fresh_seeds
 from hep2flow.stages import judge as module
-from hep2flow.stages.finalists import finalist_names, finalists, tuned_recipe
+from hep2flow.stages.finalists import finalist_names, finalists, fresh_seeds, tuned_recipe
 from hep2flow.stages.judge import judge_sweep
-from hep2flow.stages.sweep_split import split_validation
+from hep2flow.stages.split import split_validation
 from hep2flow.stages.tune import tune
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store

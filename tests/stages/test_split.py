@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hep2flow.errors import UserError
-from hep2flow.recipe import Protocol
 from hep2flow.recipe import Split as SplitChoice
+from hep2flow.recipe.schema import Protocol
 from hep2flow.sources.published_counts import SPECIMENS
 from hep2flow.stages.ingest import ingest
 from hep2flow.stages.mask import mask

@@ -9,8 +9,7 @@ import pytest
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Split as SplitChoice
-from hep2flow.stages.split import split
-from hep2flow.stages.sweep_split import split_validation
+from hep2flow.stages.split import split, split_validation
 from hep2flow.store.s3 import Store
 from hep2flow.store.splits import Split, read_split
 from tests.stages.cells_in_store import publish

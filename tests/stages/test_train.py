@@ -48,7 +48,7 @@ def test_training_never_reads_a_test_cell_and_is_remembered(store: Store, tmp_pa
     trained = train(store, recipe, dataset, division, announced.append)
     assert not trained.cached
     assert announced == [trained.key]
-    assert trained.uri == store.uri(layout.training_prefix(trained.key))
+    assert trained.uri == store.uri(layout.output_prefix("train", trained.key))
 
     history = read_history(store, trained.uri)
     assert [Epoch(**epoch).updates for epoch in history][-1] == 6

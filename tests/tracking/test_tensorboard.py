@@ -11,7 +11,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
-from hep2flow.tracking.scalars import NAMES
+from hep2flow.tracking import NAMES
 from hep2flow.tracking.tensorboard import write_events
 from hep2flow.training.trainer import Epoch
 from tests.tracking.records import history

@@ -88,9 +88,8 @@ def validate_section(section: str, values: dict[str, Any]) -> Any:
     except ValidationError as error:
         faults = [(str(item["loc"][-1]), item["msg"], item["input"]) for item in error.errors()]
         options = {"mask": "mode", "mask_source": "mask-source", "train_fraction": "train-fraction"}
-        raise UserError(
-            "; ".join(f"--{options.get(key, key)}: {what}, not {given!r}" for key, what, given in faults)
-        ) from error
+        texts = [f"--{options.get(key, key)}: {what}, not {given!r}" for key, what, given in faults]
+        raise UserError("; ".join(texts)) from error
 
 
 def progress_counter(name: str) -> Callable[[int, int], None] | None:

@@ -1,7 +1,5 @@
 """``hep2flow data``: make or check a data set."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +8,7 @@ from typer import Argument, Exit, Option, Typer
 
 from hep2flow.cli.options import FormatOption, JsonOption
 
-app = Typer(no_args_is_help=True, help="Make or check a data set.")
+app = Typer(name="data", no_args_is_help=True, help="Make or check a data set.")
 
 
 @app.command()

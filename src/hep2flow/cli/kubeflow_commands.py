@@ -1,21 +1,16 @@
 """``hep2flow compile`` and ``hep2flow submit``: pipelines for Kubeflow, and runs on a cluster."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from typer import Option
 
 from hep2flow.cli import options
 from hep2flow.cli.common import choose_run_id, progress_counter, read_cluster_options, read_recipes
 from hep2flow.errors import UserError
-
-if TYPE_CHECKING:
-    from hep2flow.execution.kubeflow.submission import Submission
 
 
 def compile(
@@ -83,15 +78,16 @@ def submit(
 
     overrides = [*(set or []), *([] if gpus is None else [f"resources.gpus_per_worker={gpus:g}"])]
     recipes = read_recipes(recipe, profile, overrides)
-    if pipeline == "sweep":
-        request = RunRequest(source, recipes, format, profile, sweep=SweepSettings(trials=trials, finals=seeds))
-    else:
-        request = RunRequest(source, recipes, format, profile, seeds)
+    settings = SweepSettings(trials=trials, finals=seeds) if pipeline == "sweep" else None
+    request = RunRequest(source, recipes, format, profile, 1 if settings else seeds, settings)
     name = "" if cron else choose_run_id(run_id)
     cluster = read_cluster_options(options_file, secret=secret, queue=queue)
     options = SubmitOptions(experiment, service_account, image, store_endpoint, cron, param or [])
     if dry_run:
-        _print_submission(build_submission(store_address(), request, cluster, name, options), host, namespace)
+        planned = build_submission(store_address(), request, cluster, name, options)
+        derived = {"pipeline": planned.request.pipeline, "models": planned.request.models, "looped": planned.looped}
+        shown = {"host": host, "namespace": namespace, **asdict(planned), **derived}
+        print(json.dumps(shown, indent=2, ensure_ascii=False, default=lambda model: model.model_dump(mode="json")))
         return
 
     from hep2flow.execution.kubeflow.client import Kubeflow, Login
@@ -114,10 +110,3 @@ def submit(
         print(f"run {name}: succeeded; fetch its results with: hep2flow pull {name}")
     elif not cron:
         print(f"follow it with: hep2flow runs show {name} --host {host}")
-
-
-def _print_submission(submission: Submission, host: str, namespace: str) -> None:
-    request = submission.request
-    derived = {"pipeline": request.pipeline, "models": request.models, "looped": submission.looped}
-    shown = {"host": host, "namespace": namespace, **asdict(submission), **derived}
-    print(json.dumps(shown, indent=2, ensure_ascii=False, default=lambda model: model.model_dump(mode="json")))

@@ -5,8 +5,6 @@ Exit codes: 0 done; 2 an error that the user can fix; 1 a defect of hep2flow, or
 by SIGTERM.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import traceback
@@ -17,15 +15,11 @@ import typer
 
 from hep2flow import __version__
 from hep2flow.cli import data_commands, recipe_commands, runs_commands, storage_commands, weights_commands
-from hep2flow.cli.ablate import ablate
 from hep2flow.cli.doctor import doctor
-from hep2flow.cli.export import export
+from hep2flow.cli.finished_runs import export, predict, pull
 from hep2flow.cli.kubeflow_commands import compile, submit
-from hep2flow.cli.predict import predict
-from hep2flow.cli.pull import pull
-from hep2flow.cli.run import run
+from hep2flow.cli.local_runs import ablate, run, sweep
 from hep2flow.cli.stage_commands import evaluate, ingest, mask, report, split, train, tune
-from hep2flow.cli.sweep import sweep
 from hep2flow.errors import RunFailedError, UserError
 from hep2flow.process import raise_on_sigterm, skip_last_collection
 
@@ -34,13 +28,7 @@ INTERRUPTED = 130
 # In the order in which --help lists them.
 STAGES: list[Callable[..., None]] = [ingest, mask, split, train, tune, evaluate, report]
 COMMANDS: list[Callable[..., None]] = [run, sweep, submit, ablate, *STAGES, predict, export, pull, compile, doctor]
-GROUPS = {
-    "data": data_commands.app,
-    "recipe": recipe_commands.app,
-    "weights": weights_commands.app,
-    "runs": runs_commands.app,
-    "storage": storage_commands.app,
-}
+GROUPS = (data_commands, recipe_commands, weights_commands, runs_commands, storage_commands)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,8 +38,8 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
-for name, group in GROUPS.items():
-    app.add_typer(group, name=name)
+for group in GROUPS:
+    app.add_typer(group.app)
 
 
 @app.callback(invoke_without_command=True)

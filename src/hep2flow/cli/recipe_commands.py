@@ -1,7 +1,5 @@
 """``hep2flow recipe``: the shipped recipes."""
 
-from __future__ import annotations
-
 from typing import Annotated, get_args
 
 from typer import Option, Typer
@@ -9,7 +7,7 @@ from typer import Option, Typer
 from hep2flow.cli.common import read_recipe
 from hep2flow.cli.options import Profile, ProfileOption, RecipeArgument, SetOption
 
-app = Typer(no_args_is_help=True, help="Shipped recipes.")
+app = Typer(name="recipe", no_args_is_help=True, help="Shipped recipes.")
 
 
 @app.command("list")

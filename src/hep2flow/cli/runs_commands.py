@@ -1,7 +1,5 @@
 """``hep2flow runs``: list, show, compare and delete runs."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path
@@ -13,7 +11,7 @@ from hep2flow.cli import options
 from hep2flow.cli.common import connect_to_store
 from hep2flow.errors import UserError
 
-app = Typer(no_args_is_help=True, help="List, show, compare and delete runs.")
+app = Typer(name="runs", no_args_is_help=True, help="List, show, compare and delete runs.")
 
 
 @app.command("list")

@@ -1,14 +1,12 @@
 """``hep2flow storage``: the embedded object store on this machine."""
 
-from __future__ import annotations
-
 import json
 
 from typer import Typer
 
 from hep2flow.cli.options import JsonOption
 
-app = Typer(no_args_is_help=True, help="The embedded object store on this machine.")
+app = Typer(name="storage", no_args_is_help=True, help="The embedded object store on this machine.")
 
 
 @app.command()

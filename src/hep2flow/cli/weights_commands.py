@@ -1,7 +1,5 @@
 """``hep2flow weights``: pre-trained weights in the object store, for machines without internet."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +9,7 @@ from typer import Argument, Option, Typer
 from hep2flow.cli.common import connect_to_store
 from hep2flow.cli.options import JsonOption
 
-app = Typer(no_args_is_help=True, help="Pre-trained weights in the object store.")
+app = Typer(name="weights", no_args_is_help=True, help="Pre-trained weights in the object store.")
 
 
 @app.command()

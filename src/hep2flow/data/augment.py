@@ -3,8 +3,6 @@
 Table 1 gives no order; this is torchvision's and timm's: geometry, colour, normalisation, then holes filled with 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -12,7 +10,7 @@ from timm.data.auto_augment import rand_augment_transform
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from hep2flow.recipe import Cutout, RandAugment, Recipe
+from hep2flow.recipe.schema import Cutout, RandAugment, Recipe
 
 
 class Augmentation:
@@ -59,9 +57,8 @@ class TimmRandAugment:
     """timm's RandAugment, which works on PIL images, for uint8 (3, height, width)."""
 
     def __init__(self, section: RandAugment, fill: int) -> None:
-        self.transform = rand_augment_transform(
-            f"rand-m{section.magnitude:g}-n{section.operations}", {"img_mean": (fill, fill, fill)}
-        )
+        settings = f"rand-m{section.magnitude:g}-n{section.operations}"
+        self.transform = rand_augment_transform(settings, {"img_mean": (fill, fill, fill)})
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """uint8 (3, height, width) -> the same."""

@@ -1,7 +1,5 @@
 """A batch of cells, and the mixing of its images and labels by mixup and cutmix (paper Table 2)."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -39,17 +37,9 @@ class BatchMixer:
     def __init__(self, recipe: Recipe, classes: int) -> None:
         batch = recipe.batch
         self.classes, self.smoothing = classes, batch.label_smoothing
-        self.mixup = (
-            Mixup(
-                mixup_alpha=batch.mixup,
-                cutmix_alpha=batch.cutmix,
-                switch_prob=batch.switch_probability,
-                label_smoothing=batch.label_smoothing,
-                num_classes=classes,
-            )
-            if batch.mixup or batch.cutmix
-            else None
-        )
+        options = {"mixup_alpha": batch.mixup, "cutmix_alpha": batch.cutmix, "switch_prob": batch.switch_probability}
+        options |= {"label_smoothing": batch.label_smoothing, "num_classes": classes}
+        self.mixup = Mixup(**options) if batch.mixup or batch.cutmix else None
 
     def __call__(self, batch: Batch) -> Batch:
         """Mix images (in place), measurements and labels by the same ratio; the labels become soft targets."""

@@ -4,8 +4,6 @@ The recipe calls them ``model.aux_features``. They are made on the source image 
 network's square would lose a cell's size.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

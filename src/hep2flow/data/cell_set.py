@@ -1,8 +1,9 @@
 """Cells ready for a network: decoded and resized once, augmented at each use, loaded in batches."""
 
-from __future__ import annotations
-
+import tempfile
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from itertools import chain
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from hep2flow.cells import decode_png
 from hep2flow.data.augment import Augmentation
 from hep2flow.data.batch import Batch
 from hep2flow.data.cell_measurements import measure_cell
-from hep2flow.data.image_cache import MAX_BYTES_IN_MEMORY, cache_images
 from hep2flow.data.sampling import Key
 from hep2flow.data.seeding import seeded
 from hep2flow.data.shared_memory import FOLDER, PREFETCHED, check_shared_memory
@@ -23,6 +23,7 @@ from hep2flow.errors import UserError
 from hep2flow.recipe import Data, Recipe
 
 BATCH_SECONDS = 600  # without a batch from the loader workers
+MAX_BYTES_IN_MEMORY = 2**30  # 7,000 cells of 224 x 224 pixels
 
 
 def to_rgb8(png: bytes, bits: int) -> torch.Tensor:
@@ -146,6 +147,37 @@ class CellSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
                 f"given too little memory or shared memory ({FOLDER}) loses its batch in silence: lower "
                 "train.loader_workers (0 loads in the training itself), and the training resumes from its last state"
             ) from error
+
+
+def cache_images(images: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """Cache uint8 images of any shapes; beyond MAX_BYTES_IN_MEMORY they are views of a memory-mapped file.
+
+    The file is in the temporary folder, unnamed, and is gone with the process. All loader workers share its pages, which the
+    system may evict.
+
+    Raises:
+        OSError: The disk is too full for the file.
+    """
+    remaining, cached, size = iter(images), [], 0
+    for image in remaining:
+        cached.append(image)
+        size += image.numel()
+        if size > MAX_BYTES_IN_MEMORY:
+            return _memory_mapped(chain(cached, remaining))
+    return cached
+
+
+def _memory_mapped(images: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    shapes = []
+    with tempfile.TemporaryFile() as file:
+        for image in images:
+            file.write(image.contiguous().numpy().data)
+            shapes.append(image.shape)
+        file.flush()
+        # Copy-on-write, because torch has no read-only tensors.
+        pixels = torch.from_numpy(np.memmap(file, np.uint8, mode="c"))
+    parts = torch.split_with_sizes(pixels, [prod(shape) for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _identity(batch: Any) -> Any:

@@ -1,7 +1,5 @@
 """Which cells an epoch contains, and in which order: a function of (seed, epoch) alone."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
@@ -33,12 +31,8 @@ def cells_per_epoch(labels: torch.Tensor, sampler: Sampler) -> int:
 def training_keys(labels: torch.Tensor, epoch: int, batch_size: int, seed: int, sampler: Sampler) -> list[list[Key]]:
     """The epoch's cells in an order drawn from (seed, epoch), in batches; the last may be smaller.
 
-    Args:
-        labels: int64 (n,).
-        epoch: From 1.
-        batch_size: Of all workers together.
-        seed: Of the training.
-        sampler: See :class:`hep2flow.recipe.Train`.
+    Labels are int64 (n,), epochs count from 1, the batch size is that of all workers together; for samplers see
+    :class:`hep2flow.recipe.Train`.
     """
     random = np.random.default_rng([seed, epoch])
     occurrences: Counter[int] = Counter()

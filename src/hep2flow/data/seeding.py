@@ -1,7 +1,5 @@
 """Random draws that depend on their purpose alone, never on what was drawn before."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Iterator
@@ -20,11 +18,8 @@ def derived_seed(*parts: object) -> int:
 def seeded(*parts: object, device: torch.device | None = None) -> Iterator[None]:
     """Seed torch's, numpy's and Python's global generators for a block, and restore their states after it.
 
-    torchvision and timm draw from the global generators; this makes each draw a function of (seed, epoch, cell).
-
-    Args:
-        parts: What the seed is derived from.
-        device: A GPU whose generator is seeded as well; its state is not restored.
+    torchvision and timm draw from the global generators; this makes each draw a function of (seed, epoch, cell). The
+    generator of a GPU is seeded as well, but its state is not restored.
     """
     seed = derived_seed(*parts)
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()

@@ -1,7 +1,5 @@
 """How many workers fit on the Ray cluster, now and later."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Iterator

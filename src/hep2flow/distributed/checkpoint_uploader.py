@@ -17,39 +17,21 @@ if TYPE_CHECKING:
 
 
 class SavedState(BaseModel):
-    """One resumable state.
-
-    Attributes:
-        epoch: The last complete epoch.
-        updates: Optimizer steps done.
-        files: Name of a file in the training's folder -> key in the store.
-    """
+    """One resumable state."""
 
     model_config = ConfigDict(extra="forbid")
 
-    epoch: int
-    updates: int
-    files: dict[str, str]
-
-
-class SavedStates(BaseModel):
-    """``{training}/resume/states.json``: the states in the store, the latest first."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    states: list[SavedState] = []
+    epoch: int  # the last complete one
+    updates: int  # optimizer steps done
+    files: dict[str, str]  # name of a file in the training's folder -> key in the store
 
 
 class CheckpointUploader:
-    """Writes and uploads one checkpoint at a time in a thread of its own.
-
-    Attributes:
-        saved: The latest state in the store, None if there is none.
-    """
+    """Writes and uploads one checkpoint at a time in a thread of its own."""
 
     def __init__(self, store: Store, prefix: str, keep: int, saved: SavedState | None) -> None:
         """``prefix`` is the training's in the store, ``keep`` the number of states that stay there, at least 1."""
-        self.saved = saved
+        self.saved = saved  # the latest state in the store
         self._store, self._prefix, self._keep = store, prefix, keep
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-uploader")
         self._pending: Future[SavedState | None] | None = None
@@ -77,24 +59,22 @@ class CheckpointUploader:
         return upload_state(self._store, self._prefix, files, self.saved, self._keep) if files.resumable else self.saved
 
 
-def upload_state(
-    store: Store, prefix: str, files: CheckpointFiles, previous: SavedState | None, keep: int
-) -> SavedState:
+def upload_state(store: Store, prefix: str, files: CheckpointFiles, before: SavedState | None, keep: int) -> SavedState:
     """Upload the changed files, list them as the latest state, then delete the oldest states.
 
-    Readers see the previous state or this one, never a mixture. Unchanged files are those of ``previous``, the state that
+    Readers see the previous state or this one, never a mixture. Unchanged files are those of ``before``, the state that
     was uploaded or downloaded last; ``keep`` states stay, at least 1.
     """
-    keys = dict(previous.files) if previous is not None else {}
+    keys = dict(before.files) if before is not None else {}
     for name in files.changed:
         keys[name] = f"{prefix}/resume/{files.updates:08d}-{files.epoch:05d}-{name}"
         store.put_file(files.folder / name, keys[name])
     saved = SavedState(epoch=files.epoch, updates=files.updates, files=keys)
     listed = _list_states(store, prefix)
-    # A listed state that is later than the previous one turned out to be damaged: never resume from it.
-    valid = [] if previous is None else [state for state in listed if state.updates <= previous.updates]
+    # A listed state that is later than the one before turned out to be damaged: never resume from it.
+    valid = [] if before is None else [state for state in listed if state.updates <= before.updates]
     kept = [saved, *valid][:keep]
-    store.put_json(f"{prefix}/resume/states.json", SavedStates(states=kept).model_dump(mode="json"))
+    store.put_json(f"{prefix}/resume/states.json", {"states": [state.model_dump(mode="json") for state in kept]})
     used = {key for state in kept for key in state.files.values()}
     store.delete({key for state in listed for key in state.files.values()} - used)
     return saved
@@ -121,7 +101,6 @@ def delete_states(store: Store, prefix: str) -> None:
 
 
 def _list_states(store: Store, prefix: str) -> list[SavedState]:
-    try:
-        return SavedStates.model_validate(store.get_json(f"{prefix}/resume/states.json")).states
-    except NotThereError:
-        return []
+    """The states in the store, the latest first."""
+    found = store.find_json(f"{prefix}/resume/states.json")
+    return [] if found is None else [SavedState.model_validate(state) for state in found["states"]]

@@ -1,7 +1,5 @@
 """The Ray cluster of a stage: an existing one, or a local one, started once per run and shared by its steps."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import socket
@@ -19,6 +17,7 @@ from urllib.parse import urlsplit
 from hep2flow.errors import UserError
 
 ADDRESS_FILE = "HEP2FLOW_RAY_ADDRESS_FILE"
+REQUESTED = "requested"  # a file beside that one, once a process needs the cluster
 START_SECONDS = 120
 STOP_SECONDS = 20
 POLL_SECONDS = 0.1
@@ -76,17 +75,13 @@ def shared_cluster() -> Iterator[None]:
 
 def _supervise_head(address: Path, stop: threading.Event) -> None:
     """Start the cluster's process when it is requested, and end it with the run."""
-    while not _request_file(address).exists():
+    while not address.with_name(REQUESTED).exists():
         if stop.wait(POLL_SECONDS):
             return
+    command = [sys.executable, "-m", "hep2flow.distributed.ray_head", str(address)]
     with (address.with_name("head.log")).open("wb") as log:
-        head = subprocess.Popen(
-            [sys.executable, "-m", "hep2flow.distributed.ray_head", str(address)],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for the run, which then ends its cluster itself
-        )
+        # A session of its own: Ctrl-C is for the run, which then ends its cluster itself.
+        head = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
     stop.wait()
     assert head.stdin is not None
     head.stdin.close()
@@ -96,14 +91,10 @@ def _supervise_head(address: Path, stop: threading.Event) -> None:
         head.kill()
 
 
-def _request_file(address: Path) -> Path:
-    return address.with_name("requested")
-
-
 def prestart_cluster() -> None:
     """Let the run's shared cluster, if there is one, start in the background: trainings will follow."""
     if ADDRESS_FILE in os.environ:
-        _request_file(Path(os.environ[ADDRESS_FILE])).touch()
+        Path(os.environ[ADDRESS_FILE]).with_name(REQUESTED).touch()
 
 
 def ray_data_available() -> bool:
@@ -145,12 +136,9 @@ def connected() -> Iterator[None]:
                     if not remaining:
                         raise
         except (OSError, RuntimeError, ValueError) as error:
-            lines = str(error).strip().splitlines()
-            reason = lines[-1] if lines else type(error).__name__
-            raise UserError(
-                f"Ray at {address} cannot be reached ({reason}); "
-                "check --address or RAY_ADDRESS, or leave both out to run here"
-            ) from error
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            fix = "check --address or RAY_ADDRESS, or leave both out to run here"
+            raise UserError(f"Ray at {address} cannot be reached ({reason}); {fix}") from error
         stack.callback(ray.shutdown)
         yield
 
@@ -172,8 +160,7 @@ def check_reachable(address: str) -> None:
 
 def _shared_address() -> str:
     """Address of the run's shared cluster, once it is up."""
-    path = Path(os.environ[ADDRESS_FILE])
-    deadline = time.monotonic() + START_SECONDS
+    path, deadline = Path(os.environ[ADDRESS_FILE]), time.monotonic() + START_SECONDS
     while not path.exists():
         if time.monotonic() > deadline:
             log = path.with_name("head.log")

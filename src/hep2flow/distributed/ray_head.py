@@ -3,8 +3,6 @@
 Writes the cluster's address to the file once it is up, and ends when its standard input closes.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -15,9 +13,8 @@ OBJECT_STORE_BYTES = 256 * 2**20  # small: cells travel through S3
 
 def main(address_file: Path) -> None:
     """Serve until the parent process ends."""
-    context = ray.init(
-        address="local", include_dashboard=False, log_to_driver=False, object_store_memory=OBJECT_STORE_BYTES
-    )
+    quiet = {"include_dashboard": False, "log_to_driver": False}
+    context = ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
     temporary = address_file.with_suffix(".tmp")
     temporary.write_text(context.address_info["gcs_address"])
     temporary.replace(address_file)

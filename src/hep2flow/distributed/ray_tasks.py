@@ -1,7 +1,5 @@
 """Functions as Ray tasks: one on a worker, or one over all cells of a large data set."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial

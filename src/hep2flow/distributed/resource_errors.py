@@ -1,7 +1,5 @@
 """Full memory and full disks as errors that name the remedy."""
 
-from __future__ import annotations
-
 from safetensors import SafetensorError
 
 from hep2flow.errors import UserError

@@ -1,7 +1,5 @@
 """The trainings that judge a sweep's winner, as Ray tasks; predictions go to the store, so that none is repeated."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -13,7 +11,7 @@ from hep2flow.distributed.sweep_spec import SweepSpec, share_cells
 from hep2flow.distributed.trial import TrialSpec, train_and_predict
 from hep2flow.errors import StoreError
 from hep2flow.recipe import Recipe
-from hep2flow.search.trial_budget import trial_updates, with_updates
+from hep2flow.search.trials import trial_updates, with_updates
 from hep2flow.store.open_store import open_store
 from hep2flow.store.outage import Log
 from hep2flow.store.training_status import TrainingStatus
@@ -22,13 +20,9 @@ from hep2flow.store.training_status import TrainingStatus
 def run_judging(
     spec: SweepSpec, prefix: str, trainings: Mapping[str, Recipe], log: Log
 ) -> tuple[dict[str, dict[str, str]], int]:
-    """Train each recipe, all with as many updates as a trial of ``spec.recipe``.
+    """Train each recipe, by its name, all with as many updates as a trial of ``spec.recipe``.
 
-    Args:
-        spec: The sweep.
-        prefix: Where the predictions are stored until all are there.
-        trainings: Name -> recipe.
-        log: Called once per finished training.
+    The predictions are stored under ``prefix`` until all are there; ``log`` gets one line per finished training.
 
     Returns:
         Name -> cell_id -> predicted pattern, and the number of updates.
@@ -43,19 +37,12 @@ def run_judging(
     done = {name: dict(store.get_json(key)) for name in trainings if store.exists(key := f"{prefix}/{name}.json")}
     # A task of several workers only starts them: they request their resources themselves.
     task = remote_task(train_and_predict, worker_resources(resources) if resources.workers.max == 1 else {})
-    running = {
-        task.remote(
-            TrialSpec(
-                store=spec.store,
-                prefix=f"{prefix}/running/{name}",
-                recipe=with_updates(recipe, labels, updates),
-                weights=spec.weights,
-            ),
-            shared,
-        ): name
-        for name, recipe in trainings.items()
-        if name not in done
-    }
+    running = {}
+    for name, recipe in trainings.items():
+        if name not in done:
+            trained, state = with_updates(recipe, labels, updates), f"{prefix}/running/{name}"
+            trial = TrialSpec(store=spec.store, prefix=state, recipe=trained, weights=spec.weights)
+            running[task.remote(trial, shared)] = name
     status = TrainingStatus(store, spec.prefix)
     while running:
         with suppress(StoreError):

@@ -25,10 +25,8 @@ from hep2flow.distributed.trial import EPOCH, REJECTED, SCORE, TrialSpec, run_tr
 from hep2flow.errors import StoreError
 from hep2flow.search.population_based_training import Population
 from hep2flow.search.results import sweep_progress
-from hep2flow.search.space import apply_changes
 from hep2flow.search.suggestions import Suggestions
-from hep2flow.search.trial_budget import trial_updates, with_updates
-from hep2flow.search.trials import CurvePoint, Trial, read_trials, write_trial
+from hep2flow.search.trials import CurvePoint, Trial, read_trials, trial_updates, with_updates, write_trial
 from hep2flow.store.open_store import open_store
 from hep2flow.store.outage import Log
 from hep2flow.store.s3 import Store
@@ -45,10 +43,7 @@ PROGRESS_SECONDS = 1.0
 def run_sweep(spec: SweepSpec, before: Iterable[Trial], log: Log) -> int:
     """Run a sweep's missing trials on the connected Ray cluster; their records are in the store.
 
-    Args:
-        spec: The sweep.
-        before: Trials of an earlier sweep of the same space, to learn from.
-        log: Called once per finished trial.
+    They learn from the trials ``before``, of an earlier sweep of the same space; ``log`` gets one line per finished trial.
 
     Returns:
         Epochs of a trial that is not stopped early.
@@ -112,8 +107,7 @@ class _Recorder(_NotCheckpointed, tune.Callback):  # type: ignore[misc] # Ray's 
     ) -> None:
         self.spec, self.proposals, self.status = spec, proposals, TrainingStatus(store, spec.prefix)
         self.records = {trial.number: trial for trial in records}
-        self._store, self._log = store, log
-        self._started, self._progress_time = time.monotonic(), 0.0
+        self._store, self._log, self._started, self._progress_time = store, log, time.monotonic(), 0.0
         self._ended_before = sum(trial.status != "running" for trial in records)
 
     def start(self, record: Trial) -> None:
@@ -130,10 +124,9 @@ class _Recorder(_NotCheckpointed, tune.Callback):  # type: ignore[misc] # Ray's 
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         record = self.records[trial.config["number"]]
+        record.status = "finished" if trial.last_result.get("last") else "stopped"
         if record.reason is not None:
             record.status = "failed"
-        else:
-            record.status = "finished" if trial.last_result.get("last") else "stopped"
         self._end(record)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -157,9 +150,8 @@ class _Recorder(_NotCheckpointed, tune.Callback):  # type: ignore[misc] # Ray's 
             return
         self._progress_time, trials = now, [self.records[number] for number in sorted(self.records)]
         with suppress(StoreError):  # an outage must not fail the sweep
-            self.status.put_progress(
-                sweep_progress(self.spec.recipe, trials, self.spec.trials, now - self._started, self._ended_before)
-            )
+            seconds, total = now - self._started, self.spec.trials
+            self.status.put_progress(sweep_progress(self.spec.recipe, trials, total, seconds, self._ended_before))
 
 
 class _Searcher(_NotCheckpointed, Searcher):  # type: ignore[misc] # Ray's classes are untyped
@@ -183,7 +175,7 @@ class _Searcher(_NotCheckpointed, Searcher):  # type: ignore[misc] # Ray's class
             trial = proposed
             self._next_number += 1
         self._recorder.start(trial)
-        recipe = apply_changes(sweep.recipe, trial.changes)
+        recipe = sweep.recipe.changed(trial.changes)
         spec = TrialSpec(
             store=sweep.store,
             prefix=sweep.state_prefix(trial.number),
@@ -209,15 +201,9 @@ def _scheduler(spec: SweepSpec, ended: list[Trial], epochs: int) -> AsyncHyperBa
     search = spec.recipe.search
     if search.early_stopping == "none" or search.algorithm == "pbt":
         return None
-    scheduler = AsyncHyperBandScheduler(
-        time_attr=EPOCH,
-        metric=SCORE,
-        mode="max",
-        max_t=max(epochs, search.grace_epochs + 1),
-        grace_period=search.grace_epochs,
-        reduction_factor=search.reduction_factor,
-        stop_last_trials=False,
-    )
+    grace, rungs = search.grace_epochs, {"reduction_factor": search.reduction_factor, "stop_last_trials": False}
+    limits = {"max_t": max(epochs, grace + 1), "grace_period": grace, **rungs}
+    scheduler = AsyncHyperBandScheduler(time_attr=EPOCH, metric=SCORE, mode="max", **limits)
     for trial in ended:
         replayed = SimpleNamespace(trial_id=f"record-{trial.number}")
         scheduler.on_trial_add(None, replayed)

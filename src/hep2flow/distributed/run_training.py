@@ -4,10 +4,8 @@ Ray places and starts the workers. How often, and how many of them, is decided h
 before it changes their number, nor continues with fewer workers when a machine is lost.
 """
 
-from __future__ import annotations
-
 import time
-from contextlib import ExitStack, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from ray.exceptions import OutOfMemoryError, RayActorError
@@ -34,11 +32,7 @@ def run_training(spec: TrainingSpec, log: Log) -> None:
     """Train on the connected Ray cluster; on return the training is published at ``spec.prefix``.
 
     It is restarted from its last state after a crash (``resources.max_failures`` times), after a preempted or lost machine
-    (always), and when the cluster gains capacity for more workers.
-
-    Args:
-        spec: The training.
-        log: Called once per event.
+    (always), and when the cluster gains capacity for more workers. ``log`` gets one line per event.
 
     Raises:
         UserError: The cluster lacks what the recipe requests, or the worker raised it.
@@ -57,8 +51,7 @@ def run_training(spec: TrainingSpec, log: Log) -> None:
             try:
                 result = _run_attempt(spec, workers, status, log)
             except TrainingFailedError as error:
-                rejection = status.rejection()
-                if rejection is not None:
+                if (rejection := status.rejection()) is not None:
                     raise UserError(rejection) from error
                 if terminated.is_set():
                     break
@@ -89,10 +82,8 @@ def _run_attempt(spec: TrainingSpec, workers: int, status: TrainingStatus, log: 
         _notify(status, log, f"the cluster has capacity for {size} workers now: saving, restarting with {size} workers")
         status.request_stop()
 
-    with ExitStack() as stack:
-        if workers < resources.workers.max:
-            stack.enter_context(watch_capacity(lambda: free_workers(resources), on_growth))
-        name, config = Path(spec.prefix).name, spec.model_dump(mode="json")
+    name, config, may_grow = Path(spec.prefix).name, spec.model_dump(mode="json"), workers < resources.workers.max
+    with watch_capacity(lambda: free_workers(resources), on_growth) if may_grow else nullcontext():
         return str(fit_on_workers(run_worker, config, name, workers, resources))
 
 

@@ -1,7 +1,5 @@
 """Background thread of a worker: uploads progress and notices, polls for a stop request."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,18 +13,13 @@ SYNC_SECONDS = 2.0
 
 
 class StatusReporter(threading.Thread):
-    """Uploads notices at once and progress every two seconds; an unreachable store only delays both.
-
-    Attributes:
-        progress: The latest progress that is not yet uploaded.
-        stop_requested: Set when the training shall save its state and stop.
-    """
+    """Uploads notices at once and progress every two seconds; an unreachable store only delays both."""
 
     def __init__(self, status: TrainingStatus, preempted: Callable[[], bool]) -> None:
         """``preempted`` is called at every sync: whether this machine is about to be taken away."""
         super().__init__(name="status-reporter", daemon=True)
-        self.progress: dict[str, Any] | None = None
-        self.stop_requested = threading.Event()
+        self.progress: dict[str, Any] | None = None  # the latest that is not yet uploaded
+        self.stop_requested = threading.Event()  # the training shall save its state and stop
         self._status, self._preempted = status, preempted
         self._notices: deque[str] = deque()
         self._wake, self._closed = threading.Event(), False

@@ -46,7 +46,7 @@ class SweepSpec(BaseModel):
     @property
     def prefix(self) -> str:
         """Of the sweep in the store."""
-        return layout.sweep_prefix(self.key)
+        return layout.output_prefix("tune", self.key)
 
     def state_prefix(self, number: int) -> str:
         """Where a trial's state is while it runs, and while another trial may start from it."""

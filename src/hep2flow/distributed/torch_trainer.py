@@ -1,7 +1,5 @@
 """Workers as one Ray Train job."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -40,22 +38,12 @@ def fit_on_workers(
     Raises:
         TrainingFailedError: Ray's, when a worker failed; the caller decides whether to restart.
     """
+    each, on_gpu = worker_resources(resources), resources.gpus_per_worker > 0
+    scaling = ScalingConfig(num_workers=workers, use_gpu=on_gpu, resources_per_worker=each)
+    # No restarts by Ray: it would neither wait for the state's upload nor change the number of workers.
+    failures = FailureConfig(max_failures=0, max_preemption_failures=0, controller_failure_limit=0)
+    # Ray insists on a storage folder; checkpoints and results go to the object store instead.
     with tempfile.TemporaryDirectory(prefix="hep2flow-train-") as scratch:
-        result = _Trainer(
-            train_loop,
-            train_loop_config=config,
-            scaling_config=ScalingConfig(
-                num_workers=workers,
-                use_gpu=resources.gpus_per_worker > 0,
-                resources_per_worker=worker_resources(resources),
-            ),
-            run_config=RunConfig(
-                name=name,
-                # Ray insists on a storage folder; checkpoints and results go to the object store instead.
-                storage_path=scratch,
-                # No restarts by Ray: it would neither wait for the state's upload nor change the number of workers.
-                failure_config=FailureConfig(max_failures=0, max_preemption_failures=0, controller_failure_limit=0),
-                callbacks=list(callbacks),
-            ),
-        ).fit()
-    return result.return_value
+        run = RunConfig(name=name, storage_path=scratch, failure_config=failures, callbacks=list(callbacks))
+        trainer = _Trainer(train_loop, train_loop_config=config, scaling_config=scaling, run_config=run)
+        return trainer.fit().return_value

@@ -45,8 +45,6 @@ class TrainingSpec(BaseModel):
     """What a worker needs to train, in plain values; credentials come from the worker's environment.
 
     Attributes:
-        dataset: URI.
-        split: URI.
         prefix: The training's in the store, ``trainings/{key}``.
         weights: Store key of the initial weights (safetensors), None to start from scratch.
         weights_origin: Their origin, for the manifest.
@@ -88,10 +86,9 @@ def run_worker(config: dict[str, Any]) -> WorkerResult:
     try:
         return worker.train()
     except Exception as error:
+        named = as_resource_error(error, tempfile.gettempdir())  # a UserError as it is
         if isinstance(error, DivergedError):
-            named: UserError | None = worker.with_best_network(error)
-        else:
-            named = as_resource_error(error, tempfile.gettempdir())
+            named = worker.with_best_network(error)
         if named is None:
             raise
         if worker.group.is_first or not isinstance(error, DivergedError):  # all ranks diverge at once
@@ -164,22 +161,15 @@ class _TrainWorker:
             folder = Path(scratch) / "training"
             folder.mkdir()
             network, replaced = initial_network(self.store, recipe, labels, spec.weights, Path(scratch))
-            training, validation = self._cells(dataset, split, "train"), self._cells(dataset, split, "val")
-            trainer = Trainer(
-                network,
-                Description(recipe, labels, dataset.manifest["bits"], selected["selected_on_test"]),
-                training,
-                validation,
-                folder,
-                self.device,
-                self._resume(folder),
-            )
+            cells = self._cells(dataset, split, "train"), self._cells(dataset, split, "val")
+            description = Description(recipe, labels, dataset.manifest["bits"], selected["selected_on_test"])
+            trainer = Trainer(network, description, *cells, folder, self.device, self._resume(folder))
             best = trainer.run()
             self.uploader.wait()
             if best is None:
                 if self.group.is_first:
-                    update, epoch = self.progress.update, self.progress.epoch
-                    self.reporter.notice(f"stopped at update {update} in epoch {epoch}, its state saved")
+                    at = f"update {self.progress.update} in epoch {self.progress.epoch}"
+                    self.reporter.notice(f"stopped at {at}, its state saved")
                 return "stopped"
             if self.group.is_first:
                 parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -213,9 +203,7 @@ class _TrainWorker:
             if self.group.is_first:
                 self.progress, reporter.progress = progress, asdict(progress)
 
-        return Callbacks(
-            save=self.uploader.upload, on_progress=on_progress, stop_requested=reporter.stop_requested.is_set
-        )
+        return Callbacks(self.uploader.upload, on_progress=on_progress, stop_requested=reporter.stop_requested.is_set)
 
     def with_best_network(self, error: DivergedError) -> UserError:
         """The error, and where the best network before it is saved."""
@@ -241,7 +229,7 @@ class _TrainWorker:
         events.mkdir()
         write_events([json.loads(line) for line in (folder / METRICS).read_text().splitlines()], events)
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-        on_gpu = self.device.type == "cuda"
+        hardware = f"{torch.get_num_threads()} thread(s) of {platform.machine()}"
         manifest = {
             "kind": "training",
             "network": recipe.model.network,
@@ -262,9 +250,7 @@ class _TrainWorker:
                 "workers": self.group.world_size,
                 "notices": [f"{note['at']} {note['text']}" for note in status.notices()],
             },
-            "hardware": torch.cuda.get_device_name(self.device)
-            if on_gpu
-            else f"{torch.get_num_threads()} thread(s) of {platform.machine()}",
+            "hardware": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else hardware,
         }
         publish(self.store, folder, spec.prefix, manifest)
         # The training is complete: an outage now must not fail it.

@@ -103,8 +103,7 @@ def _run_on_workers(spec: TrialSpec, shared: SharedCells, name: str, *, reports:
     try:
         return fit_on_workers(_worker_loop, config, name, resources.workers.max, resources, callbacks)
     except TrainingFailedError as error:
-        rejection = status.rejection()
-        if rejection is None:
+        if (rejection := status.rejection()) is None:
             raise
         raise UserError(rejection) from error
 
@@ -171,15 +170,10 @@ def _train(spec: TrialSpec, cells: SweepCells, device: torch.device, report: Rep
             if epoch.epoch == spec.end_epoch:
                 raise _EndEpochReached
 
-        trainer = Trainer(
-            network,
-            Description(recipe, cells.labels, cells.bits),
-            CellSet(cells.training, cells.labels, cells.bits, recipe, training=True),
-            CellSet(cells.validation, cells.labels, cells.bits, recipe, training=False),
-            folder,
-            device,
-            Callbacks(save=save, on_epoch=on_epoch),
-        )
+        training = CellSet(cells.training, cells.labels, cells.bits, recipe, training=True)
+        validation = CellSet(cells.validation, cells.labels, cells.bits, recipe, training=False)
+        description, callbacks = Description(recipe, cells.labels, cells.bits), Callbacks(save, on_epoch)
+        trainer = Trainer(network, description, training, validation, folder, device, callbacks)
         try:
             trainer.run()
         except _EndEpochReached:

@@ -9,6 +9,7 @@ import pandas as pd
 SPECIMEN_BOOTSTRAP = "specimen-clustered bootstrap"
 CELL_BOOTSTRAP = "cell bootstrap: specimens unknown"
 ONE_SPECIMEN_BOOTSTRAP = "cell bootstrap: only one specimen"
+RESAMPLES = 1000
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -28,7 +29,7 @@ def score_intervals(
         specimens: Specimen of every cell, in the same order.
         classes: Number of classes.
         bootstrap: Number of resamples.
-        seed: Seed of the resamples.
+        seed: Of the resamples.
 
     Returns:
         Low and high by metric, in [0, 1], and the method's name.
@@ -48,12 +49,13 @@ def score_intervals(
     drawn = resample(units, counts, bootstrap, seed)
     observed = counts.astype(np.float64) @ units
     samples, points = (_scores(sums.reshape(-1, seeds, classes, classes)) for sums in (drawn, observed))
-    intervals = {}
-    for name, values in samples.items():
-        low, high = np.percentile(values, [2.5, 97.5])
-        point = points[name].item()
-        intervals[name] = (min(float(low), point), max(float(high), point))
-    return intervals, method
+    return {name: interval_with(points[name].item(), values) for name, values in samples.items()}, method
+
+
+def interval_with(point: float, samples: Floats) -> tuple[float, float]:
+    """95 % percentile interval of a bootstrap, NaN aside, widened to include the point estimate."""
+    low, high = np.nanpercentile(samples, [2.5, 97.5])
+    return min(float(low), point), max(float(high), point)
 
 
 def specimen_clusters(specimens: pd.Series[str]) -> tuple[Integers | None, str]:
@@ -65,14 +67,14 @@ def specimen_clusters(specimens: pd.Series[str]) -> tuple[Integers | None, str]:
     return (groups, SPECIMEN_BOOTSTRAP) if groups.max() > 0 else (None, ONE_SPECIMEN_BOOTSTRAP)
 
 
-def resample(units: Floats, counts: Integers, bootstrap: int, seed: int) -> Floats:
+def resample(units: Floats, counts: Integers, bootstrap: int = RESAMPLES, seed: int = 0) -> Floats:
     """Sums over units drawn with replacement, as many as there are in all.
 
     Args:
         units: Statistics of each distinct unit, (distinct units, statistics).
         counts: How many units are of each kind.
         bootstrap: Number of resamples.
-        seed: Seed of the draws.
+        seed: Of the resamples.
 
     Returns:
         Summed statistics, (bootstrap, statistics).

@@ -1,7 +1,5 @@
 """Where a model errs: its most confident mistakes, and its accuracy when it may abstain."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -54,14 +52,6 @@ def reject_curve(confidence: Floats, correct: npt.NDArray[np.bool_]) -> dict[str
     chosen = np.unique(np.searchsorted(accepted, targets))
     cells = np.arange(1, n + 1)
     expected = np.interp(cells, np.append(0, accepted), np.append(0.0, hits))
-    return {
-        "reject_curve": [
-            {
-                "coverage": float(accepted[k] / n),
-                "accuracy": float(hits[k] / accepted[k]),
-                "threshold": float(-thresholds[k]),
-            }
-            for k in chosen
-        ],
-        "reject_area": min(float(np.mean(expected / cells)), 1.0),
-    }
+    columns = {"coverage": accepted / n, "accuracy": hits / accepted, "threshold": -thresholds}
+    curve = [{name: float(values[k]) for name, values in columns.items()} for k in chosen]
+    return {"reject_curve": curve, "reject_area": min(float(np.mean(expected / cells)), 1.0)}

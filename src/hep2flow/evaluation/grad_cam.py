@@ -1,7 +1,5 @@
 """Grad-CAM (Selvaraju et al. 2017) by captum, on feature maps and on tokens: where in a cell a network sees a pattern."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -60,11 +58,10 @@ def heat_maps(network: torch.nn.Module, inputs: Sequence[torch.Tensor], targets:
     handle = layer.register_forward_hook(through_maps)
     try:
         # One by one: the backward pass of a batch sized for prediction would not fit in memory.
+        single = [torch.split(tensor, 1) for tensor in (*inputs, targets)]
         attributions = [
             grad_cam.attribute(image, int(target), tuple(measurements), relu_attributions=True)
-            for image, *measurements, target in zip(
-                *(torch.split(tensor, 1) for tensor in (*inputs, targets)), strict=True
-            )
+            for image, *measurements, target in zip(*single, strict=True)
         ]
     finally:
         handle.remove()

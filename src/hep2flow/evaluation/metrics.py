@@ -14,15 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hep2flow.evaluation.bootstrap import SPECIMEN_BOOTSTRAP, Floats, Integers, score_intervals
+from hep2flow.evaluation.bootstrap import RESAMPLES, SPECIMEN_BOOTSTRAP, Floats, Integers, score_intervals
 from hep2flow.evaluation.error_analysis import reject_curve
 from hep2flow.evaluation.paired_tests import DifferentCellsError
 
 RELIABILITY_BINS = 15
+ROC_POINTS = 100
 
 
 def evaluate_predictions(
-    predictions: pd.DataFrame, cells: pd.DataFrame, labels: list[str], *, bootstrap: int = 1000, seed: int = 0
+    predictions: pd.DataFrame, cells: pd.DataFrame, labels: list[str], *, bootstrap: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
     """Every metric of the evaluation contract that follows from predictions.
 
@@ -60,6 +61,8 @@ def evaluate_predictions(
     intervals, method = score_intervals(truth, predicted[None], table["specimen_id"], len(labels), bootstrap, seed)
     # The bootstrap's point estimates and scikit-learn's may differ in the last digit.
     bounds = {name: [min(low, scores[name]), max(high, scores[name])] for name, (low, high) in intervals.items()}
+    specimens = table.groupby("truth")["specimen_id"].nunique()
+    alone = [label for label in labels if specimens.get(label) == 1] if method == SPECIMEN_BOOTSTRAP else []
     return {
         "n": len(table),
         "labels": list(labels),
@@ -71,18 +74,11 @@ def evaluate_predictions(
         **reject_curve(confidence, correct),
         "ci95": bounds,
         "ci95_method": method,
-        "ci95_one_specimen": _classes_of_one_specimen(table, labels) if method == SPECIMEN_BOOTSTRAP else [],
+        "ci95_one_specimen": alone,
     }
 
 
-def intervals_over_seeds(
-    predictions: Sequence[pd.DataFrame],
-    cells: pd.DataFrame,
-    labels: list[str],
-    *,
-    bootstrap: int = 1000,
-    seed: int = 0,
-) -> dict[str, Any]:
+def intervals_over_seeds(predictions: Sequence[pd.DataFrame], cells: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
     """95 % intervals of the means over several trainings that differ in the seed only.
 
     A resample draws specimens, or cells where specimens are unknown, once for all seeds; it never draws seeds.
@@ -99,10 +95,8 @@ def intervals_over_seeds(
     first = tables[0]
     if not all(table[["cell_id", "truth"]].equals(first[["cell_id", "truth"]]) for table in tables):
         raise DifferentCellsError
-    predicted = np.stack([_codes(table["predicted"], labels) for table in tables])
-    intervals, method = score_intervals(
-        _codes(first["truth"], labels), predicted, first["specimen_id"], len(labels), bootstrap, seed
-    )
+    truth, predicted = _codes(first["truth"], labels), np.stack([_codes(each["predicted"], labels) for each in tables])
+    intervals, method = score_intervals(truth, predicted, first["specimen_id"], len(labels), RESAMPLES, seed=0)
     return {"ci95": {name: list(bounds) for name, bounds in intervals.items()}, "ci95_method": method}
 
 
@@ -113,19 +107,16 @@ def _join_cells(predictions: pd.DataFrame, cells: pd.DataFrame, labels: Sequence
     if predictions.empty:
         raise ValueError("there are no predictions to evaluate")
     columns = [f"p_{label}" for label in labels]
-    missing = [name for name in ["cell_id", "truth", "predicted", *columns] if name not in predictions.columns]
-    if missing:
+    if missing := [name for name in ["cell_id", "truth", "predicted", *columns] if name not in predictions.columns]:
         raise ValueError(f"predictions lack the columns {missing}")
     for name in ("truth", "predicted"):
-        unknown = sorted(set(predictions[name]) - set(labels))
-        if unknown:
+        if unknown := sorted(set(predictions[name]) - set(labels)):
             raise ValueError(f"predictions hold the {name} {unknown[0]!r}, which is not one of {list(labels)}")
     probabilities = predictions[columns].to_numpy(dtype=np.float64)
     if not ((probabilities >= 0).all() and np.allclose(probabilities.sum(axis=1), 1, atol=1e-3)):
         raise ValueError("the probabilities of every cell must be finite, not negative, and sum to 1")
-    table: pd.DataFrame = predictions.merge(
-        cells[["cell_id", "intensity", "specimen_id"]], on="cell_id", how="left", validate="one_to_one", indicator=True
-    )
+    facts = cells[["cell_id", "intensity", "specimen_id"]]
+    table: pd.DataFrame = predictions.merge(facts, on="cell_id", how="left", validate="one_to_one", indicator=True)
     absent = table.loc[table["_merge"] != "both", "cell_id"]
     if len(absent):
         raise ValueError(f"{len(absent)} predicted cells are not in the cell table, for example {absent.iloc[0]!r}")
@@ -140,18 +131,11 @@ def _codes(names: pd.Series[str], labels: Sequence[str]) -> Integers:
 def _scores(truth: Integers, predicted: Integers, probabilities: Floats, labels: Sequence[str]) -> dict[str, Any]:
     """The scores of classes and their means; the order of classes is that of ``labels``."""
     # scikit-learn takes a second to import, and the report, which reads this module too, does without.
-    from sklearn.metrics import (
-        accuracy_score,
-        confusion_matrix,
-        f1_score,
-        log_loss,
-        precision_recall_fscore_support,
-    )
+    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, precision_recall_fscore_support
 
     classes, supported = np.arange(len(labels)), np.unique(truth)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        truth, predicted, labels=classes, zero_division=np.nan
-    )
+    scores = precision_recall_fscore_support(truth, predicted, labels=classes, zero_division=np.nan)
+    precision, recall, f1, support = scores
     return {
         "aca": float(accuracy_score(truth, predicted)),
         "mca": float(recall[supported].mean()),
@@ -192,20 +176,14 @@ def _roc_auc(truth: Integers, probabilities: Floats, labels: Sequence[str]) -> d
 def _calibration(confidence: Floats, correct: npt.NDArray[np.bool_]) -> dict[str, Any]:
     """Expected calibration error over equal-width bins of the predicted class's probability (Guo et al. 2017)."""
     bins = np.minimum((confidence * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
-    reliability = []
-    error = 0.0
+    reliability, error = [], 0.0
     for index in range(RELIABILITY_BINS):
         members = bins == index
-        n = int(members.sum())
-        entry: dict[str, Any] = {
-            "low": index / RELIABILITY_BINS,
-            "high": (index + 1) / RELIABILITY_BINS,
-            "n": n,
-            "confidence": float(confidence[members].mean()) if n else None,
-            "accuracy": float(correct[members].mean()) if n else None,
-        }
-        if n:
-            error += n / len(confidence) * abs(entry["accuracy"] - entry["confidence"])
+        entry: dict[str, Any] = {"low": index / RELIABILITY_BINS, "high": (index + 1) / RELIABILITY_BINS}
+        entry |= {"n": int(members.sum()), "confidence": None, "accuracy": None}
+        if entry["n"]:
+            entry |= {"confidence": float(confidence[members].mean()), "accuracy": float(correct[members].mean())}
+            error += entry["n"] / len(confidence) * abs(entry["accuracy"] - entry["confidence"])
         reliability.append(entry)
     return {"ece": min(float(error), 1.0), "reliability": reliability}
 
@@ -245,6 +223,25 @@ def _by_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, A
     return sorted(result, key=lambda entry: (len(entry["specimen_id"]), entry["specimen_id"]))
 
 
-def _classes_of_one_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[str]:
-    specimens = table.groupby("truth")["specimen_id"].nunique()
-    return [label for label in labels if specimens.get(label) == 1]
+def micro_average_roc(predictions: pd.DataFrame, labels: list[str]) -> dict[str, list[float]]:
+    """The micro-averaged one-against-the-rest ROC curve, in the form of Kubeflow's ClassificationMetrics.
+
+    Args:
+        predictions: truth, and ``p_<label>`` per class.
+        labels: Every class.
+
+    Returns:
+        ``fpr``, ``tpr`` (rates, 0 to 1, from (0, 0) to (1, 1)) and ``threshold`` (probability), at most ROC_POINTS points
+        evenly spaced along scikit-learn's curve. Its first threshold, which no cell reaches, is 2 and not infinite:
+        JSON has no infinity.
+    """
+    from sklearn.metrics import roc_curve
+
+    positive = predictions["truth"].to_numpy()[:, None] == np.array(labels)
+    scores = predictions[[f"p_{label}" for label in labels]].to_numpy()
+    curve = roc_curve(positive.ravel(), scores.ravel())
+    chosen = np.unique(np.linspace(0, len(curve[0]) - 1, ROC_POINTS).round().astype(int))
+    return {
+        name: np.minimum(values[chosen], 2.0).tolist()
+        for name, values in zip(("fpr", "tpr", "threshold"), curve, strict=True)
+    }

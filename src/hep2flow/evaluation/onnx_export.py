@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -43,12 +43,9 @@ class Classifier(torch.nn.Module):
 
 
 def write_onnx(network: torch.nn.Module, description: Description, path: Path) -> float:
-    """Write the ONNX file, with labels, recipe and preprocessing in its metadata; its batch size is free.
+    """Write a network on the CPU, with labels, recipe and preprocessing as metadata; the batch size is free.
 
-    Args:
-        network: On the CPU.
-        description: Of the network's checkpoint.
-        path: The file; nothing is left there after an error.
+    After an error nothing is left at ``path``.
 
     Returns:
         The largest absolute difference of a probability from torch's, over all example inputs.
@@ -66,22 +63,16 @@ def write_onnx(network: torch.nn.Module, description: Description, path: Path) -
     classifier = Classifier(network, description.recipe.loss).eval()
     inputs = next(_example_inputs(description, 2))
     names = [IMAGES, MEASUREMENTS][: len(inputs)]
-    batch = torch.export.Dim(BATCH, min=1)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside its place and renamed after the check: no unchecked file is ever at ``path``.
         with tempfile.TemporaryDirectory(prefix=".hep2flow-", dir=path.parent) as scratch, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what the exporter itself does
-            program = torch.onnx.export(
-                classifier,
-                tuple(inputs),
-                input_names=names,
-                output_names=[PROBABILITIES],
-                dynamic_shapes=tuple({0: batch} for _ in inputs),
-                dynamo=True,
-                verbose=False,
-            )
+            batch = torch.export.Dim(BATCH, min=1)
+            shapes = tuple({0: batch} for _ in inputs)
+            named: Any = {"input_names": names, "output_names": [PROBABILITIES], "dynamic_shapes": shapes}
+            program = torch.onnx.export(classifier, tuple(inputs), **named, dynamo=True, verbose=False)
             assert program is not None, "dynamo=True returns a program"
             model, written = program.model_proto, Path(scratch) / path.name
             onnx.helper.set_model_props(model, _metadata(description))

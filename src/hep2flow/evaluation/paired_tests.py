@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hep2flow.evaluation.bootstrap import Integers, resample, specimen_clusters
+from hep2flow.evaluation.bootstrap import Integers, interval_with, resample, specimen_clusters
 
+Predictions = Sequence[pd.DataFrame]  # of one side: a table with cell_id, truth, predicted for each seed
 ENUMERATED = 14  # specimens, as many as ICPR 2012's test set has: all 16,384 sign assignments are tried
 
 
@@ -20,14 +21,7 @@ class DifferentCellsError(ValueError):
         super().__init__("the predictions are not all of the same cells")
 
 
-def paired_difference(
-    first: Sequence[pd.DataFrame],
-    second: Sequence[pd.DataFrame],
-    cells: pd.DataFrame,
-    *,
-    bootstrap: int = 1000,
-    seed: int = 0,
-) -> dict[str, Any]:
+def paired_difference(first: Predictions, second: Predictions, cells: pd.DataFrame) -> dict[str, Any]:
     """ACA of ``first`` minus ACA of ``second`` on the same cells, with a paired bootstrap interval.
 
     Specimens, or cells where specimens are unknown, are drawn once for all predictions, so that what is hard for all
@@ -37,8 +31,6 @@ def paired_difference(
         first: Predictions with cell_id, truth, predicted; one table per seed, at least one.
         second: The same of the other side; every table holds the same cells.
         cells: cell_id, specimen_id (nullable).
-        bootstrap: Number of resamples.
-        seed: Seed of the resamples.
 
     Returns:
         ``difference`` and ``ci95`` [low, high], both in [-1, 1], ``ci95_method``, ``first`` and ``second`` (mean ACA
@@ -57,13 +49,12 @@ def paired_difference(
     else:
         units = np.stack([np.bincount(groups, weights=gain), np.bincount(groups).astype(float)], axis=1)
         counts = np.ones(len(units), dtype=np.int64)
-    drawn = resample(units, counts, bootstrap, seed)
+    drawn = resample(units, counts)
     difference = float(gain.mean())
-    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5])
     each = [side.mean(axis=1) for side in sides]
     return {
         "difference": difference,
-        "ci95": [min(float(low), difference), max(float(high), difference)],
+        "ci95": list(interval_with(difference, drawn[:, 0] / drawn[:, 1])),
         "ci95_method": method,
         "first": float(each[0].mean()),
         "second": float(each[1].mean()),
@@ -151,7 +142,7 @@ def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
 
 
 def _paired_gains(
-    first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], cells: pd.DataFrame
+    first: Predictions, second: Predictions, cells: pd.DataFrame
 ) -> tuple[list[pd.DataFrame], pd.Series[float], Integers | None, str]:
     """Both sides' hits (seeds, cells); each cell's gain, averaged over seeds; and the cells' clusters."""
     _check_same_cells([*first, *second])

@@ -1,7 +1,5 @@
 """Probabilities of a trained network over a set of cells, with test-time augmentation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import torch

@@ -1,7 +1,5 @@
 """Runs a stage that needs Ray: in this process, on an existing Ray cluster, or as a RayJob on Kubernetes."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 
@@ -20,18 +18,13 @@ def run_on_engine(
 ) -> StageResult:
     """Run a job specification; a cached result needs no Ray.
 
-    Args:
-        engine: ``local``, ``ray`` or ``rayjob``; an evaluation is a RayJob of its own only where it wants a GPU.
-        cluster: The pipelines' parameter.
-        store: Where everything lies.
-        spec: What to run.
-        record: Of the step; its heartbeat is the RayJob's lease.
+    ``engine`` and ``cluster`` are the pipelines' parameters; an evaluation is a RayJob of its own only where it wants a
+    GPU. The heartbeat of the step's ``record`` is the RayJob's lease.
     """
     engine, options = parse_engine(engine, cluster)
     if engine == "ray":
         os.environ["RAY_ADDRESS"] = options.address
-    evaluated_here = spec.stage == "evaluate" and not spec.recipe.resources.gpus_per_worker
-    if engine != "rayjob" or evaluated_here:
+    if engine != "rayjob" or (spec.stage == "evaluate" and not spec.recipe.resources.gpus_per_worker):
         return run_spec(store, spec, record.save_key, log_to_stderr)
     try:
         return _cached(store, spec, record)

@@ -13,31 +13,21 @@ from hep2flow.recipe import Recipe
 from hep2flow.search.settings import SweepSettings
 from hep2flow.stage_result import StageResult
 from hep2flow.store import layout
-from hep2flow.store.errors import NotThereError
 from hep2flow.store.outage import Log
 from hep2flow.store.s3 import Store
 
 
 class JobSpec(BaseModel):
-    """``runs/{run_id}/specs/{digest}.json``.
-
-    Attributes:
-        run_id: The run that the stage belongs to.
-        recipe: Of the model.
-        dataset: URI, in the form that the recipe wants.
-        split: URI.
-        sweep: Of stage ``tune`` alone.
-        training: URI, of stage ``evaluate`` alone.
-    """
+    """``runs/{run_id}/specs/{digest}.json``; what is passed between stages are URIs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     run_id: str
     recipe: Recipe
-    dataset: str
+    dataset: str  # in the form that the recipe wants
     split: str
-    sweep: SweepSettings | None = None
-    training: str = ""
+    sweep: SweepSettings | None = None  # of stage tune alone
+    training: str = ""  # of stage evaluate alone
 
     @property
     def stage(self) -> Literal["train", "tune", "evaluate"]:
@@ -67,10 +57,8 @@ def read_spec(store: Store, uri: str) -> JobSpec:
     try:
         spec = JobSpec.model_validate(store.get_json(store.key(uri)))
     except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise UserError(
-            f"{uri}: {where} is damaged, or from another version of hep2flow; start the run again"
-        ) from error
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise UserError(f"{uri}: {key} is damaged, or from another version of hep2flow; start the run again") from error
     if spec.digest not in uri:
         raise UserError(
             f"{uri}: was written by another version of hep2flow than this one; give the steps and cluster.image the same"
@@ -79,29 +67,20 @@ def read_spec(store: Store, uri: str) -> JobSpec:
 
 
 class JobOutcome(BaseModel):
-    """``runs/{run_id}/specs/{digest}-outcome.json``: how a job ended; a job that is killed leaves none.
-
-    Attributes:
-        result: Of the stage.
-        error: What went wrong.
-        mendable: The user can fix it.
-        abandoned: No step watched the job any more, so it saved its state and ended.
-    """
+    """``runs/{run_id}/specs/{digest}-outcome.json``: how a job ended; a job that is killed leaves none."""
 
     model_config = ConfigDict(extra="forbid")
 
     result: StageResult | None = None
     error: str = ""
-    mendable: bool = False
-    abandoned: bool = False
+    mendable: bool = False  # the user can fix the error
+    abandoned: bool = False  # no step watched the job any more, so it saved its state and ended
 
     @staticmethod
     def read(store: Store, spec: JobSpec) -> JobOutcome | None:
         """The outcome of the last job with this specification; None where there is none."""
-        try:
-            return JobOutcome.model_validate(store.get_json(layout.outcome_key(spec.run_id, spec.digest)))
-        except NotThereError:
-            return None
+        found = store.find_json(layout.outcome_key(spec.run_id, spec.digest))
+        return None if found is None else JobOutcome.model_validate(found)
 
     def write(self, store: Store, spec_uri: str) -> None:
         """Store the outcome beside the specification of this URI."""
@@ -116,14 +95,7 @@ def delete_outcome(store: Store, spec: JobSpec) -> None:
 def run_spec(store: Store, spec: JobSpec, announce: Callable[[str], None], log: Log) -> StageResult:
     """Run the stage in this process and on its Ray cluster; a cached result is returned at once.
 
-    Args:
-        store: Where everything lies.
-        spec: What to run.
-        announce: As the stages take it.
-        log: As the stages take it.
-
-    Returns:
-        The stage's result; the summary of a judged sweep also holds ``judgement`` and ``judgement_uri``.
+    The summary of a judged sweep also holds ``judgement`` and ``judgement_uri``.
     """
     # Imported here: the stages need torch and Ray, which a step that only submits a job does not have.
     if spec.training:

@@ -1,7 +1,5 @@
 """Displays of a run: progress bars on a terminal, plain lines elsewhere, JSON lines with ``HEP2FLOW_LOG=json``."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -33,12 +31,11 @@ def describe_stage(record: StageRecord) -> str:
 
 def describe_training(progress: dict[str, Any]) -> str:
     """A training's progress in words."""
-    accuracy = progress["val_accuracy"]
-    return (
-        f"epoch {progress['epoch']}/{progress['epochs']}, loss {progress['train_loss']:.3f}, "
-        + (f"validation accuracy {accuracy:.1%}, " if accuracy is not None else "")
-        + f"{progress['images_per_second']:.0f} images/s, {_minutes(progress['seconds_left'])} left"
-    )
+    parts = [f"epoch {progress['epoch']}/{progress['epochs']}", f"loss {progress['train_loss']:.3f}"]
+    if (accuracy := progress["val_accuracy"]) is not None:
+        parts.append(f"validation accuracy {accuracy:.1%}")
+    parts += [f"{progress['images_per_second']:.0f} images/s", f"{_minutes(progress['seconds_left'])} left"]
+    return ", ".join(parts)
 
 
 def describe_sweep(progress: dict[str, Any]) -> str:
@@ -63,14 +60,10 @@ def _minutes(seconds: float) -> str:
 
 
 class Display:
-    """Plain or JSON lines: one when a stage changes, one for each notice, one about each training and sweep every 20 s.
-
-    Attributes:
-        notices_read: Training -> how many of its notices in the store were read.
-    """
+    """Plain or JSON lines: one when a stage changes, one for each notice, one about each training and sweep every 20 s."""
 
     def __init__(self, out: TextIO) -> None:
-        self.notices_read: Counter[str] = Counter()
+        self.notices_read: Counter[str] = Counter()  # training -> how many of its notices in the store were read
         self._out = out
         self._as_json = os.environ.get("HEP2FLOW_LOG") == "json"
         self._states: dict[str, str] = {}
@@ -134,10 +127,10 @@ class _TerminalDisplay(Display):
         return self._tasks[name]
 
     def _show_table(self, name: str, table: Table | None) -> None:
-        removed = self._tables.pop(name, None)
+        before = self._tables.pop(name, None)
         if table is not None:
             self._tables[name] = table
-        if table is not None or removed is not None:
+        if table is not before:
             self._screen.update(Group(self._bars, *self._tables.values()))
 
     def _write(self, fields: dict[str, Any], text: str) -> None:
@@ -153,12 +146,8 @@ def open_display() -> Iterator[Display]:
     if os.environ.get("HEP2FLOW_LOG") == "json" or not out.isatty():
         yield Display(out)
         return
-    columns = (
-        SpinnerColumn(finished_text="[green]✓"),
-        TextColumn("{task.description:<22}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[state]}"),
-    )
+    texts = TextColumn("{task.description:<22}"), TextColumn("{task.fields[state]}")
+    columns = SpinnerColumn(finished_text="[green]✓"), texts[0], BarColumn(bar_width=24), texts[1]
     bars = Progress(*columns, console=Console(file=out))
     with Live(bars, console=bars.console, refresh_per_second=4) as screen:
         yield _TerminalDisplay(out, bars, screen)

@@ -1,7 +1,5 @@
 """What a run is asked to do, on this machine or on a cluster, and its pipeline's arguments."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,8 +19,6 @@ class RunRequest:
     Attributes:
         source: Folder or archive on this machine, or an s3:// prefix.
         recipes: Complete; all share mask and split.
-        format: Of the source.
-        profile: Of the recipes.
         seeds: Trainings of each recipe as it is, under successive seeds.
         sweep: Of each recipe; None for a run that trains the recipes as they are.
     """
@@ -64,18 +60,8 @@ def read_request(store: Store, run_id: str) -> RunRequest:
 def pipeline_arguments(request: RunRequest, source: str, run_id: str, store: StoreAddress) -> dict[str, Any]:
     """Arguments of the unrolled pipeline; everything else the steps read from the run's record.
 
-    Args:
-        request: Of the run.
-        source: As the steps find it.
-        run_id: Empty for one that follows from the job.
-        store: As the steps reach it.
+    ``source`` and ``store`` are as the steps reach them; ``run_id`` is empty for one that follows from the job.
     """
-    return {
-        "source": source,
-        "format": request.format,
-        "run_id": run_id,
-        "store_endpoint": store.endpoint or "",
-        "store_region": store.region,
-        "store_bucket": store.bucket,
-        "store_prefix": store.prefix,
-    }
+    address = {"endpoint": store.endpoint or "", "region": store.region, "bucket": store.bucket, "prefix": store.prefix}
+    shared = {f"store_{name}": value for name, value in address.items()}
+    return {"source": source, "format": request.format, "run_id": run_id, **shared}

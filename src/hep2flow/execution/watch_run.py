@@ -1,7 +1,5 @@
 """Watches a run, a training or a sweep through its records in the store, and shows it on standard error."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,8 +39,7 @@ class StageProgress:
     """Where a training or a sweep reports its key and its log lines, for the display."""
 
     def __init__(self, name: str, display: Display) -> None:
-        self.name, self.key = name, ""
-        self._display = display
+        self.name, self.key, self._display = name, "", display
 
     def announce(self, key: str) -> None:
         """Take the key, before the stage starts: its status is read from there."""
@@ -89,7 +86,7 @@ def _polling(poll: Callable[[], None], once_more: bool = False) -> Iterator[None
 
 
 def _poll_stage(store: Store, stage: str, key: str, name: str, display: Display) -> None:
-    live = TrainingStatus(store, layout.training_prefix(key) if stage == "train" else layout.sweep_prefix(key))
+    live = TrainingStatus(store, layout.output_prefix(stage, key))
     try:
         if stage == "train":
             for notice in live.notices(after=display.notices_read[name]):
@@ -104,15 +101,11 @@ def _poll_stage(store: Store, stage: str, key: str, name: str, display: Display)
 def run_failure(view: RunView, details: str, reason: str = "") -> Exception:
     """Why a run did not succeed, in the words of its failed step.
 
-    Args:
-        view: Of the run.
-        details: Where the complete log is.
-        reason: What else is known; added where no step recorded an error.
+    ``details`` is where the complete log is, ``reason`` what else is known: added where no step recorded an error.
     """
     failed = [record for record in view.stages if record.status == "failed"]
-    for record in failed:
-        if record.mendable:
-            return UserError(str(record.error))
+    if mendable := [record for record in failed if record.mendable]:
+        return UserError(str(mendable[0].error))
     if failed:
         what = f"{layout.stage_name(failed[0].stage, failed[0].model)}: {failed[0].error}"
     else:

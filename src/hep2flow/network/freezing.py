@@ -1,7 +1,5 @@
 """Freezing of the feature layers, and gradual unfreezing, as the paper suggests."""
 
-from __future__ import annotations
-
 import re
 
 import torch
@@ -40,11 +38,9 @@ def check_freezing(recipe: Recipe) -> None:
         with torch.device("meta"):
             known = stage_numbers(build_network(recipe.model, classes=2))
         if int(freeze.removeprefix(STAGES)) not in known:
-            allowed = ["none", "backbone", *(f"{STAGES}{stage}" for stage in known)]
-            raise UserError(
-                f"optim.freeze: {recipe.model.network} has {len(known) or 'no named'} stages, not {freeze}; "
-                f"allowed: {', '.join(allowed)}"
-            )
+            allowed = ", ".join(["none", "backbone", *(f"{STAGES}{stage}" for stage in known)])
+            stages = f"{recipe.model.network} has {len(known) or 'no named'} stages"
+            raise UserError(f"optim.freeze: {stages}, not {freeze}; allowed: {allowed}")
 
 
 class Freezing:

@@ -1,7 +1,5 @@
 """Networks from timm, with an optional head that takes cell measurements."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import timm
@@ -118,10 +116,8 @@ def check_network(section: Model) -> None:
     """
     if not is_model(section.network):
         family = section.network.split(".")[0].split("_")[0]
-        raise UserError(
-            f"model.network: timm has no {section.network!r}; it has, for example, "
-            f"{', '.join(list_models(f'*{family}*')[:5]) or ', '.join(list_models()[:5])}"
-        )
+        examples = ", ".join(list_models(f"*{family}*")[:5] or list_models()[:5])
+        raise UserError(f"model.network: timm has no {section.network!r}; it has, for example, {examples}")
     size = section.image_size
     try:
         # The meta device computes shapes only.

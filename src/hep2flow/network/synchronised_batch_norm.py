@@ -5,8 +5,6 @@ norms, CoAtNet among the paper's. torch.nn.SyncBatchNorm runs on GPUs only, and 
 whose shard is empty takes part with one cell without weight.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -7,40 +7,27 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hep2flow.recipe.schema import Augment, Batch, Model, Optim, Recipe, Resources, Schedule, Search, Train
+    from hep2flow.recipe.schema import Augment, Model, Recipe, Search
 
 # CoaT and CoAtNet halve the image five times and join maps of different depth, or attend in windows.
 _IN_STRIDES_OF_32 = ("coat_", "coatnet_", "coatnext_", "maxvit_", "maxxvit_")
 
 # A training's state resumes under other values of these: network, optimizer and schedule keep their shapes.
-_CHANGED_BY_PBT = (
-    "augment.",
-    "batch.",
-    "optim.lr",
-    "optim.weight_decay",
-    "optim.head_multiplier",
-    "model.drop_path_rate",
-    "train.clipping",
-)
+_CHANGED_BY_PBT: tuple[str, ...] = ("augment.", "batch.", "optim.lr", "optim.weight_decay", "optim.head_multiplier")
+_CHANGED_BY_PBT += ("model.drop_path_rate", "train.clipping")
 
 
 def impossible_combinations(recipe: Recipe, searchable: Sequence[str]) -> Iterator[str]:
     """What cannot be done together, each as ``key: why, and what is allowed``.
 
-    Knows of the networks what can be known without torch, which not every machine that reads recipes has;
-    :func:`hep2flow.network.model.check_network` checks the rest.
-
-    Args:
-        recipe: Its fields are valid one by one.
-        searchable: Every key that a sweep may change.
+    The fields are valid one by one; ``searchable`` is every key that a sweep may change. Knows of the networks what can be
+    known without torch, which not every machine that reads recipes has; :func:`hep2flow.network.model.check_network` checks
+    the rest.
     """
     yield from _check_model(recipe.model)
     yield from _check_augment(recipe.augment)
-    yield from _check_batch(recipe.batch, recipe.train)
-    yield from _check_hardware(recipe.resources, recipe.train, recipe.optim)
-    yield from _check_schedule(recipe.schedule)
-    yield from _check_learning_rate(recipe.optim, recipe.train)
-    yield from _check_freezing(recipe.optim, recipe.model)
+    yield from _check_training(recipe)
+    yield from _check_optimization(recipe)
     yield from _check_search(recipe.search, searchable)
 
 
@@ -73,7 +60,8 @@ def _check_range(key: str, value: float | tuple[float, float]) -> Iterator[str]:
         yield f"{key}: a range is [low, high], not [{value[0]:g}, {value[1]:g}]"
 
 
-def _check_batch(batch: Batch, train: Train) -> Iterator[str]:
+def _check_training(recipe: Recipe) -> Iterator[str]:
+    batch, train, optim, workers = recipe.batch, recipe.train, recipe.optim, recipe.resources.workers
     if (batch.mixup or batch.cutmix) and train.batch_size < 2:
         yield "train.batch_size: mixup and cutmix mix two cells, so at least 2; or batch.mixup=0 and batch.cutmix=0"
     if train.batch_size % train.accumulation:
@@ -82,38 +70,29 @@ def _check_batch(batch: Batch, train: Train) -> Iterator[str]:
             f"train.accumulation: {train.accumulation} does not divide train.batch_size {train.batch_size}; "
             f"allowed: {', '.join(divisors)}"
         )
-
-
-def _check_hardware(resources: Resources, train: Train, optim: Optim) -> Iterator[str]:
-    workers = resources.workers
     if workers.min > workers.max:
         yield f"resources.workers: min {workers.min} is above max {workers.max}; give one number, or min up to max"
-    if train.precision == "fp16" and not resources.gpus_per_worker:
+    if train.precision == "fp16" and not recipe.resources.gpus_per_worker:
         yield "train.precision: fp16 needs a GPU (resources.gpus_per_worker of 1); without one allowed: fp32, bf16"
     if optim.fused and optim.name == "adamp":
         yield "optim.fused: timm's AdamP has no such form; allowed: false, or optim.name=adam, adamw or sgd"
 
 
-def _check_schedule(schedule: Schedule) -> Iterator[str]:
+def _check_optimization(recipe: Recipe) -> Iterator[str]:
+    schedule, optim, batch_size = recipe.schedule, recipe.optim, recipe.train.batch_size
     if schedule.warmup_epochs and schedule.warmup_updates:
         yield "schedule: give warmup_epochs or warmup_updates, not both"
     if schedule.name == "constant" and (schedule.cycles > 1 or schedule.cycle_decay < 1):
         yield "schedule.cycles: constant has no restarts; allowed with schedule.name=constant: cycles 1, cycle_decay 1"
     if schedule.cycle_decay < 1 and schedule.cycles == 1 and schedule.name == "cosine":
         yield "schedule.cycle_decay: one cycle has no restart; set schedule.cycles to 2 or more"
-
-
-def _check_learning_rate(optim: Optim, train: Train) -> Iterator[str]:
-    if optim.lr_scaling is None and optim.lr_batch_size not in (None, train.batch_size):
-        rates = ", ".join(f"{rule} ({rate:.3g})" for rule, rate in optim.scaled_lr(train.batch_size).items())
+    if optim.lr_scaling is None and optim.lr_batch_size not in (None, batch_size):
+        rates = ", ".join(f"{rule} ({rate:.3g})" for rule, rate in optim.scaled_lr(batch_size).items())
         yield (
             f"train.batch_size: optim.lr {optim.lr:g} is for batches of {optim.lr_batch_size} cells, "
-            f"not {train.batch_size}; say what becomes of it, optim.lr_scaling: {rates}"
+            f"not {batch_size}; say what becomes of it, optim.lr_scaling: {rates}"
         )
-
-
-def _check_freezing(optim: Optim, model: Model) -> Iterator[str]:
-    if optim.freeze != "none" and model.weights == "none":
+    if optim.freeze != "none" and recipe.model.weights == "none":
         yield (
             f"optim.freeze: {optim.freeze} would freeze random weights (model.weights is none); "
             "give weights, or optim.freeze=none"

@@ -1,7 +1,5 @@
 """Recipes from shipped names, YAML files and mappings, with ``key=value`` overrides; every refusal names the key."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 from collections.abc import Iterable, Mapping
@@ -32,10 +30,9 @@ def load_recipe(reference: str, profile: Profile = "paper", overrides: Iterable[
         >>> load_recipe("convnext-b", "laptop", ["optim.lr=2e-3"]).optim.lr
         0.002
     """
-    path = Path(reference)
-    if path.suffix in {".yaml", ".yml"}:
+    if Path(reference).suffix in {".yaml", ".yml"}:
         try:
-            text = path.read_text(encoding="utf-8")
+            text = Path(reference).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{reference}: cannot read the recipe ({error}); name a readable YAML file") from error
     else:
@@ -72,8 +69,8 @@ def parse_recipe(tree: Any, where: str, overrides: Iterable[str] = ()) -> Recipe
 
 def shipped_names(profile: Profile) -> list[str]:
     """Names of the recipes shipped in one profile."""
-    files = [file.name for file in resources.files("hep2flow.recipes").iterdir()]
-    names = [name.removesuffix(suffix) for name in files if name.endswith(suffix := _shipped_suffix(profile))]
+    files, suffix = resources.files("hep2flow.recipes").iterdir(), _shipped_suffix(profile)
+    names = [file.name.removesuffix(suffix) for file in files if file.name.endswith(suffix)]
     return sorted(name for name in names if "." not in name)
 
 
@@ -118,17 +115,15 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 
 def _explain(item: Mapping[str, Any]) -> str:
     """One pydantic error as ``key.path: what is wrong, what is allowed``."""
-    # Union branches (a number or a range) appear in the location as type descriptions: not part of the key.
-    keys = [str(part) for part in item["loc"] if isinstance(part, int) or str(part).isidentifier()]
-    path = ".".join(keys)
     if item["type"] == "extra_forbidden":
-        *sections, unknown = map(str, item["loc"])
+        *sections, unknown = keys = [str(part) for part in item["loc"]]
         root: type[BaseModel] | None = Recipe
-        section = reduce(section_type, sections, root)
-        known = list(section.model_fields) if section else []
+        known = list(section.model_fields) if (section := reduce(section_type, sections, root)) else []
         close = difflib.get_close_matches(unknown, known, n=1)
         hint = f", did you mean {close[0]}?" if close else ""
-        return f"{'.'.join([*sections, unknown])}: unknown key{hint} (known here: {', '.join(known)})"
+        return f"{'.'.join(keys)}: unknown key{hint} (known here: {', '.join(known)})"
+    # Union branches (a number or a range) appear in the location as type descriptions: not part of the key.
+    path = ".".join(str(part) for part in item["loc"] if isinstance(part, int) or str(part).isidentifier())
     if item["type"] == "missing":
         return f"{path}: missing"
     message = str(item["msg"]).removeprefix("Value error, ")

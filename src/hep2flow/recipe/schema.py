@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,9 @@ MaskMode = Literal["apply", "crop", "none"]
 MaskSource = Literal["auto", "given"]
 Feature = Literal["radius", "area", "aspect", "intensity"]
 
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -37,22 +40,15 @@ class Section(BaseModel):
 class Model(Section):
     """The network."""
 
-    network: str = Field(min_length=1)
-    """timm's model name, for example ``convnext_base.fb_in22k``."""
-    weights: str = Field(default="pretrained", min_length=1)
-    """``pretrained`` (timm's hub), ``none`` (from scratch), or a path or s3:// URI of safetensors."""
-    image_size: int = Field(default=224, ge=32, le=1024)
-    """Side of the square input, pixels."""
-    drop_path_rate: float = Field(default=0.0, ge=0, lt=1)
-    """Stochastic depth."""
+    network: Text  # timm's model name, for example `convnext_base.fb_in22k`
+    weights: Text = "pretrained"  # timm's; or "none" (from scratch), or a path or s3:// URI of safetensors
+    image_size: int = Field(default=224, ge=32, le=1024)  # side of the square input, pixels
+    drop_path_rate: float = Field(default=0.0, ge=0, lt=1)  # stochastic depth
     layer_scale: Positive | None = None
     """Initial value of ConvNeXt's layer scale; null for timm's 1e-6, with which a short training from scratch stalls."""
-    head_init_scale: NonNegative | None = None
-    """Factor on the new head's initial weights (as timm's train.py); null leaves timm's initialisation."""
-    head_init_bias: float | None = None
-    """Initial bias of the new head; null leaves timm's initialisation."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
+    head_init_scale: NonNegative | None = None  # factor on the new head's initial weights; null: as timm initialises it
+    head_init_bias: float | None = None  # initial bias of the new head; null: as timm initialises it
+    gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, more time
     aux_features: tuple[Feature, ...] = ()
     """Cell measurements that join the pooled features before the head, see :mod:`hep2flow.data.cell_measurements`."""
 
@@ -62,9 +58,8 @@ class Split(Section):
 
     protocol: Protocol = "auto"
     """auto: given where the source has a split, else stratified; the others: :func:`hep2flow.stages.split.split`."""
-    train_fraction: Fraction = 0.5
-    """Share of the training cells that is trained on, the rest validates; the paper's 5:5 is 0.5."""
-    seed: int = Field(default=0, ge=0)
+    train_fraction: Fraction = 0.5  # of the training cells; the rest validates; the paper's 5:5 is 0.5
+    seed: Natural = 0
 
 
 class Data(Section):
@@ -75,12 +70,9 @@ class Data(Section):
     mask_source: MaskSource = "auto"
     """auto (the source's masks, derived by Otsu where the source has none at all) | given (refuse a source without)."""
     split: Split = Split()
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    """Of every resize."""
-    mean: float = 0.5
-    """Subtracted from every channel's pixel values in [0, 1] (paper Table 1: 0.5)."""
-    std: Positive = 0.25
-    """Divides what remains (paper Table 1: 0.25)."""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"  # of every resize
+    mean: float = 0.5  # subtracted from every channel's pixel values in [0, 1] (paper Table 1: 0.5)
+    std: Positive = 0.25  # divides what remains (paper Table 1: 0.25)
 
 
 class ColorJitter(Section):
@@ -152,24 +144,20 @@ class Optim(Section):
     """timm ``create_optimizer_v2``, and which layers are trained at which learning rate."""
 
     name: Literal["adam", "adamw", "adamp", "sgd"] = "adamw"
-    lr: Positive
-    """Learning rate for batches of ``lr_batch_size`` cells."""
-    lr_batch_size: Annotated[int, Field(ge=1)] | None = None
-    """null: ``train.batch_size``, whatever that is."""
+    lr: Positive  # learning rate for batches of `lr_batch_size` cells
+    lr_batch_size: Count | None = None  # null: `train.batch_size`, whatever that is
     lr_scaling: Literal["none", "linear", "sqrt"] | None = None
     """What another ``train.batch_size`` multiplies the rate by: none (1) | linear (the batches' ratio, Goyal et al. 2017)
     | sqrt (its root, usual for Adam and its variants); null refuses another batch size."""
     weight_decay: NonNegative = 0.0
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    """sgd takes the first as its momentum."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)  # sgd takes the first as its momentum
     layer_decay: UpToOne | None = None
     """Factor on the rate of each layer for every layer between it and the head (layer-wise decay as in BEiT, timm's
     ``param_groups_layer_decay``); null for one rate."""
-    head_multiplier: Positive = 1.0
-    """Factor on the head's rate."""
+    head_multiplier: Positive = 1.0  # factor on the head's rate
     freeze: Annotated[str, Field(pattern=r"^(none|backbone|stages:[1-9])$")] = "none"
     """none | backbone (all but the head) | stages:N (the stem and the first N stages; CoaT's are its serial ones)."""
-    unfreeze_every: Annotated[int, Field(ge=1)] | None = None
+    unfreeze_every: Count | None = None
     """Gradual unfreezing: after each so many epochs the topmost frozen stage is trained too, the stem last; null: never."""
     fused: bool = False
     """The update in one kernel (torch's ``fused=True``), for GPUs; rounds differently from the default one."""
@@ -187,42 +175,31 @@ class Schedule(Section):
     """Learning rate per update: linear warm-up, then cosine annealing to 0 (timm ``CosineLRScheduler``), or constant."""
 
     name: Literal["cosine", "constant"] = "cosine"
-    cycles: int = Field(default=1, ge=1)
-    """Annealings of equal length; 1 is one cosine, more are warm restarts (SGDR, Loshchilov and Hutter 2017)."""
-    cycle_decay: UpToOne = 1.0
-    """Factor on the starting rate from each restart to the next."""
-    warmup_epochs: NonNegative = 0.0
-    """Give this or ``warmup_updates``, not both."""
-    warmup_updates: int = Field(default=0, ge=0)
+    cycles: Count = 1  # annealings of equal length; more than 1 are warm restarts (SGDR, Loshchilov and Hutter 2017)
+    cycle_decay: UpToOne = 1.0  # factor on the starting rate from each restart to the next
+    warmup_epochs: NonNegative = 0.0  # give this or `warmup_updates`, not both
+    warmup_updates: Natural = 0
 
 
 class Train(Section):
     """Length, batch and numerics of a training."""
 
-    epochs: int = Field(default=30, ge=1)
-    max_updates: int | None = Field(default=None, ge=1)
-    """Training ends at ``epochs`` or at this, whichever comes first; null: epochs alone decide."""
-    batch_size: int = Field(default=32, ge=1)
-    """Global batch: the cells of all workers together."""
-    validate_every: int = Field(default=1, ge=1)
-    """Epochs between validations; the last epoch is always validated."""
+    epochs: Count = 30
+    max_updates: Count | None = None  # ends the training where `epochs` did not do so before; null: `epochs` decides
+    batch_size: Count = 32  # global batch: the cells of all workers together
+    validate_every: Count = 1  # epochs between validations; the last epoch is always validated
     sampler: Literal["none", "balanced", "over", "under"] = "none"
     """none (every cell once per epoch) | balanced (as many draws, every pattern equally likely) | over (repeats cells of
     the smaller patterns up to the largest) | under (each epoch another sample of the larger ones, down to the smallest)."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """fp32, or autocast to bf16, or to fp16 with a loss scaler (GPU only)."""
-    compile: bool = False
-    """torch.compile, on a GPU with CUDA graphs: minutes before the first update, faster updates after it."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # autocast to bf16, or to fp16 with a loss scaler (GPU only)
+    compile: bool = False  # torch.compile, on a GPU with CUDA graphs: minutes before the first update, faster after it
     channels_last: bool = False
     ema: Fraction | None = None
     """Decay of an exponential moving average of the weights, validated and saved in place of the raw ones; null: none."""
-    accumulation: int = Field(default=1, ge=1)
-    """Parts in which a batch is computed, one update for all of them."""
-    clipping: Positive | None = None
-    """Largest gradient norm; null for none."""
-    loader_workers: int = Field(default=0, ge=0)
-    """Processes that augment beside the training; 0 augments in the training process, on its GPU where it has one."""
-    seed: int = Field(default=0, ge=0)
+    accumulation: Count = 1  # parts in which a batch is computed, one update for all of them
+    clipping: Positive | None = None  # largest gradient norm; null for none
+    loader_workers: Natural = 0  # processes that augment; 0: the training process itself, on its GPU where it has one
+    seed: Natural = 0
 
 
 class Select(Section):
@@ -237,14 +214,14 @@ class Eval(Section):
 
     tta: Literal["none", "dihedral"] = "none"
     """none | dihedral (mean softmax over the 8 flips and quarter turns; the paper leaves TTA undefined)."""
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: Count = 128
 
 
 class Workers(Section):
     """How many workers a training has: as many as the cluster has capacity for, from ``min`` to ``max``."""
 
-    min: int = Field(default=1, ge=1)
-    max: int = Field(default=1, ge=1)
+    min: Count = 1
+    max: Count = 1
 
 
 def _fixed_number(value: Any) -> Any:
@@ -260,28 +237,21 @@ def _integral_above_one(value: float) -> float:
 class Resources(Section):
     """What a training requests of the Ray cluster; nothing here changes what is learnt but by rounding."""
 
-    workers: Annotated[Workers, BeforeValidator(_fixed_number)] = Workers()
-    """Processes that share each batch of ``train.batch_size`` cells: a number, or ``{min, max}``."""
-    cpus_per_worker: int = Field(default=1, ge=1)
+    workers: Annotated[Workers, BeforeValidator(_fixed_number)] = Workers()  # of one batch: a number or {min, max}
+    cpus_per_worker: Count = 1
     gpus_per_worker: Annotated[float, Field(ge=0), AfterValidator(_integral_above_one)] = 0
     """Whole GPUs, or a part of one: with 0.25, four trials of a sweep share a GPU."""
-    memory_per_worker: int = Field(default=8, ge=1)
-    """GiB that Kubernetes reserves; ignored elsewhere."""
-    max_failures: int = Field(default=3, ge=0)
-    """Restarts from the last state after a worker crashed; preempted and lost machines are not counted."""
-    keep_states: int = Field(default=2, ge=1)
-    """States of a running training that the store keeps, the latest first; all are deleted when it is done."""
+    memory_per_worker: Count = 8  # GiB that Kubernetes reserves; ignored elsewhere
+    max_failures: Natural = 3  # restarts after a worker crashed; preempted and lost machines are not counted
+    keep_states: Count = 2  # latest states of a running training that the store keeps; all are deleted when it is done
 
 
 class Domain(Section):
     """The values of one key that a sweep samples: exactly one of the first four keys."""
 
-    uniform: tuple[float, float] | None = None
-    """Any number from low to high."""
-    loguniform: tuple[Positive, Positive] | None = None
-    """Any number from low to high, evenly on a logarithmic scale."""
-    integer: tuple[int, int] | None = None
-    """Any integer from low to high, both included."""
+    uniform: tuple[float, float] | None = None  # any number from low to high
+    loguniform: tuple[Positive, Positive] | None = None  # any number from low to high, evenly on a logarithmic scale
+    integer: tuple[int, int] | None = None  # any integer from low to high, both included
     choice: Annotated[tuple[Any, ...], Field(min_length=2)] | None = None
     """One of these values as a recipe writes them, null and mappings among them."""
     when: dict[str, tuple[Any, ...]] = {}
@@ -310,16 +280,12 @@ class Search(Section):
     al. 2017: generations of ``population`` trials, each resuming from a good one's state)."""
     early_stopping: Literal["asha", "none"] = "asha"
     """asha (Li et al. 2020): one in ``reduction_factor`` trials continues at each rung | none; pbt ignores it."""
-    grace_epochs: int = Field(default=2, ge=1)
-    """No trial is stopped before."""
+    grace_epochs: Count = 2  # no trial is stopped before
     reduction_factor: int = Field(default=3, ge=2)
-    grid_points: int = Field(default=3, ge=2)
-    """Evenly spaced values of a range, both ends among them."""
+    grid_points: int = Field(default=3, ge=2)  # evenly spaced values of a range, both ends among them
     population: int = Field(default=8, ge=4)
-    length: UpToOne = 1.0
-    """Share of the recipe's updates, and of its warm-up, for each trial and each training that judges the winner."""
-    space: dict[str, Domain] = {}
-    """Key of the recipe -> what is sampled for it, see :func:`searchable_keys`."""
+    length: UpToOne = 1.0  # share of the recipe's updates, and of its warm-up, of each trial and each judging training
+    space: dict[str, Domain] = {}  # key of the recipe -> what is sampled for it, see :func:`searchable_keys`
 
 
 _SEED_SUFFIX = "-seed-"
@@ -330,8 +296,7 @@ class Recipe(Section):
 
     name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
     profile: Profile = "paper"
-    paper_model: bool = False
-    """True only for the two networks that the paper itself trained."""
+    paper_model: bool = False  # true only for the two networks that the paper itself trained
     model: Model
     data: Data = Data()
     augment: Augment = Augment()
@@ -348,8 +313,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _combinations(self) -> Recipe:
         # Not one validator per section: pydantic would stop before this one, and report a part of the faults.
-        faults = list(impossible_combinations(self, searchable_keys()))
-        if faults:
+        if faults := list(impossible_combinations(self, searchable_keys())):
             raise ValueError("; ".join(faults))
         return self
 
@@ -365,20 +329,24 @@ class Recipe(Section):
         return self.optim.scaled_lr(self.train.batch_size)[self.optim.lr_scaling or "none"]
 
     def with_seeds(self, count: int) -> list[Recipe]:
-        """The recipe under ``count`` successive seeds, each with a name of its own; itself alone for one.
+        """The recipe under successive seeds, each with a name of its own; itself alone for one.
 
         Raises:
-            UserError: fewer than one, or a name becomes too long.
+            UserError: ``count`` is less than one, or a name becomes too long.
         """
-        from hep2flow.recipe.load import parse_recipe
-
         if count == 1:
             return [self]
         if count < 1:
             raise UserError(f"seeds: at least 1, not {count}")
         seeds = range(self.train.seed, self.train.seed + count)
-        changes = [[f"name={self.name}{_SEED_SUFFIX}{seed}", f"train.seed={seed}"] for seed in seeds]
-        return [parse_recipe(self.model_dump(mode="json"), self.name, change) for change in changes]
+        return [self.changed({"name": f"{self.name}{_SEED_SUFFIX}{seed}", "train.seed": seed}) for seed in seeds]
+
+    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+        """The recipe with other values, YAML text or numbers by dotted key; UserError where they are impossible together."""
+        from hep2flow.recipe.load import parse_recipe
+
+        overrides = [f"{key}={value}" for key, value in changes.items()]
+        return parse_recipe(self.model_dump(mode="json"), self.name, overrides)
 
     @property
     def family(self) -> str:

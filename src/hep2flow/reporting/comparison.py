@@ -5,8 +5,6 @@ an ablation is one table of all values and is judged by the interval alone. ``ab
 keys.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +35,7 @@ def compare(first: Family, second: Family, paired: Mapping[str, Any]) -> dict[st
         differ: key -> [first's value, second's], as text.
     """
     ours, theirs = flatten(first.recipe), flatten(second.recipe)
-    values = {key: [ours.get(key, "–"), theirs.get(key, "–")] for key in dict.fromkeys([*ours, *theirs])}
+    values = {key: [ours.get(key, "–"), theirs.get(key, "–")] for key in ours | theirs}
     of_pair = ("difference", "ci95", "ci95_method", "permutation", "mcnemar", "outside_noise")
     return {
         "first": _scores(first),
@@ -63,9 +61,8 @@ def _scores(family: Family) -> dict[str, Any]:
 def difference_table(found: Mapping[str, Any]) -> Table:
     """Scores of both models, their difference and its tests; and, of two runs, what they ran on."""
     sides = found["first"], found["second"]
-    rows = [
-        table_row("Recipe, seeds", *(f"{side['recipe']}, {', '.join(map(str, side['seeds']))}" for side in sides), "")
-    ]
+    both = [f"{side['recipe']}, {', '.join(map(str, side['seeds']))}" for side in sides]
+    rows = [table_row("Recipe, seeds", *both, "")]
     for key, name in SCORES.items():
         difference = _signed_points(sides[0][key] - sides[1][key])
         if key == "aca":
@@ -119,17 +116,11 @@ def render_pairs(compared: Mapping[str, Any]) -> str:
     for found in compared["comparisons"]:
         sides, table = (found["first"], found["second"]), difference_table(found)
         names = " and ".join(dict.fromkeys(side["recipe"] for side in sides))
-        blocks += [
-            f"## {escape_markdown(names)}",
-            f"{table.caption}:",
-            table.markdown(),
-            "\n".join(f"- {escape_markdown(remark)}" for remark in remarks(found)),
-        ]
-        if found["recipes"]:
-            rows = [table_row(key, *both) for key, both in found["recipes"].items()]
-            blocks.append(Table("", ["What differs", *map(_heading, sides)], rows).markdown())
-        else:
-            blocks.append("The recipes do not differ.")
+        blocks += [f"## {escape_markdown(names)}", f"{table.caption}:", table.markdown()]
+        blocks.append("\n".join(f"- {escape_markdown(remark)}" for remark in remarks(found)))
+        rows = [table_row(key, *both) for key, both in found["recipes"].items()]
+        differing = Table("", ["What differs", *map(_heading, sides)], rows)
+        blocks.append(differing.markdown() if rows else "The recipes do not differ.")
     return "\n\n".join(blocks) + "\n"
 
 
@@ -185,8 +176,7 @@ def compare_values(key: str, families: Mapping[str, Family]) -> dict[str, Any]:
                 "seeds": paired["seeds"][0],
                 "aca": paired["first"],
                 "seed_sd": paired["seed_sd"][0],
-                "difference": None if value == reference else paired["difference"],
-                "ci95": None if value == reference else paired["ci95"],
+                **{name: None if value == reference else paired[name] for name in ("difference", "ci95")},
             }
             for value, paired in found.items()
         ],
@@ -199,12 +189,11 @@ def render_ablation(found: Mapping[str, Any]) -> str:
     reference = _value_name(found["key"], found["reference"])
     rows, sentences = [], []
     for row in found["values"]:
-        deviation = "" if row["seed_sd"] is None else f" ± {100 * row['seed_sd']:.1f}"
+        accuracy = f"{100 * row['aca']:.1f}" + ("" if row["seed_sd"] is None else f" ± {100 * row['seed_sd']:.1f}")
         difference = "reference"
         if row["difference"] is not None:
             difference = f"{100 * row['difference']:+.1f} {points(row['ci95'])}"
             sentences.append(_difference_sentence(_value_name(found["key"], row["value"]), reference, row))
-        accuracy = f"{100 * row['aca']:.1f}{deviation}"
         rows.append(table_row(row["value"], str(row["seeds"]), f"{found['n']:,}", accuracy, difference))
     if found["masking"]:
         sentences.append(_masking_claim(found["masking"]))

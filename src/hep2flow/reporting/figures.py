@@ -1,7 +1,5 @@
 """The report's figures: pure functions from numbers to matplotlib figures."""
 
-from __future__ import annotations
-
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -35,32 +33,24 @@ SUBSET_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 # Any: matplotlib types the keys as one Literal of every setting of its newest version.
 STYLE: Any = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "grid.color", "xtick.color", "ytick.color"), GRID),
+    **dict.fromkeys(("font.size", "axes.titlesize"), 9.5),
     "svg.fonttype": "none",
     "svg.hashsalt": "hep2flow",
     "image.composite_image": False,  # pictures of one plot stay as they are, each in its own pixels
     "text.parse_math": False,  # labels are data: a dollar sign is a dollar sign
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.5,
-    "text.color": INK,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.facecolor": "none",
-    "grid.color": GRID,
     "grid.alpha": 0.3,
     "grid.linewidth": 0.6,
     "hatch.linewidth": 0.6,
-    "xtick.color": GRID,
-    "xtick.labelcolor": INK,
-    "ytick.color": GRID,
-    "ytick.labelcolor": INK,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
@@ -95,31 +85,22 @@ def score_intervals(
     rows = {"ACA": "aca", "MCA": "mca", "macro F1": "macro_f1"}
     figure, axes = single_plot(title, height=1.25 + 0.28 * len(rows) * len(models) + 0.17 * len(models))
     for i, (name, metrics) in enumerate(models.items()):
+        marker, color = MARKERS[i % len(MARKERS)], SERIES[i % len(SERIES)]
         for j, key in enumerate(rows.values()):
             y = j + (i - (len(models) - 1) / 2) * 0.8 / max(len(models), 2)
-            low, high = metrics["ci95"][key]
-            value = metrics[key]
-            axes.errorbar(
-                100 * value,
-                y,
-                xerr=[[100 * (value - low)], [100 * (high - value)]],
-                fmt=MARKERS[i % len(MARKERS)],
-                color=SERIES[i % len(SERIES)],
-                capsize=3,
-                label=wrapped(name) if j == 0 else None,
-            )
+            value, (low, high) = metrics[key], metrics["ci95"][key]
+            spread, label = [[100 * (value - low)], [100 * (high - value)]], wrapped(name) if j == 0 else None
+            axes.errorbar(100 * value, y, xerr=spread, fmt=marker, color=color, capsize=3, label=label)
             each = [100 * scores[key] for scores in seeds.get(name, [])]
             axes.plot(each, [y] * len(each), ".", color=INK, markersize=3, alpha=0.7, zorder=3)
             annotate_above(axes, 100 * value, y, f"{100 * value:.1f}", 4)
     label = "ACA of always answering the largest class"
     axes.axvline(100 * majority_share, color=INK, linestyle=":", linewidth=1.2, label=label)
     axes.set_yticks(range(len(rows)), list(rows))
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlim(0, 100)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel(f"%, with 95 % interval{'; small points: each seed' if seeds else ''}")
-    legend_below(figure)
-    return figure
+    xlabel = f"%, with 95 % interval{'; small points: each seed' if seeds else ''}"
+    axes.set(xlim=(0, 100), ylim=(len(rows) - 0.4, -0.6), xlabel=xlabel)
+    return with_legend(figure)
 
 
 @matplotlib.rc_context(STYLE)
@@ -139,8 +120,7 @@ def confusion_matrix(metrics: Mapping[str, Any], title: str) -> Figure:
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=CELL, alpha=fraction, linewidth=0))
             if not counts[row, column]:
                 continue
-            color = "#ffffff" if fraction > 0.65 else INK
-            text: dict[str, Any] = {"ha": "center", "color": color}
+            text: dict[str, Any] = {"ha": "center", "color": "#ffffff" if fraction > 0.65 else INK}
             if small:
                 axes.text(column, row, str(counts[row, column]), va="center", size=7, **text)
             else:
@@ -149,12 +129,9 @@ def confusion_matrix(metrics: Mapping[str, Any], title: str) -> Figure:
     edges = np.arange(classes + 1) - 0.5
     for lines in (axes.hlines, axes.vlines):
         lines(edges, -0.5, classes - 0.5, color=GRID, linewidth=0.6, alpha=0.6)
-    axes.set_xlim(-0.5, classes - 0.5)
-    axes.set_ylim(classes - 0.5, -0.5)
     axes.set_xticks(range(classes), labels, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(classes), [f"{label} ({n})" for label, n in zip(labels, support, strict=True)])
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("truth (cells)")
+    axes.set(xlim=(-0.5, classes - 0.5), ylim=(classes - 0.5, -0.5), xlabel="predicted", ylabel="truth (cells)")
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -174,8 +151,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
     upper.plot(validated["epoch"], validated["val_loss"], color=SERIES[1], label="validation loss")
     upper.set_ylabel("loss")
     lower.plot(validated["epoch"], 100 * validated["val_accuracy"], color=SERIES[1], label="validation accuracy")
-    lower.set_ylabel("accuracy, %")
-    lower.set_xlabel("epoch")
+    lower.set(xlabel="epoch", ylabel="accuracy, %")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     # Each epoch that was the best so far is marked in the history; the last of them is the selected one.
     for best in table.loc[table["best"] == 1, "epoch"][-1:]:
@@ -200,8 +176,7 @@ def class_distribution(pattern_counts: Mapping[str, Mapping[str, int]], title: s
     figure, axes = single_plot(title, height=1.3 + 0.22 * len(patterns) * (len(series) + 0.6))
     _grouped_bars(axes, patterns, series)
     axes.set_xlabel("cells")
-    legend_below(figure)
-    return figure
+    return with_legend(figure)
 
 
 @matplotlib.rc_context(STYLE)
@@ -209,17 +184,13 @@ def per_class_f1(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Fi
     """F1 per pattern, one bar per model; a pattern without an F1 has no bar."""
     labels = list(next(iter(models.values()))["labels"])
     figure, axes = single_plot(title, height=1.2 + 0.22 * len(labels) * (len(models) + 0.6) + 0.17 * len(models))
-    f1 = {
-        wrapped(name): [metrics["per_class"].get(label, {}).get("f1") for label in labels]
-        for name, metrics in models.items()
-    }
-    percent = {name: [None if value is None else 100 * value for value in values] for name, values in f1.items()}
+    percent = {}
+    for name, metrics in models.items():
+        f1 = [metrics["per_class"].get(label, {}).get("f1") for label in labels]
+        percent[wrapped(name)] = [None if value is None else 100 * value for value in f1]
     _grouped_bars(axes, labels, percent, "{:.1f}")
-    axes.set_xlim(0, 108)
-    axes.set_xticks(range(0, 101, 20))
-    axes.set_xlabel("F1, %")
-    legend_below(figure)
-    return figure
+    axes.set(xlim=(0, 108), xticks=range(0, 101, 20), xlabel="F1, %")
+    return with_legend(figure)
 
 
 def _grouped_bars(
@@ -248,15 +219,11 @@ def reliability_diagram(models: Mapping[str, Mapping[str, Any]], title: str = ""
         color = SERIES[i % len(SERIES)]
         axes.plot(x, y, color=color, marker=MARKERS[i % len(MARKERS)], linewidth=0.8, markersize=4, label=wrapped(name))
         axes.scatter(x, y, [400 * entry["n"] / metrics["n"] for entry in bins], color=color, alpha=0.35, linewidth=0)
-    axes.set_xlim(0, 1.03)
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_aspect("equal")
+    axes.set(xlim=(0, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, symbol=""))
-    axes.set_xlabel("probability of the predicted pattern, %")
-    axes.set_ylabel("accuracy, %")
-    legend_below(figure)
-    return figure
+    axes.set(xlabel="probability of the predicted pattern, %", ylabel="accuracy, %")
+    return with_legend(figure)
 
 
 @matplotlib.rc_context(STYLE)
@@ -264,17 +231,12 @@ def reject_curve(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Fi
     """Accuracy on the cells answered over their share, the surest first, from the ``reject_curve`` of each metrics."""
     figure, axes = single_plot(title, height=3.8)
     for i, (name, metrics) in enumerate(models.items()):
-        coverage, accuracy = (
-            [100 * point[key] for point in metrics["reject_curve"]] for key in ("coverage", "accuracy")
-        )
-        style: dict[str, Any] = {"color": SERIES[i % len(SERIES)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
-        axes.plot(coverage, accuracy, linewidth=1.2, label=wrapped(name), **style)
-    axes.set_xlim(0, 103)
+        x, y = ([100 * point[key] for point in metrics["reject_curve"]] for key in ("coverage", "accuracy"))
+        marker, color = MARKERS[i % len(MARKERS)], SERIES[i % len(SERIES)]
+        axes.plot(x, y, color=color, marker=marker, linewidth=1.2, markersize=4, label=wrapped(name))
+    axes.set(xlim=(0, 103), xlabel="cells answered, the surest first, %", ylabel="accuracy on them, %")
     axes.set_ylim(top=101)
-    axes.set_xlabel("cells answered, the surest first, %")
-    axes.set_ylabel("accuracy on them, %")
-    legend_below(figure)
-    return figure
+    return with_legend(figure)
 
 
 @matplotlib.rc_context(STYLE)
@@ -361,12 +323,8 @@ def wrapped(text: str, width: float = WIDTH) -> str:
 
 def bar_fill(index: int) -> dict[str, Any]:
     """Face and hatch of one series of bars."""
-    return {
-        "color": SERIES[index % len(SERIES)],
-        "hatch": HATCHES[index % len(HATCHES)],
-        "edgecolor": "#ffffff",
-        "linewidth": 0,
-    }
+    color, hatch = SERIES[index % len(SERIES)], HATCHES[index % len(HATCHES)]
+    return {"color": color, "hatch": hatch, "edgecolor": "#ffffff", "linewidth": 0}
 
 
 def annotate_above(axes: Axes, x: float, y: float, text: str, offset: float = 6) -> None:
@@ -374,6 +332,7 @@ def annotate_above(axes: Axes, x: float, y: float, text: str, offset: float = 6)
     axes.annotate(text, (x, y), xytext=(0, offset), textcoords="offset points", ha="center", size=8)
 
 
-def legend_below(figure: Figure) -> None:
-    """One line for each series, below the plot."""
+def with_legend(figure: Figure) -> Figure:
+    """The figure, with a line for each series below its plot."""
     figure.legend(loc="outside lower left", ncols=1, fontsize=8.5)
+    return figure

@@ -1,7 +1,5 @@
 """Numbers as the report's sentences and tables write them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,7 +41,6 @@ def significance(paired: Mapping[str, Any]) -> str:
 
 def zero_in_interval(ci95: Sequence[float]) -> str:
     """Whether the interval of a difference contains 0, and what that means."""
-    low, high = ci95
-    return (
-        "holds 0: inside the noise" if low <= 0 <= high else "does not hold 0: more than the choice of cells explains"
-    )
+    if ci95[0] <= 0 <= ci95[1]:
+        return "holds 0: inside the noise"
+    return "does not hold 0: more than the choice of cells explains"

@@ -1,7 +1,5 @@
 """Figures of many small pictures: the most confident mistakes with their heat maps, and augmented training cells."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import matplotlib
@@ -89,9 +87,7 @@ def _picture_axes(title: str, width: float, height: float, above: float = 0.3) -
     # One plot for all: the layout of one for each picture takes seconds.
     figure, axes = single_plot(title, height=WIDTH * height / width)
     axes.set_axis_off()
-    axes.set_aspect("equal")
-    axes.set_xlim(0, width)
-    axes.set_ylim(height - above, -above)
+    axes.set(aspect="equal", xlim=(0, width), ylim=(height - above, -above))
     return figure, axes
 
 

@@ -1,10 +1,8 @@
 """A model card in Markdown: short, and honest about what the numbers are of (Mitchell et al. 2019)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from hep2flow.reporting import data_sentences, evidence_sentences, report_tables, verdict_sentences
+from hep2flow.reporting import report_tables, sentences
 from hep2flow.reporting.formatting import RESEARCH_ONLY
 from hep2flow.reporting.provenance import run_line
 from hep2flow.reporting.report_content import Family, ReportContent
@@ -17,11 +15,11 @@ def model_card(content: ReportContent, family: Family) -> str:
     dataset, counts = content.dataset, content.split["counts"]
     own = replace(content, models=family.models, examples={})
     limits = [
-        *verdict_sentences.warnings(own),
-        evidence_sentences.per_class([model]),
-        evidence_sentences.confusion(model),
-        *([evidence_sentences.intensity([model])] if model.metrics["by_intensity"] else []),
-        evidence_sentences.calibration([model]),
+        *sentences.warnings(own),
+        sentences.per_class([model]),
+        sentences.confusion(model),
+        *([sentences.intensity([model])] if model.metrics["by_intensity"] else []),
+        sentences.calibration([model]),
     ]
     patterns = ", ".join(label.replace("_", " ") for label in model.metrics["labels"])
     seeds = f"\n{report_tables.seeds([family]).markdown()}\n" if len(family.models) > 1 else ""
@@ -37,8 +35,8 @@ For research on methods. Not for slides, not for patients, not for other stains 
 ## Data
 {escape(dataset["name"])} (digest `{dataset["digest"]}`), split {escape(content.split["protocol"])}: \
 {counts["train"]:,} training, {counts["val"]:,} validation, {counts["test"]:,} test cells.
-{escape(data_sentences.masking(own))}
-{escape(data_sentences.leakage(own))}
+{escape(sentences.masking(own))}
+{escape(sentences.leakage(own))}
 
 ## Training
 {report_tables.trainings(family.models).markdown()}
@@ -46,7 +44,7 @@ For research on methods. Not for slides, not for patients, not for other stains 
 ## Metrics
 {report_tables.comparison([family]).markdown()}
 {seeds}
-{escape(verdict_sentences.interval_basis(own))}
+{escape(sentences.interval_basis(own))}
 
 {escape(per_class.caption)}:
 

@@ -1,28 +1,25 @@
 """The report: one self-contained HTML page, its figures as files, and a summary in Markdown."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from hep2flow.reporting import (
     comparison,
-    data_sentences,
-    evidence_sentences,
     figures,
     formatting,
     galleries,
     paper_claims,
     report_tables,
+    sentences,
     sweep_section,
     sweep_sentences,
-    verdict_sentences,
 )
 from hep2flow.reporting.model_card import model_card
 from hep2flow.reporting.provenance import run_fragments, templates
@@ -74,19 +71,19 @@ def write(content: ReportContent, folder: Path) -> None:
 
 def summary(content: ReportContent) -> str:
     """Warnings, verdict, comparison and sweeps in Markdown."""
-    warnings = [*verdict_sentences.warnings(content), formatting.RESEARCH_ONLY]
+    warnings = [*sentences.warnings(content), formatting.RESEARCH_ONLY]
     sweeps = [f"Sweep of {sweep.title}. {' '.join(sweep_sentences.verdict(sweep))}" for sweep in content.sweeps]
     claims = [f"- {claim.words}: {claim.verdict}. {claim.reason}" for claim in paper_claims.claims(content)]
     paragraphs = [
         f"# {escape_markdown(title(content))}",
         "\n".join(f"> **{escape_markdown(warning)}**  " for warning in warnings),
-        escape_markdown(" ".join(verdict_sentences.verdict(content))),
+        escape_markdown(" ".join(sentences.verdict(content))),
         report_tables.comparison(content.families).markdown(),
         *([report_tables.seeds(content.families).markdown()] if content.several_seeds else []),
         *map(escape_markdown, sweeps),
         "The paper's claims:",
         "\n".join(map(escape_markdown, claims)),
-        f"Split: {escape_markdown(content.split['protocol'])}. {escape_markdown(data_sentences.leakage(content))}\n",
+        f"Split: {escape_markdown(content.split['protocol'])}. {escape_markdown(sentences.leakage(content))}\n",
     ]
     return "\n\n".join(paragraphs)
 
@@ -101,113 +98,69 @@ def title(content: ReportContent) -> str:
 
 def illustrations(content: ReportContent) -> dict[str, Illustration]:
     """Every figure of the report by its file name, in reading order."""
-    sections = (_score_figures, _model_figures, _calibration_figures, _data_figures, _batch_figures, _sweep_figures)
+    sections = (_score_figures, _model_figures, _data_figures, _sweep_figures)
     return {drawn.name: drawn for section in sections for drawn in section(content)}
 
 
 def _score_figures(content: ReportContent) -> Iterator[Illustration]:
-    models, families = content.ranked, content.families
-    yield Illustration(
-        "scores",
-        f"Scores and their 95 % intervals{_subset(content)}",
-        verdict_sentences.interval_basis(content),
-        figures.score_intervals(
-            {family.name: family.scores for family in families},
-            verdict_sentences.majority_class(models[0].metrics)[1],
-            {family.name: [model.metrics for model in family.models] for family in families if len(family.models) > 1},
-            _reservation(content),
-        ),
-    )
-    yield Illustration(
-        "f1",
-        f"F1 per pattern{_subset(content)}",
-        evidence_sentences.per_class(models),
-        figures.per_class_f1({model.name: model.metrics for model in models}, _reservation(content)),
-    )
+    families, where, reservation = content.families, _subset(content), _reservation(content)
+    scores = {family.name: family.scores for family in families}
+    seeds = {family.name: [model.metrics for model in family.models] for family in families if len(family.models) > 1}
+    _, majority = sentences.majority_class(content.ranked[0].metrics)
+    figure = figures.score_intervals(scores, majority, seeds, reservation)
+    caption = f"Scores and their 95 % intervals{where}"
+    yield Illustration("scores", caption, sentences.interval_basis(content), figure)
+    figure = figures.per_class_f1(_metrics_by_name(content.ranked), reservation)
+    yield Illustration("f1", f"F1 per pattern{where}", sentences.per_class(content.ranked), figure)
+    figure = figures.reliability_diagram(_metrics_by_name(content.ranked), reservation)
+    yield Illustration("reliability", f"Calibration{where}", sentences.calibration(content.ranked), figure)
+    # Evaluations of earlier versions have no reject curve.
+    if models := [model for model in content.ranked if "reject_curve" in model.metrics]:
+        figure = figures.reject_curve(_metrics_by_name(models), reservation)
+        yield Illustration("reject", f"Accuracy on the surest cells{where}", sentences.reject(models), figure)
 
 
 def _model_figures(content: ReportContent) -> Iterator[Illustration]:
-    """Confusion matrix, mistakes and learning curves of each model."""
-    for file, model in _models_by_file(content).items():
-        yield Illustration(
-            f"confusion-{file}",
-            f"Confusion matrix: {model.name}{_paper_figure(_paper_matrix(model))}",
-            evidence_sentences.confusion(model),
-            figures.confusion_matrix(model.metrics, model.full_name),
-        )
+    """Confusion matrix, mistakes, learning curves and augmented training cells of each model."""
+    files = _file_names([model.metrics["recipe"] for model in content.ranked])
+    for file, model in zip(files, content.ranked, strict=True):
+        caption = f"Confusion matrix: {model.name}{_paper_figure(_paper_matrix(model))}"
+        figure = figures.confusion_matrix(model.metrics, model.full_name)
+        yield Illustration(f"confusion-{file}", caption, sentences.confusion(model), figure)
         if model.mistakes is not None and len(model.mistakes):
-            bits = content.dataset["bits"]
-            yield Illustration(
-                f"mistakes-{file}",
-                f"The most confident mistakes: {model.name}",
-                evidence_sentences.mistakes(model, content.cells),
-                galleries.mistakes(model.mistakes, content.originals, content.cells, bits, model.full_name),
-            )
+            bits, sentence = content.dataset["bits"], sentences.mistakes(model, content.cells)
+            figure = galleries.mistakes(model.mistakes, content.originals, content.cells, bits, model.full_name)
+            yield Illustration(f"mistakes-{file}", f"The most confident mistakes: {model.name}", sentence, figure)
         if model.history:
-            yield Illustration(
-                f"learning-{file}",
-                f"Learning curves: {model.name}",
-                evidence_sentences.learning(model),
-                figures.learning_curves(model.history, model.full_name),
-            )
-
-
-def _calibration_figures(content: ReportContent) -> Iterator[Illustration]:
-    metrics = {model.name: model.metrics for model in content.ranked}
-    yield Illustration(
-        "reliability",
-        f"Calibration{_subset(content)}",
-        evidence_sentences.calibration(content.ranked),
-        figures.reliability_diagram(metrics, _reservation(content)),
-    )
-    # Evaluations of earlier versions have no reject curve.
-    if with_curve := [model for model in content.ranked if "reject_curve" in model.metrics]:
-        yield Illustration(
-            "reject",
-            f"Accuracy on the surest cells{_subset(content)}",
-            evidence_sentences.reject(with_curve),
-            figures.reject_curve({model.name: model.metrics for model in with_curve}, _reservation(content)),
-        )
+            figure = figures.learning_curves(model.history, model.full_name)
+            yield Illustration(f"learning-{file}", f"Learning curves: {model.name}", sentences.learning(model), figure)
+        if model.batch is not None:
+            caption = f"Augmented training cells: {model.name}{_paper_figure(PAPER_BATCHES.get(model.family))}"
+            figure = galleries.augmented(model.batch, _reservation(content))
+            yield Illustration(f"batch-{file}", caption, sentences.augmentations(model), figure)
 
 
 def _data_figures(content: ReportContent) -> Iterator[Illustration]:
     title, bits = _reservation(content), content.dataset["bits"]
-    yield Illustration(
-        "distribution",
-        f"Cells per pattern and subset{_paper_figure(2)}",
-        data_sentences.class_balance(content),
-        figures.class_distribution(content.split["pattern_counts"], title),
-    )
+    figure = figures.class_distribution(content.split["pattern_counts"], title)
+    caption = f"Cells per pattern and subset{_paper_figure(2)}"
+    yield Illustration("distribution", caption, sentences.class_balance(content), figure)
     if any(content.examples.values()):
-        yield Illustration(
-            "patterns",
-            f"Examples of the patterns{_paper_figure(1)}",
-            data_sentences.cell_sizes(content),
-            figures.pattern_examples(content.examples, bits, title),
-        )
-        yield Illustration(
-            "masking",
-            f"Masking{_paper_figure(5)}",
-            data_sentences.masking(content),
-            figures.masking(content.examples, bits, title),
-        )
-
-
-def _batch_figures(content: ReportContent) -> Iterator[Illustration]:
-    for file, model in _models_by_file(content).items():
-        if model.batch is not None:
-            yield Illustration(
-                f"batch-{file}",
-                f"Augmented training cells: {model.name}{_paper_figure(PAPER_BATCHES.get(model.family))}",
-                data_sentences.augmentations(model),
-                galleries.augmented(model.batch, _reservation(content)),
-            )
+        figure = figures.pattern_examples(content.examples, bits, title)
+        caption = f"Examples of the patterns{_paper_figure(1)}"
+        yield Illustration("patterns", caption, sentences.cell_sizes(content), figure)
+        figure = figures.masking(content.examples, bits, title)
+        yield Illustration("masking", f"Masking{_paper_figure(5)}", sentences.masking(content), figure)
 
 
 def _sweep_figures(content: ReportContent) -> Iterator[Illustration]:
     for sweep, file in zip(content.sweeps, _sweep_files(content), strict=True):
         for kind, drawn in sweep_section.sweep_figures(sweep).items():
             yield Illustration(f"sweep-{kind}-{file}", *drawn)
+
+
+def _metrics_by_name(models: Sequence[ModelResult]) -> dict[str, dict[str, Any]]:
+    return {model.name: model.metrics for model in models}
 
 
 def _subset(content: ReportContent) -> str:
@@ -229,11 +182,6 @@ def _paper_matrix(model: ModelResult) -> int | None:
     if model.metrics["protocol"] == "whole-train":
         return 9 if model.family == "coat-mini" else None
     return 8 if model.family in PAPER_BATCHES else None
-
-
-def _models_by_file(content: ReportContent) -> dict[str, ModelResult]:
-    files = _file_names([model.metrics["recipe"] for model in content.ranked])
-    return dict(zip(files, content.ranked, strict=True))
 
 
 def _sweep_files(content: ReportContent) -> list[str]:
@@ -260,32 +208,27 @@ def inline_svg(document: str, name: str) -> str:
 def _page(content: ReportContent, drawn: dict[str, Illustration]) -> str:
     # The template calls the modules' functions of sentences and tables, each where it stands on the page.
     families = content.families
-    page = (
-        templates()
-        .get_template("page.html.j2")
-        .render(
-            title=title(content),
-            content=content,
-            models=content.ranked,
-            families=families,
-            validation=_subset(content),
-            illustrations=drawn,
-            formatting=formatting,
-            verdict=verdict_sentences,
-            evidence=evidence_sentences,
-            data=data_sentences,
-            tables=report_tables,
-            split=facts_table("The split", {k: v for k, v in content.split.items() if k != "pattern_counts"}),
-            dataset=facts_table(
-                "The data set", {k: v for k, v in content.dataset.items() if k not in ("notes", "counts")}
-            ),
-            lead=content.lead and comparison.compare(families[0], families[1], content.lead),
-            comparison=comparison,
-            claims=paper_claims.claims(content),
-            sweeps=list(map(sweep_section.sweep_section, content.sweeps, _sweep_files(content))),
-            run=run_fragments(content.run_id, content.provenance),
-            style=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704  our own file
-            script=Markup((HERE / "page.js").read_text(encoding="utf-8")),  # noqa: S704  our own file
-        )
-    )
+    split = {key: value for key, value in content.split.items() if key != "pattern_counts"}
+    dataset = {key: value for key, value in content.dataset.items() if key not in ("notes", "counts")}
+    values = {
+        "title": title(content),
+        "content": content,
+        "models": content.ranked,
+        "families": families,
+        "validation": _subset(content),
+        "illustrations": drawn,
+        "formatting": formatting,
+        "sentences": sentences,
+        "tables": report_tables,
+        "split": facts_table("The split", split),
+        "dataset": facts_table("The data set", dataset),
+        "lead": content.lead and comparison.compare(families[0], families[1], content.lead),
+        "comparison": comparison,
+        "claims": paper_claims.claims(content),
+        "sweeps": list(map(sweep_section.sweep_section, content.sweeps, _sweep_files(content))),
+        "run": run_fragments(content.run_id, content.provenance),
+        "style": Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704  our own file
+        "script": Markup((HERE / "page.js").read_text(encoding="utf-8")),  # noqa: S704  our own file
+    }
+    page = templates().get_template("page.html.j2").render(values)
     return re.sub(r"(\d) %", "\\1\N{NO-BREAK SPACE}%", page)

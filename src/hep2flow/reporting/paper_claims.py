@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from hep2flow.evaluation.bootstrap import SPECIMEN_BOOTSTRAP, Floats, resample, specimen_clusters
+from hep2flow.evaluation.bootstrap import SPECIMEN_BOOTSTRAP, Floats, interval_with, resample, specimen_clusters
 from hep2flow.evaluation.paired_tests import DifferentCellsError
 from hep2flow.reporting.figures import display_name
 from hep2flow.reporting.formatting import percent, points, probability, significance
@@ -20,18 +19,10 @@ Judgement = tuple[Verdict, str]
 
 PATTERNS = ("centromere", "coarse_speckled", "cytoplasmatic", "fine_speckled", "homogeneous", "nucleolar")
 HARD, EASY = ("nucleolar", "fine_speckled"), ("centromere", "cytoplasmatic")
-RESAMPLES = 1000
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One claim of the paper.
-
-    Attributes:
-        words: The paper's own, shortened.
-        verdict: Of this run's cells.
-        reason: The numbers behind the verdict, or what would settle it.
-    """
+class Claim(NamedTuple):
+    """The paper's own words, shortened; this run's verdict; the numbers behind it, or what would settle it."""
 
     words: str
     verdict: Verdict
@@ -86,11 +77,10 @@ def f1_gap(family: Family) -> tuple[float, tuple[float, float], str]:
     if groups is not None:
         units = np.zeros((int(groups.max()) + 1, *cells.shape[1:]))
         np.add.at(units, groups, cells)
-    drawn = resample(units.reshape(len(units), -1), np.ones(len(units), dtype=np.int64), RESAMPLES, seed=0)
+    drawn = resample(units.reshape(len(units), -1), np.ones(len(units), dtype=np.int64))
     gap = float(_gap(cells.sum(axis=0)))
-    low, high = np.nanpercentile(_gap(drawn.reshape(-1, *cells.shape[1:])), [2.5, 97.5])
     by_cells = "" if method == SPECIMEN_BOOTSTRAP else f" ({method}: too narrow)"
-    return gap, (min(float(low), gap), max(float(high), gap)), by_cells
+    return gap, interval_with(gap, _gap(drawn.reshape(-1, *cells.shape[1:]))), by_cells
 
 
 def _one_hot(labels: pd.Series[str]) -> Floats:
@@ -120,9 +110,7 @@ def transformer(content: ReportContent) -> Judgement:
 
 
 def _family_of_network(content: ReportContent, start: str) -> Family | None:
-    return next(
-        (family for family in content.families if family.representative.metrics["network"].startswith(start)), None
-    )
+    return next((each for each in content.families if each.models[0].metrics["network"].startswith(start)), None)
 
 
 def masked(content: ReportContent) -> Judgement:
@@ -141,10 +129,9 @@ def masked(content: ReportContent) -> Judgement:
             low, high = sorted(sign * bound for bound in judged["ci95"])
             reason = (
                 f"The sweep of {sweep.title}, judged on validation cells that chose nothing: masked minus unmasked "
+                f"{_points(sign * judged['difference'])}, interval {points((low, high))}."
             )
-            return _verdict(
-                low, high
-            ), f"{reason}{_points(sign * judged['difference'])}, interval {points((low, high))}."
+            return _verdict(low, high), reason
     return (
         "not testable here",
         "No two models of this run differ in the mask alone; `hep2flow ablate data.mask=none,apply --recipe coat-mini "
@@ -154,12 +141,12 @@ def masked(content: ReportContent) -> Judgement:
 
 def _masks_if_all_else_equal(ours: Family, theirs: Family) -> tuple[str, str] | None:
     """The masks of two families; None where they differ in anything else."""
-    recipes = [family.models[0].recipe for family in (ours, theirs)]
-    apart = [
-        {**recipe, "name": "", "data": {**recipe["data"], "mask": ""}, "train": {**recipe["train"], "seed": 0}}
-        for recipe in recipes
-    ]
-    return (recipes[0]["data"]["mask"], recipes[1]["data"]["mask"]) if apart[0] == apart[1] else None
+    masks, others = [], []
+    for recipe in (ours.models[0].recipe, theirs.models[0].recipe):
+        masks.append(recipe["data"]["mask"])
+        data, train = {**recipe["data"], "mask": ""}, {**recipe["train"], "seed": 0}
+        others.append({**recipe, "name": "", "data": data, "train": train})
+    return (masks[0], masks[1]) if others[0] == others[1] else None
 
 
 def size_not_imbalance(content: ReportContent) -> Judgement:
@@ -167,11 +154,8 @@ def size_not_imbalance(content: ReportContent) -> Judgement:
 
     Whether the training set is too small altogether, no single run can show.
     """
-    training = content.split["pattern_counts"]["train"]
-    f1 = [
-        float(np.mean([family.mean("per_class", label, "f1") or 0.0 for family in content.families]))
-        for label in PATTERNS
-    ]
+    training, families = content.split["pattern_counts"]["train"], content.families
+    f1 = [float(np.mean([each.mean("per_class", label, "f1") or 0.0 for each in families])) for label in PATTERNS]
     areas = (content.cells["width"] * content.cells["height"]).groupby(content.cells["pattern"]).median()
     rank, p = _rank_correlation(f1, [training.get(label, 0) for label in PATTERNS])
     area_rank, area_p = _rank_correlation(f1, [float(areas[label]) for label in PATTERNS])
@@ -193,9 +177,11 @@ def _rank_correlation(first: Sequence[float], second: Sequence[float]) -> tuple[
 
     if 1 in (len(set(first)), len(set(second))):
         return 0.0, 1.0
-    found = permutation_test(
-        (first,), lambda order: spearmanr(order, second).statistic, permutation_type="pairings", vectorized=False
-    )
+
+    def statistic(order: Any) -> Any:
+        return spearmanr(order, second).statistic
+
+    found = permutation_test((first,), statistic, permutation_type="pairings", vectorized=False)
     return float(found.statistic), float(found.pvalue)
 
 

@@ -1,7 +1,5 @@
 """The fragments of a report that name its run, so that another run of the same evaluations can take the report over."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

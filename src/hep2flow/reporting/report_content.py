@@ -112,9 +112,8 @@ class Family:
             return self.models[0]
         ordered = sorted(self.models, key=lambda model: model.metrics["aca"])
         median = ordered[(len(ordered) - 1) // 2]
-        return replace(
-            median, title=f"{median.title}, seed {median.metrics['seed']} (median ACA of {len(ordered)} seeds)"
-        )
+        title = f"{median.title}, seed {median.metrics['seed']} (median ACA of {len(ordered)} seeds)"
+        return replace(median, title=title)
 
     def mean(self, *path: str) -> float | None:
         """Mean over seeds of the metric at a path of keys; None where a seed has none."""
@@ -152,16 +151,12 @@ class Family:
         ours, theirs = ([model.predictions for model in family.models] for family in (self, other))
         paired = paired_difference(ours, theirs, self.cells)
         permutation = permutation_test(ours, theirs, self.cells)
+        shown = self.representative, other.representative
+        seeds = [model.metrics["seed"] for model in shown]
+        exact = {**mcnemar(shown[0].predictions, shown[1].predictions), "seeds": seeds}
         low, high = paired["ci95"]
-        return {
-            **paired,
-            "permutation": permutation,
-            "mcnemar": {
-                **mcnemar(self.representative.predictions, other.representative.predictions),
-                "seeds": [family.representative.metrics["seed"] for family in (self, other)],
-            },
-            "outside_noise": permutation["p"] < SIGNIFICANCE_LEVEL and not low <= 0 <= high,
-        }
+        outside = permutation["p"] < SIGNIFICANCE_LEVEL and not low <= 0 <= high
+        return {**paired, "permutation": permutation, "mcnemar": exact, "outside_noise": outside}
 
 
 @dataclass(frozen=True, eq=False)

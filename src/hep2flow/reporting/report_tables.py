@@ -1,7 +1,5 @@
 """The report's tables of evaluations, trainings and recipes, and published results beside them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,18 +8,12 @@ from hep2flow.reporting.figures import SUBSET_NAMES, display_name
 from hep2flow.reporting.formatting import duration, interval, percent
 from hep2flow.reporting.recipe_table import TABLE_1, TABLE_2, value_in
 from hep2flow.reporting.report_content import Family, ModelResult, ReportContent
+from hep2flow.reporting.sentences import cells_of
 from hep2flow.reporting.table_markup import Entry, Table, display_value, flatten, number, percentage, table_row
-from hep2flow.reporting.verdict_sentences import cells_of
 
 
 class Published(NamedTuple):
-    """A published accuracy.
-
-    Attributes:
-        method: As its authors or the contest call it.
-        accuracy: Cell-level accuracy (correct / total), in percent.
-        basis: How the figure is known here.
-    """
+    """A published cell-level accuracy (correct / total), in percent, and how the figure is known here."""
 
     method: str
     accuracy: float
@@ -114,25 +106,17 @@ def _training_time(family: Family) -> str:
 
 def seeds(families: Sequence[Family]) -> Table:
     """Every training of the models that were trained under several seeds."""
-    rows = [
-        table_row(
-            f"{model.name}, seed {model.metrics['seed']}",
-            percentage(model.metrics["aca"], bar=True),
-            interval(model.metrics["ci95"]["aca"]),
-            percentage(model.metrics["mca"]),
-            percentage(model.metrics["macro_f1"]),
-            number(model.metrics["nll"], f"{model.metrics['nll']:.3f}"),
-            number(model.metrics["updates"]),
-        )
-        for family in families
-        if len(family.models) > 1
-        for model in family.models
-    ]
+    rows = []
+    for model in (model for family in families if len(family.models) > 1 for model in family.models):
+        metrics = model.metrics
+        training = f"{model.name}, seed {metrics['seed']}"
+        aca = percentage(metrics["aca"], bar=True), interval(metrics["ci95"]["aca"])
+        others = percentage(metrics["mca"]), percentage(metrics["macro_f1"])
+        nll, updates = number(metrics["nll"], f"{metrics['nll']:.3f}"), number(metrics["updates"])
+        rows.append(table_row(training, *aca, *others, nll, updates))
     header = ["Training", "ACA, %", "95 % interval of ACA", "MCA, %", "Macro F1, %", "NLL, nats", "Updates"]
-    caption = (
-        "Every seed. Figures and tables of one training are of the seed of median ACA; the others are in the store"
-    )
-    return Table(caption, header, rows)
+    shown = "Figures and tables of one training are of the seed of median ACA; the others are in the store"
+    return Table(f"Every seed. {shown}", header, rows)
 
 
 def per_class(models: Sequence[ModelResult]) -> Table:
@@ -192,17 +176,11 @@ def _by_model(
 def mistakes(model: ModelResult, content: ReportContent) -> Table:
     """The most confident mistakes: where labels, or the model, are worth a second look."""
     wrong = most_confident_mistakes(model.predictions, model.metrics["labels"])
-    facts = content.cells.set_index("cell_id")
-    rows = [
-        table_row(
-            str(cell["cell_id"]),
-            display_name(cell["truth"]),
-            display_name(cell["predicted"]),
-            percentage(cell["confidence"], bar=True),
-            *(display_value(facts.loc[cell["cell_id"]][column]) for column in ("specimen_id", "intensity")),
-        )
-        for cell in wrong.to_dict("records")
-    ]
+    facts = content.cells.set_index("cell_id")[["specimen_id", "intensity"]]
+    rows = []
+    for cell, truth, predicted, confidence in wrong.itertuples(index=False):
+        names = str(cell), display_name(truth), display_name(predicted)
+        rows.append(table_row(*names, percentage(confidence, bar=True), *map(display_value, facts.loc[cell])))
     header = ["Cell", "Truth", "Predicted", "Probability, %", "Specimen", "Intensity"]
     return Table(f"The most confident mistakes of {model.name}", header, rows)
 
@@ -242,16 +220,11 @@ def trainings(models: Sequence[ModelResult]) -> Table:
     """The initial weights of each training."""
     rows = []
     for model in models:
-        weights = model.training["weights"]
-        rows.append(
-            table_row(
-                f"{model.metrics['recipe']} ({model.metrics['network']})",
-                number(model.metrics["seed"]),
-                model.metrics["protocol"],
-                "random, trained from scratch" if weights is None else str(weights["origin"]),
-                display_value(model.training["weights_replaced"]),
-            )
-        )
+        metrics, weights = model.metrics, model.training["weights"]
+        training, seed = f"{metrics['recipe']} ({metrics['network']})", number(metrics["seed"])
+        origin = "random, trained from scratch" if weights is None else str(weights["origin"])
+        replaced = display_value(model.training["weights_replaced"])
+        rows.append(table_row(training, seed, metrics["protocol"], origin, replaced))
     header = ["Training", "Seed", "Split", "Initial weights", "Tensors that did not fit and were re-initialised"]
     return Table("Initial weights of each training", header, rows)
 
@@ -268,16 +241,11 @@ def beside_the_paper(families: Sequence[Family]) -> list[Table]:
     """The paper's Tables 1 and 2, row by row, beside what this run's recipes have in their place."""
     header = ["The paper's row", "The paper: ConvNeXt-B", "The paper: custom CoAtNet", "Recipe key"]
     header += [family.name for family in families]
-    captions = ("Table 1: network and augmentation", "Table 2: training")
-    return [
-        Table(
-            f"Ours beside the paper's {caption}",
-            header,
-            [table_row(*row[:4], *(_recipe_value(family, row.key) for family in families)) for row in rows],
-            sortable=False,
-        )
-        for caption, rows in zip(captions, (TABLE_1, TABLE_2), strict=True)
-    ]
+    tables = []
+    for caption, paper_rows in (("Table 1: network and augmentation", TABLE_1), ("Table 2: training", TABLE_2)):
+        rows = [table_row(*row, *(_recipe_value(family, row.key) for family in families)) for row in paper_rows]
+        tables.append(Table(f"Ours beside the paper's {caption}", header, rows, sortable=False))
+    return tables
 
 
 def _recipe_value(family: Family, key: str) -> str:

@@ -1,8 +1,5 @@
 """The sweep's section of the page: its figures, sentences and tables."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -11,65 +8,45 @@ import yaml
 from matplotlib.figure import Figure
 
 from hep2flow.reporting import sweep_figures as plots
-from hep2flow.reporting import sweep_sentences
-from hep2flow.reporting.parallel_coordinates import MAX_KEYS, parallel_coordinates
+from hep2flow.reporting import sweep_sentences as sentences
 from hep2flow.reporting.report_content import SweepResult
 from hep2flow.reporting.table_markup import Entry, Table, number, percentage, table_row
 from hep2flow.search.space import yaml_text
 
 
-@dataclass(frozen=True)
-class SweepSection:
-    """One sweep as the page shows it.
-
-    Attributes:
-        file: Part of the names of its figures.
-        winner: Values that the winner changed; without rows where the recipe's own values won.
-        failures: Without rows where no trial failed.
-    """
-
-    title: str
-    file: str
-    verdict: list[str]
-    effort: list[str]
-    winner: Table
-    trials: Table
-    failures: Table
-
-
-def sweep_section(sweep: SweepResult, file: str) -> SweepSection:
-    """Sentences and tables of one sweep."""
-    effort = [sweep_sentences.effort(sweep), *([] if sweep.manifest["importance"] else [sweep_sentences.NO_IMPORTANCE])]
-    verdict = sweep_sentences.verdict(sweep)
-    return SweepSection(sweep.title, file, verdict, effort, winner(sweep), trials(sweep), failures(sweep))
+def sweep_section(sweep: SweepResult, file: str) -> dict[str, Any]:
+    """Sentences and tables of one sweep; ``file`` is part of the names of its figures."""
+    effort = [sentences.effort(sweep), *([] if sweep.manifest["importance"] else [sentences.NO_IMPORTANCE])]
+    tables = {"winner": winner(sweep), "trials": trials(sweep), "failures": failures(sweep)}
+    return {"title": sweep.title, "file": file, "verdict": sentences.verdict(sweep), "effort": effort, **tables}
 
 
 def sweep_figures(sweep: SweepResult) -> dict[str, tuple[str, str, Figure]]:
     """Caption, sentence and figure by kind, in reading order; only those for which there are numbers."""
-    caption = f"Score of each trial: {sweep.title}"
-    figures = {"history": (caption, sweep_sentences.history(sweep), plots.optimisation_history(sweep))}
-    caption = f"Learning curves of all trials: {sweep.title}"
-    figures["curves"] = (caption, sweep_sentences.curves(sweep), plots.trial_curves(sweep))
-    which, keys = "most important" if sweep.manifest["importance"] else "first", len(sweep.keys)
-    caption = (
-        f"Values of all trials{f', the {MAX_KEYS} {which} of {keys} keys' if keys > MAX_KEYS else ''}: {sweep.title}"
+    importance, keys, most = sweep.manifest["importance"], len(sweep.keys), plots.MAX_KEYS
+    which = (
+        f", the {most} {'most important' if importance else 'first'} of {keys} keys" if keys > plots.MAX_KEYS else ""
     )
-    figures["parallel"] = (caption, sweep_sentences.parallel(sweep), parallel_coordinates(sweep))
-    if sweep.manifest["importance"]:
-        caption = f"Importance of the keys: {sweep.title}"
-        figures["importance"] = (caption, sweep_sentences.importance(sweep), plots.importance(sweep))
+    figures = {
+        "history": ("Score of each trial", sentences.history(sweep), plots.optimisation_history(sweep)),
+        "curves": ("Learning curves of all trials", sentences.curves(sweep), plots.trial_curves(sweep)),
+        "parallel": (f"Values of all trials{which}", sentences.parallel(sweep), plots.parallel_coordinates(sweep)),
+    }
+    if importance:
+        figures["importance"] = ("Importance of the keys", sentences.importance(sweep), plots.importance(sweep))
     if sweep.judgement and not sweep.judgement.get("same"):
-        caption = f"The winner against the recipe's own values, on cells that chose nothing: {sweep.title}"
-        figures["judgement"] = (caption, f"{sweep_sentences.significance(sweep.judgement)}.", plots.judgement(sweep))
-    return figures
+        caption = "The winner against the recipe's own values, on cells that chose nothing"
+        figures["judgement"] = (caption, f"{sentences.significance(sweep.judgement)}.", plots.judgement(sweep))
+    return {kind: (f"{caption}: {sweep.title}", text, plot) for kind, (caption, text, plot) in figures.items()}
 
 
 def winner(sweep: SweepResult) -> Table:
     """The keys whose values differ from the recipe's: no rows where the recipe's own values won."""
     rows = []
     for key, text in sweep.manifest["best"].items():
-        own, value = _recipe_value(sweep, key), yaml.safe_load(text)
-        if value != own:
+        # None below a section that is null.
+        own = reduce(lambda tree, part: None if tree is None else tree[part], key.split("."), sweep.recipe)
+        if (value := yaml.safe_load(text)) != own:
             rows.append(table_row(key, _yaml_or_rounded(own), _yaml_or_rounded(value)))
     caption = f"What the winner, trial {sweep.manifest['best_trial']}, changed"
     return Table(caption, ["Key", "Own value", "Winner's value"], rows, sortable=False)
@@ -82,20 +59,13 @@ def trials(sweep: SweepResult) -> Table:
     keys = list(sweep.recipe["search"]["space"])
     rows = []
     for trial in sweep.trials.to_dict("records"):
-        n = int(trial["trial"])
-        best = sweep.best_epochs.loc[n] if n in sweep.best_epochs.index else None
-        rows.append(
-            table_row(
-                number(n, f"{n}{names.get(n, '')}"),
-                trial["status"],
-                percentage(None if best is None else best["val_accuracy"], bar=True),
-                "–" if best is None else number(best["val_loss"], f"{best['val_loss']:.3f}"),
-                "–" if best is None else number(int(best["epoch"])),
-                number(int(trial["epochs"])),
-                _value(trial["seconds"], ",.0f"),
-                *(_value(trial[key], ".4g") for key in keys),
-            )
-        )
+        n, best = int(trial["trial"]), [Entry("–")] * 3
+        if n in sweep.best_epochs.index:
+            accuracy, loss, epoch = sweep.best_epochs.loc[n, ["val_accuracy", "val_loss", "epoch"]]
+            best = [percentage(accuracy, bar=True), number(loss, f"{loss:.3f}"), number(int(epoch))]
+        took = number(int(trial["epochs"])), _value(trial["seconds"], ",.0f")
+        values = [_value(trial[key], ".4g") for key in keys]
+        rows.append(table_row(number(n, f"{n}{names.get(n, '')}"), trial["status"], *best, *took, *values))
     header = ["Trial", "Status", "Validation accuracy, %", "Validation loss", "Best epoch", "Epochs", "Seconds", *keys]
     caption = "All trials; accuracy and loss at the best epoch, on the validation cells that chose"
     return Table(caption, header, rows)
@@ -115,8 +85,3 @@ def _value(value: Any, form: str) -> Entry:
 
 def _yaml_or_rounded(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else yaml_text(value)
-
-
-def _recipe_value(sweep: SweepResult, key: str) -> Any:
-    """The recipe's value of a dotted key; None below a section that is null."""
-    return reduce(lambda tree, part: None if tree is None else tree[part], key.split("."), sweep.recipe)

@@ -1,7 +1,5 @@
 """Sentences on a sweep's numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

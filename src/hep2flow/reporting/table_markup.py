@@ -1,7 +1,5 @@
 """A table of the report, which the page's template and Markdown show, and entries for it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,13 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Entry:
-    """One field of a table.
-
-    Attributes:
-        text: What is shown.
-        value: The number behind it, by which the column sorts; None for words.
-        bar: Share in [0, 1] drawn as a bar behind the number; None for no bar.
-    """
+    """One field of a table: its text; the number by which the column sorts, None for words; the share of a bar behind it."""
 
     text: str
     value: float | None = None

@@ -3,8 +3,6 @@
 Apart from the space itself because Optuna is slow to import: every run checks its recipes' spaces, few search them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,9 +72,5 @@ def to_optuna_trial(recipe: Recipe, trial: Trial, state: TrialState = TrialState
         return None
     values, distributions = parameters
     return create_trial(
-        state=state,
-        value=max(curve.values()),
-        params=values,
-        distributions=distributions,
-        intermediate_values=curve,
+        state=state, value=max(curve.values()), params=values, distributions=distributions, intermediate_values=curve
     )

@@ -5,8 +5,6 @@ values of one of the best (exploit) and perturbs the values a little (explore). 
 the records alone.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Iterable
@@ -18,7 +16,7 @@ import yaml
 from hep2flow.errors import UserError
 from hep2flow.recipe import Domain, Recipe
 from hep2flow.search.distributions import suggest_changes
-from hep2flow.search.space import Changes, apply_changes, effective_value, is_active, yaml_text
+from hep2flow.search.space import Changes, effective_value, is_active, is_possible, yaml_text
 from hep2flow.search.trials import Trial
 
 EXPLOIT_FRACTION = 0.25  # of a generation, replaced by as many of the best
@@ -28,13 +26,7 @@ ATTEMPTS = 20
 
 
 class Population:
-    """The generations of one sweep, rebuilt from its trial records.
-
-    Args:
-        recipe: With the space and ``search.population``, the size of a generation.
-        trials: In all.
-        epochs: Of a complete training.
-        before: The sweep's records.
+    """The generations of one sweep of so many ``trials``, rebuilt from its records; ``epochs`` are a complete training's.
 
     Raises:
         UserError: The trials make no complete generations, or more of them than there are validated epochs.
@@ -48,8 +40,7 @@ class Population:
                 f"--trials: pbt works in generations of search.population={self._size} trials, at least two of them; "
                 f"give a multiple, {max(2, math.ceil(trials / self._size)) * self._size} for example, not {trials}"
             )
-        validated = epochs // recipe.train.validate_every
-        if self._generations * recipe.train.validate_every > epochs:
+        if self._generations > (validated := epochs // recipe.train.validate_every):
             raise UserError(
                 f"--trials: {self._generations} generations want as many validated epochs, a trial has "
                 f"{validated}; give at most {validated * self._size}, or a smaller train.validate_every"
@@ -127,14 +118,8 @@ class Population:
         return self._first_possible(perturb, changes)
 
     def _first_possible(self, draw: Callable[[], Changes], otherwise: Changes) -> Changes:
-        for _ in range(ATTEMPTS):
-            changes = draw()
-            try:
-                apply_changes(self._recipe, changes)
-            except UserError:  # values that are impossible together
-                continue
-            return changes
-        return otherwise
+        drawn = (draw() for _ in range(ATTEMPTS))
+        return next((changes for changes in drawn if is_possible(self._recipe, changes)), otherwise)
 
 
 def _perturb(domain: Domain, value: Any, rng: random.Random) -> Any:

@@ -1,7 +1,5 @@
 """What a sweep has found so far: progress, a table of its trials, learning curves, early stopping, importance."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import optuna
@@ -18,34 +16,27 @@ MAX_RUNNING_SHOWN = 8
 MIN_TRIALS_FOR_IMPORTANCE = 8
 
 
-def sweep_progress(
-    recipe: Recipe, trials: list[Trial], count: int, seconds: float, ended_before: int
-) -> dict[str, Any]:
-    """Progress of a running sweep, JSON-able.
+def sweep_progress(recipe: Recipe, trials: list[Trial], count: int, seconds: float, had_ended: int) -> dict[str, Any]:
+    """Progress of a running sweep, JSON-able: its trials so far, of ``count`` in all.
 
-    Args:
-        recipe: Of the sweep.
-        trials: So far.
-        count: Of trials in all.
-        seconds: Since this process started or resumed the sweep.
-        ended_before: Number of trials that had ended by then.
+    ``seconds`` have passed since this process started or resumed the sweep, when ``had_ended`` trials had ended.
 
     Returns:
         ``trials`` in all, ``ended``, ``stopped``, ``failed``; ``running`` and ``best`` with ``trial``, ``epoch``,
         ``val_accuracy`` and ``changes``; ``seconds_left``. ``best`` and ``seconds_left`` are None before the first trial
         has ended.
     """
-    ended = [trial for trial in trials if trial.status != "running"]
-    ended_now = len(ended) - ended_before
+    running = [trial for trial in trials if trial.status == "running"]
+    ended = len(trials) - len(running)
     best = best_trial(trials, recipe.search.metric)
     return {
         "trials": count,
-        "ended": len(ended),
+        "ended": ended,
         "stopped": sum(trial.status == "stopped" for trial in trials),
         "failed": sum(trial.status == "failed" for trial in trials),
-        "running": [_trial_progress(trial) for trial in trials if trial.status == "running"][:MAX_RUNNING_SHOWN],
+        "running": [_trial_progress(trial) for trial in running[:MAX_RUNNING_SHOWN]],
         "best": None if best is None else _trial_progress(best),
-        "seconds_left": seconds / ended_now * (count - len(ended)) if ended_now > 0 else None,
+        "seconds_left": seconds / (ended - had_ended) * (count - ended) if ended > had_ended else None,
     }
 
 
@@ -107,9 +98,7 @@ def early_stopping_savings(trials: list[Trial], epochs: int) -> dict[str, Any]:
     epochs_run = epochs_saved = 0
     seconds_run: float = 0
     seconds_saved: float = 0
-    for trial in trials:
-        if not trial.points:
-            continue
+    for trial in (trial for trial in trials if trial.points):
         end, parent = last[trial.number], None if trial.parent is None else last.get(trial.parent)
         # The curve includes the parent's, which is counted there.
         epochs_run += end.epoch - (parent.epoch if parent else 0)

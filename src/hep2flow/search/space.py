@@ -1,14 +1,12 @@
 """A recipe's search space: its values, and the recipe that they make."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from hep2flow.errors import UserError
-from hep2flow.recipe import Domain, Recipe, parse_recipe
+from hep2flow.recipe import Domain, Recipe
 
 MAX_GRID = 10_000
 
@@ -21,31 +19,28 @@ def check_space(recipe: Recipe) -> None:
     Raises:
         UserError: Names the key.
     """
-    space = recipe.search.space
-    if not space:
+    if not recipe.search.space:
         raise UserError(
             f"{recipe.name}: search.space is empty; say what to try, for example "
             "--set 'search.space={optim.lr: {loguniform: [1.0e-5, 1.0e-3]}}'"
         )
-    for key, domain in space.items():
+    for key, domain in recipe.search.space.items():
         for value in domain.uniform or domain.loguniform or domain.integer or domain.choice or ():
             # Under the first of its conditions: many a key is meaningless without them.
             conditions = {other: yaml_text(values[0]) for other, values in domain.when.items()}
             try:
-                apply_changes(recipe, {**conditions, key: yaml_text(value)})
+                recipe.changed({**conditions, key: yaml_text(value)})
             except UserError as error:
                 raise UserError(f"search.space: {key}: {yaml_text(value)} is impossible ({error})") from error
 
 
-def apply_changes(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
-    """The recipe with a trial's values.
-
-    Raises:
-        UserError: The values are impossible together.
-    """
-    return parse_recipe(
-        recipe.model_dump(mode="json"), recipe.name, [f"{key}={value}" for key, value in changes.items()]
-    )
+def is_possible(recipe: Recipe, changes: Changes) -> bool:
+    """Whether the recipe can have these values together."""
+    try:
+        recipe.changed(changes)
+    except UserError:
+        return False
+    return True
 
 
 def full_grid(recipe: Recipe) -> list[Changes]:
@@ -60,11 +55,9 @@ def full_grid(recipe: Recipe) -> list[Changes]:
     for key, domain in recipe.search.space.items():
         values = [yaml_text(value) for value in _grid_values(domain, recipe.search.grid_points)]
         combinations = [
-            extended
+            changes | choice
             for changes in combinations
-            for extended in (
-                [{**changes, key: value} for value in values] if is_active(domain, recipe, changes) else [changes]
-            )
+            for choice in ([{key: value} for value in values] if is_active(domain, recipe, changes) else [{}])
         ]
         if len(combinations) > MAX_GRID:
             raise UserError(

@@ -1,17 +1,14 @@
 """What a sweep tries next: the recipe's own values first, then what Optuna or a grid proposes after the trials so far."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterable
 
 import optuna
 from optuna.trial import TrialState
 
-from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
 from hep2flow.search.distributions import suggest_changes, to_optuna_trial
-from hep2flow.search.space import Changes, apply_changes, full_grid
+from hep2flow.search.space import Changes, full_grid, is_possible
 from hep2flow.search.trials import Trial
 
 ATTEMPTS = 100  # to find new values: a space of a few choices is exhausted at some time
@@ -22,9 +19,7 @@ Identity = tuple[tuple[str, str], ...]
 class Suggestions:
     """Optuna's study of one recipe's space, rebuilt from trial records.
 
-    Args:
-        recipe: With the space and the algorithm.
-        before: Trials of this sweep, or of an earlier one of the same space; those that failed or still run teach nothing.
+    Those ``before`` are of this sweep, or of an earlier one of the same space; those that failed or still run teach nothing.
     """
 
     def __init__(self, recipe: Recipe, before: Iterable[Trial] = ()) -> None:
@@ -44,8 +39,7 @@ class Suggestions:
 
     def propose(self, number: int) -> Trial | None:
         """The trial of this number: possible values that were not tried yet; None if none is found."""
-        changes = self._next_changes()
-        if changes is None:
+        if (changes := self._next_changes()) is None:
             return None
         self._tried.add(_identity(changes))
         return Trial(number=number, changes=changes)
@@ -65,25 +59,17 @@ class Suggestions:
         return None
 
     def _is_new(self, changes: Changes) -> bool:
-        if _identity(changes) in self._tried:
-            return False
-        try:
-            apply_changes(self._recipe, changes)
-        except UserError:  # values that are impossible together
-            return False
-        return True
+        return _identity(changes) not in self._tried and is_possible(self._recipe, changes)
 
     def observe(self, trial: Trial) -> None:
         """Learn from a trial that has ended, proposed here or not."""
         identity = _identity(trial.changes)
         self._tried.add(identity)
-        pending = self._pending.pop(identity, None)
-        if pending is not None:
+        if (pending := self._pending.pop(identity, None)) is not None:
             self._study.tell(pending, state=TrialState.FAIL)  # it stood for the running trial, its record replaces it
         # Optuna ranks pruned trials by how far they came: these are the ones that early stopping ended.
         state = TrialState.PRUNED if trial.status == "stopped" else TrialState.COMPLETE
-        observed = to_optuna_trial(self._recipe, trial, state)
-        if observed is not None:
+        if (observed := to_optuna_trial(self._recipe, trial, state)) is not None:
             self._study.add_trial(observed)
 
     def obsolete_states(self, ended: Trial) -> list[int]:

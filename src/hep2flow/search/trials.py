@@ -1,61 +1,49 @@
-"""The record of each trial of a sweep, ``sweeps/{key}/trials/{number}.json``: all that a sweep is rebuilt from."""
+"""Trials of a sweep: their length, and their records ``sweeps/{key}/trials/{number}.json``, all it is rebuilt from."""
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hep2flow.errors import UserError
+from hep2flow.recipe import Recipe
 from hep2flow.search.space import Changes
 from hep2flow.store import layout
 from hep2flow.store.s3 import Store
 from hep2flow.training.best_epoch import best_epoch
+
+if TYPE_CHECKING:
+    import torch
 
 Metric = Literal["accuracy", "loss"]
 Status = Literal["running", "finished", "stopped", "failed"]
 
 
 class CurvePoint(BaseModel):
-    """One validated epoch of a trial, as a point of its learning curve.
-
-    Attributes:
-        epoch: From 1.
-        updates: Optimizer steps so far.
-        train_loss: Mean over the epoch's cells.
-        val_loss: Over the validation cells that choose.
-        val_accuracy: Over the same cells, [0, 1].
-        seconds: Since the trial's start, interruptions excluded.
-    """
+    """One validated epoch of a trial, as a point of its learning curve."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epoch: int
-    updates: int
-    train_loss: float
-    val_loss: float
-    val_accuracy: float
-    seconds: float
+    epoch: int  # from 1
+    updates: int  # optimizer steps so far
+    train_loss: float  # mean over the epoch's cells
+    val_loss: float  # over the validation cells that choose
+    val_accuracy: float  # over the same cells, [0, 1]
+    seconds: float  # since the trial's start, interruptions excluded
 
 
 class Trial(BaseModel):
-    """One trial.
-
-    Attributes:
-        number: From 0, which has the recipe's own values.
-        changes: To the recipe.
-        parent: The trial from whose state it continues under other values; None for one from scratch.
-        status: stopped by early stopping, failed for a ``reason``, running or interrupted, or finished.
-        points: Validated epochs in order, its parents' included.
-    """
+    """One trial."""
 
     model_config = ConfigDict(extra="forbid")
 
-    number: int
-    changes: Changes
-    parent: int | None = None
-    status: Status = "running"
-    points: list[CurvePoint] = []
+    number: int  # from 0, which has the recipe's own values
+    changes: Changes  # to the recipe
+    parent: int | None = None  # the trial from whose state it continues under other values; None for one from scratch
+    status: Status = "running"  # or interrupted; stopped by early stopping, failed for a `reason`, or finished
+    points: list[CurvePoint] = []  # validated epochs in order, its parents' included
     reason: str | None = None
 
     @property
@@ -78,7 +66,8 @@ class Trial(BaseModel):
 
 def write_trial(store: Store, sweep: str, trial: Trial) -> None:
     """Write the record of a trial of the sweep with this key."""
-    store.put_json(f"{layout.sweep_prefix(sweep)}/trials/{trial.number:05d}.json", trial.model_dump(mode="json"))
+    key = f"{layout.output_prefix('tune', sweep)}/trials/{trial.number:05d}.json"
+    store.put_json(key, trial.model_dump(mode="json"))
 
 
 def read_trials(store: Store, sweep: str) -> list[Trial]:
@@ -88,7 +77,7 @@ def read_trials(store: Store, sweep: str) -> list[Trial]:
         UserError: A record is damaged.
     """
     trials = []
-    for item in store.list_objects(f"{layout.sweep_prefix(sweep)}/trials"):
+    for item in store.list_objects(f"{layout.output_prefix('tune', sweep)}/trials"):
         try:
             trials.append(Trial.model_validate(store.get_json(item.key)))
         except ValidationError as error:
@@ -104,3 +93,30 @@ def best_trial(trials: list[Trial], metric: Metric) -> Trial | None:
 
     scored = [trial for trial in trials if trial.status in ("finished", "stopped") and trial.points]
     return max(scored, key=rank, default=None)
+
+
+def trial_updates(recipe: Recipe, labels: torch.Tensor) -> int:
+    """Number of updates of a trial: the recipe's own on training cells with these labels, times ``search.length``."""
+    from hep2flow.training.trainer import training_length
+
+    return max(1, math.ceil(recipe.search.length * training_length(recipe, labels).updates))
+
+
+def with_updates(recipe: Recipe, labels: torch.Tensor, updates: int) -> Recipe:
+    """The recipe with exactly so many updates on training cells with these labels, int64 (n,).
+
+    What is counted in epochs or updates, warm-up and gradual unfreezing, keeps its share of the training.
+    """
+    from hep2flow.training.trainer import training_length
+
+    length, schedule, optim = training_length(recipe, labels), recipe.schedule, recipe.optim
+    share = updates / length.updates
+    changes = {
+        "train.epochs": math.ceil(updates / length.updates_per_epoch),
+        "train.max_updates": updates,
+        "schedule.warmup_epochs": schedule.warmup_epochs * share,
+        "schedule.warmup_updates": round(schedule.warmup_updates * share),
+    }
+    if optim.unfreeze_every is not None:
+        changes["optim.unfreeze_every"] = max(1, round(optim.unfreeze_every * share))
+    return recipe.changed(changes)

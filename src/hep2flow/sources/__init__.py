@@ -1,7 +1,5 @@
 """Data sets as people have them: ICPR 2012, I3A, or a plain folder of classes, in a folder or an archive."""
 
-from __future__ import annotations
-
 import re
 import tempfile
 from collections.abc import Callable
@@ -50,17 +48,11 @@ def open_source(location: str, format: str = "auto", download: Callable[[str, Pa
         _check_masks(labels)
         if not labels.listings and not labels.faults:
             raise UserError(f"{location}: holds no labelled cells; looked for {_READERS[recognised].LOOKED_FOR}")
+        labels.listings.sort(key=lambda cell: (_SPLIT_ORDER[cell.official_split], cell.cell_id))
+        labels.faults.sort()
+        name, proxy = _data_set_name(location, recognised, labels), recognised == "i3a"
         return Source(
-            name=_data_set_name(location, recognised, labels),
-            format=recognised,
-            synthetic=labels.synthetic,
-            listings=sorted(labels.listings, key=lambda cell: (_SPLIT_ORDER[cell.official_split], cell.cell_id)),
-            faults=sorted(labels.faults),
-            notes=labels.notes,
-            given_split=labels.given_split,
-            id_order_is_proxy=recognised == "i3a",
-            tree=tree,
-            resources=stack.pop_all(),
+            **vars(labels), name=name, format=recognised, id_order_is_proxy=proxy, tree=tree, resources=stack.pop_all()
         )
 
 

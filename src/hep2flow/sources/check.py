@@ -1,7 +1,5 @@
 """What a data set holds, what is wrong with it, and how it compares with the published counts."""
 
-from __future__ import annotations
-
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,15 +14,6 @@ from hep2flow.sources.source import Source
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Smallest, median and largest of a length in pixels."""
-
-    smallest: int
-    median: float
-    largest: int
-
-
-@dataclass(frozen=True)
 class Report:
     """Everything ``check`` found. Counts of cells are of those labelled; sizes and depths of those read without fault.
 
@@ -32,6 +21,8 @@ class Report:
         counts: (official split or "no split", pattern) -> cells.
         intensities: (split, intensity or "unknown") -> cells.
         specimens: (split, specimen, pattern, intensity) -> cells; empty where specimens are unknown.
+        width: "smallest", "median" and "largest", in pixels; None where no cell could be read.
+        height: Likewise.
         depths: For example "RGB, 8 bit" -> cells.
         bits: Significant bits of the largest pixel value, None where no cell could be read.
         published_differences: From the published ICPR 2012 counts; empty where they are equal, None for other data sets.
@@ -46,8 +37,8 @@ class Report:
     intensities: dict[tuple[str, str], int]
     specimens: dict[tuple[str, str, str, str], int]
     given_split: dict[str, int]
-    width: Spread | None
-    height: Spread | None
+    width: dict[str, float] | None
+    height: dict[str, float] | None
     depths: dict[str, int]
     bits: int | None
     faults: list[Fault]
@@ -63,8 +54,6 @@ class Report:
                 {"specimen_id": specimen, "split": split, "pattern": pattern, "intensity": intensity, "cells": count}
                 for (split, specimen, pattern, intensity), count in self.specimens.items()
             ],
-            "width": self.width and vars(self.width),
-            "height": self.height and vars(self.height),
             "faults": [{"where": fault.where, "what": fault.what, "mend": fault.remedy} for fault in self.faults],
         }
 
@@ -80,7 +69,9 @@ class Report:
         if self.given_split:
             lines += ["", "split that came with it: " + ", ".join(f"{k} {v}" for k, v in self.given_split.items())]
         if self.width and self.height:
-            lines += ["", *self._size_table()]
+            spreads = (("width", self.width), ("height", self.height))
+            sizes = [(name, str(s["smallest"]), f"{s['median']:g}", str(s["largest"])) for name, s in spreads]
+            lines += ["", *_align([("pixels", "smallest", "median", "largest"), *sizes])]
             lines += ["pixel type: " + ", ".join(f"{kind} ({count})" for kind, count in self.depths.items())]
             lines += [f"significant bits: {self.bits}"]
         if self.published_differences is not None:
@@ -100,25 +91,19 @@ class Report:
         totals = [sum(n for (s, _), n in self.counts.items() if s == split) for split in splits]
         return _align([*table, ("total", *map(str, totals), str(sum(totals)))])
 
-    def _size_table(self) -> list[str]:
-        spreads = (("width", self.width), ("height", self.height))
-        rows = [(name, str(s.smallest), f"{s.median:g}", str(s.largest)) for name, s in spreads if s is not None]
-        return _align([("pixels", "smallest", "median", "largest"), *rows])
-
 
 def check(source: Source, progress: Callable[[int, int], None] | None = None) -> Report:
     """Read every image of an opened data set and report what it holds and what is wrong.
 
-    Args:
-        source: Closed by the caller.
-        progress: Called with (cells read, cells in all).
+    ``progress`` is called with (cells read, cells in all). The caller closes the source.
     """
     faults = list(source.faults)
     widths, heights, depths, max_value = [], [], Counter[str](), 0
     for read in source.cells(faults, progress):
         widths.append(read.cell.width)
         heights.append(read.cell.height)
-        depths[_pixel_type(read.cell.image)] += 1
+        depth, colour_type = read.cell.image[24], read.cell.image[25]  # PNG specification, chunk IHDR
+        depths[f"{'RGB' if colour_type == 2 else 'grey'}, {depth} bit"] += 1
         max_value = max(max_value, read.max_value)
     listings = source.listings
     # Split, specimen, pattern and intensity of every cell.
@@ -134,7 +119,7 @@ def check(source: Source, progress: Callable[[int, int], None] | None = None) ->
         specimens=dict(
             sorted(Counter((s, specimen, p, i) for s, specimen, p, i in labels if specimen is not None).items())
         ),
-        given_split=dict(Counter(source.given_split.values())) if source.given_split else {},
+        given_split=dict(Counter((source.given_split or {}).values())),
         width=_spread(widths),
         height=_spread(heights),
         depths=dict(depths),
@@ -167,20 +152,15 @@ def published_differences(listings: Iterable[Listing]) -> list[str]:
         if known is None:
             differences.append(f"specimen {specimen_id}: not among the published")
         elif (split, pattern, intensity) != (known.split, known.pattern, known.intensity):
-            differences.append(
-                f"specimen {specimen_id}: {split} {pattern} {intensity},"
-                f" published {known.split} {known.pattern} {known.intensity}"
-            )
+            there = f"{known.split} {known.pattern} {known.intensity}"
+            differences.append(f"specimen {specimen_id}: {split} {pattern} {intensity}, published {there}")
     return differences
 
 
-def _pixel_type(png: bytes) -> str:
-    depth, colour_type = png[24], png[25]  # PNG specification, chunk IHDR
-    return f"{'RGB' if colour_type == 2 else 'grey'}, {depth} bit"
-
-
-def _spread(lengths: list[int]) -> Spread | None:
-    return Spread(min(lengths), statistics.median(lengths), max(lengths)) if lengths else None
+def _spread(lengths: list[int]) -> dict[str, float] | None:
+    if not lengths:
+        return None
+    return {"smallest": min(lengths), "median": statistics.median(lengths), "largest": max(lengths)}
 
 
 def _nested(counts: dict[tuple[str, str], int]) -> dict[str, dict[str, int]]:

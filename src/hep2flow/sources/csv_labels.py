@@ -1,13 +1,11 @@
 """Label files: CSV as data sets really ship it (CR, LF or CRLF, with or without a byte order mark)."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from hep2flow.cells import Intensity
 from hep2flow.errors import Fault
@@ -15,18 +13,6 @@ from hep2flow.sources.file_tree import FileTree, UnreadableFileError
 
 _DELIMITERS = {";": "semicolon", ",": "comma", "\t": "tab", "|": "bar"}
 _INTENSITIES: dict[str, Intensity] = {"positive": "positive", "intermediate": "intermediate"}
-
-
-class RowLike(Protocol):
-    """Something read from a row of a label file."""
-
-    @property
-    def where(self) -> str:
-        """File and row, for messages."""
-
-
-Item = TypeVar("Item", bound=RowLike)
-Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -46,38 +32,33 @@ class Row:
         return f"{self.file}, row {self.number}"
 
 
-def read_table(
+Item = TypeVar("Item", bound=Row)
+Key = TypeVar("Key", bound=Hashable)
+
+
+def read_rows(
     tree: FileTree, name: str, delimiter: str, columns: Sequence[str], faults: list[Fault], optional: Sequence[str] = ()
 ) -> list[Row]:
-    """Good rows of one label file of the tree, see :func:`parse_table`; a missing or unreadable file is a fault."""
+    """Good rows of one label file of the tree.
+
+    Args:
+        tree: Where the file is.
+        name: Of the file.
+        delimiter: The one that the data set's form prescribes.
+        columns: Those that must exist, with a value in each row; case and spacing of the header do not matter.
+        faults: Gets a missing file, its encoding, delimiter, header, number of fields and empty fields if they are wrong.
+        optional: Those read where they exist; any other column is ignored.
+    """
     if name not in tree:
         faults.append(Fault(name, "label file is missing", f"add it, with the columns {delimiter.join(columns)}"))
         return []
     try:
-        data = tree.read(name)
+        text = tree.read(name).decode("utf-8-sig")
     except UnreadableFileError as error:
         faults.append(Fault(name, f"cannot be read: {error}", "replace it by a good copy"))
         return []
-    return parse_table(data, name, delimiter, columns, faults, optional)
-
-
-def parse_table(
-    data: bytes, name: str, delimiter: str, columns: Sequence[str], faults: list[Fault], optional: Sequence[str] = ()
-) -> list[Row]:
-    """Good rows of one label file.
-
-    Args:
-        data: Content of the file.
-        name: Its name, for messages.
-        delimiter: The one that the data set's form prescribes.
-        columns: Those that must exist, with a value in each row; case and spacing of the header do not matter.
-        faults: Gets encoding, delimiter, header, number of fields and empty fields where they are wrong.
-        optional: Those read where they exist; any other column is ignored.
-    """
-    try:
-        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line_ends = data.count(b"\n", 0, error.start) or data.count(b"\r", 0, error.start)
+        line_ends = error.object.count(b"\n", 0, error.start) or error.object.count(b"\r", 0, error.start)
         faults.append(Fault(f"{name}, row {line_ends + 1}", "is not UTF-8 text", "save it as CSV in UTF-8"))
         return []
     # Old Macintosh programs end lines in CR alone, as some copies of ICPR 2012's label files do.
@@ -147,14 +128,17 @@ def index_rows(rows: Iterable[Item], key: Callable[[Item], Key | None], faults: 
     """Rows by key; a repeated key is a fault, a row whose key is None (already a fault) is left out."""
     index: dict[Key, Item] = {}
     for row in rows:
-        k = key(row)
-        if k is None:
-            continue
-        if k in index:
-            faults.append(Fault(row.where, f"duplicate, the same ID as {index[k].where}", "remove one of the two rows"))
-        else:
-            index[k] = row
+        if (value := key(row)) is not None and (first := index.setdefault(value, row)) is not row:
+            faults.append(Fault(row.where, f"duplicate, the same ID as {first.where}", "remove one of the two rows"))
     return index
+
+
+def number_rows(
+    tree: FileTree, name: str, delimiter: str, columns: Sequence[str], faults: list[Fault], optional: Sequence[str] = ()
+) -> dict[int, Row]:
+    """Good rows of :func:`read_rows` by the whole number in the first of the columns."""
+    rows = read_rows(tree, name, delimiter, columns, faults, optional)
+    return index_rows(rows, lambda row: read_number(row, columns[0], faults), faults)
 
 
 def read_number(row: Row, column: str, faults: list[Fault]) -> int | None:
@@ -174,17 +158,15 @@ def read_intensity(row: Row, column: str, faults: list[Fault]) -> Intensity | No
 
 
 class Vocabulary:
-    """The names that a column may hold; counts the other spellings that it read as one of them.
+    """The names of patterns that a column may hold; counts the other spellings that it read as one of them.
 
     Args:
-        kind: What the names are of, for messages.
         names: The canonical ones.
         spellings: Other names for the same things, each worth a note.
         usual: How the data set itself writes its names, not worth a note.
     """
 
-    def __init__(self, kind: str, names: Iterable[str], spellings: dict[str, str], usual: Iterable[str] = ()) -> None:
-        self.kind = kind
+    def __init__(self, names: Iterable[str], spellings: dict[str, str], usual: Iterable[str] = ()) -> None:
         self.names = tuple(names)
         self._usual = {*self.names, *usual}
         spelled = [(name, name) for name in self.names] + list(spellings.items())
@@ -196,7 +178,7 @@ class Vocabulary:
         name = self._canonical.get(_letters_and_digits(row[column]))
         if name is None:
             allowed = ", ".join(self.names)
-            faults.append(Fault(row.where, f"unknown {self.kind} {row[column]!r}", f"use one of: {allowed}"))
+            faults.append(Fault(row.where, f"unknown pattern {row[column]!r}", f"use one of: {allowed}"))
         elif row[column] not in self._usual:
             self._renamed[row[column], name] += 1
         return name
@@ -204,7 +186,7 @@ class Vocabulary:
     def notes(self) -> list[str]:
         """One note per spelling that was read as another name."""
         return [
-            f"{self.kind} spelled {spelling!r} read as {name!r} ({count} rows)"
+            f"pattern spelled {spelling!r} read as {name!r} ({count} rows)"
             for (spelling, name), count in sorted(self._renamed.items())
         ]
 

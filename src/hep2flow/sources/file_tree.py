@@ -4,8 +4,6 @@ Archives come from anywhere: a member that would leave the folder, a link, a dev
 anything is read from it.
 """
 
-from __future__ import annotations
-
 import gzip
 import os
 import shutil
@@ -14,8 +12,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -36,19 +33,21 @@ class UnreadableFileError(Exception):
     """One file of the tree cannot be read; the message says why."""
 
 
-class FileTree(ABC):
-    """Files by their relative name with forward slashes, sorted; hidden and system files are left out."""
+class FileTree:
+    """Files by their relative name with forward slashes, sorted; hidden and system files are left out.
 
-    def __init__(self, names: Iterable[str]) -> None:
+    Args:
+        names: Of all files.
+        read: Content of one file; UnreadableFileError where it is damaged, not permitted, or larger than 512 MiB.
+    """
+
+    def __init__(self, names: Iterable[str], read: Callable[[str], bytes]) -> None:
         self.names = sorted(name for name in names if not _is_hidden(name))
+        self.read = read
         self._known = frozenset(self.names)
 
     def __contains__(self, name: str) -> bool:
         return name in self._known
-
-    @abstractmethod
-    def read(self, name: str) -> bytes:
-        """Content of one file; UnreadableFileError where it is damaged, not permitted, or larger than 512 MiB."""
 
 
 def _is_hidden(name: str) -> bool:
@@ -60,22 +59,19 @@ def _check_file_size(size: int) -> None:
         raise UnreadableFileError(f"{size / 2**20:.0f} MiB, more than the {MAX_FILE_BYTES // 2**20} MiB allowed")
 
 
-class FolderTree(FileTree):
-    """A folder on disk. Links are followed, as the user placed them there."""
+def folder_tree(folder: Path, names: Iterable[str] | None = None) -> FileTree:
+    """These files of a folder on disk, or all. Links are followed, as the user placed them there."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        super().__init__(_walk(folder))
-
-    def read(self, name: str) -> bytes:
-        """Content of one file."""
-        path = os.path.join(self.folder, name)  # a Path for each of millions of files costs more than reading them
+    def read(name: str) -> bytes:
+        path = os.path.join(folder, name)  # a Path for each of millions of files costs more than reading them
         try:
             _check_file_size(os.stat(path).st_size)
             with open(path, "rb") as file:
                 return file.read()
         except OSError as error:
             raise UnreadableFileError(error.strerror or str(error)) from error
+
+    return FileTree(_walk(folder) if names is None else names, read)
 
 
 def _walk(folder: Path) -> Iterable[str]:
@@ -102,22 +98,18 @@ def _walk(folder: Path) -> Iterable[str]:
                 yield below + file
 
 
-class ZipTree(FileTree):
-    """A zip archive, members read on demand."""
+def _zip_tree(location: Path, archive: zipfile.ZipFile) -> FileTree:
+    """Files of a zip archive, read on demand."""
+    members = _safe_zip_members(location, archive)
 
-    def __init__(self, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> None:
-        self._archive = archive
-        self._members = members
-        super().__init__(members)
-
-    def read(self, name: str) -> bytes:
-        """Content of one member."""
-        member = self._members[name]
-        _check_file_size(member.file_size)
+    def read(name: str) -> bytes:
+        _check_file_size(members[name].file_size)
         try:
-            return self._archive.read(member)
+            return archive.read(members[name])
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
             raise UnreadableFileError(f"damaged in the archive ({error})") from error
+
+    return FileTree(members, read)
 
 
 def open_tree(location: Path, stack: ExitStack) -> FileTree:
@@ -131,7 +123,7 @@ def open_tree(location: Path, stack: ExitStack) -> FileTree:
         UserError: It does not exist, is no archive, or the archive is damaged or unsafe.
     """
     if location.is_dir():
-        return FolderTree(location)
+        return folder_tree(location)
     if not location.exists():
         raise UserError(f"{location}: no such file or folder; check the path")
     suffix = next((suffix for suffix in ARCHIVE_SUFFIXES if location.name.lower().endswith(suffix)), None)
@@ -139,18 +131,16 @@ def open_tree(location: Path, stack: ExitStack) -> FileTree:
         raise UserError(f"{location}: not a folder or an archive; give a folder, {', '.join(ARCHIVE_SUFFIXES)}")
     try:
         if suffix == ".zip":
-            archive = stack.enter_context(zipfile.ZipFile(location))
-            return ZipTree(archive, _safe_zip_members(location, archive))
+            return _zip_tree(location, stack.enter_context(zipfile.ZipFile(location)))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hep2flow-")))
         with cast(BinaryIO, location.open("rb") if suffix == ".tar" else gzip.open(location, "rb")) as stream:
             _unpack_tar(location, stream, folder)
-        return FolderTree(folder)
+        return folder_tree(folder)
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
         raise UserError(f"{location}: not a complete {suffix} archive ({error}); copy or download it again") from error
     except OSError as error:
-        raise UserError(
-            f"{location}: cannot be opened ({error.strerror or error}); check permissions and free space in TMPDIR"
-        ) from error
+        why = error.strerror or error
+        raise UserError(f"{location}: cannot be opened ({why}); check permissions and free space in TMPDIR") from error
 
 
 def _safe_zip_members(location: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -207,10 +197,8 @@ class _LimitedReader:
     """Counts the unpacked bytes of a tar stream, headers included, and refuses a bomb while it unfolds."""
 
     def __init__(self, location: Path, stream: BinaryIO) -> None:
-        self._location = location
-        self._stream = stream
-        self._packed = location.stat().st_size
-        self._total = 0
+        self._location, self._stream = location, stream
+        self._packed, self._total = location.stat().st_size, 0
         self.last_block = b""
 
     def read(self, size: int = 2**16) -> bytes:
@@ -229,9 +217,8 @@ def _safe_name(location: Path, name: str) -> str:
     forward = name.replace("\\", "/")
     parts = [part for part in forward.split("/") if part not in ("", ".")]
     if forward.startswith("/") or ".." in parts or "\0" in name or (parts and parts[0].endswith(":")):
-        raise UserError(
-            f"{location}: unsafe archive, member {name!r} leads outside; pack it again from inside its folder"
-        )
+        what = f"member {name!r} leads outside"
+        raise UserError(f"{location}: unsafe archive, {what}; pack it again from inside its folder")
     return "/".join(parts)
 
 

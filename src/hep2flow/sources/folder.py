@@ -1,7 +1,5 @@
 """A plain folder of cells: ``CLASS/file.png``, perhaps ``CLASS/file_mask.png``, perhaps in ``train/`` and ``test/``."""
 
-from __future__ import annotations
-
 import os
 import re
 import unicodedata
@@ -46,7 +44,9 @@ def read_labels(tree: FileTree, root: str) -> Labels:
     for stem, image in images.items():
         folders = stem.split("/")[:-1]
         split = None
-        if has_splits and folders and (split := _split(folders.pop(0), image, labels)) is None:
+        if has_splits and folders and (split := _SPLITS.get((name := folders.pop(0)).lower())) is None:
+            fix = "use train and test; move validation cells to train, a stage draws its own"
+            labels.fault(image, f"unknown split {name!r}", fix)
             continue
         if len(folders) != 1:
             expected = f"{root}{'train/' if has_splits else ''}CLASS/file"
@@ -82,14 +82,6 @@ def _images_and_masks(tree: FileTree, root: str, labels: Labels) -> tuple[dict[s
         examples = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
         labels.notes.append(f"{len(others)} files that are no images were ignored: {examples}")
     return images, masks
-
-
-def _split(folder: str, image: str, labels: Labels) -> OfficialSplit | None:
-    split = _SPLITS.get(folder.lower())
-    if split is None:
-        fix = "use train and test; move validation cells to train, a stage draws its own"
-        labels.fault(image, f"unknown split {folder!r}", fix)
-    return split
 
 
 def _pattern(folder: str, image: str, class_names: dict[str, str], labels: Labels) -> str | None:

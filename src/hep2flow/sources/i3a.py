@@ -4,12 +4,10 @@
 some copies ``Intensity``), and optionally ``public_split.csv`` (``Image ID,split``). Images may lie in folders below.
 """
 
-from __future__ import annotations
-
 import re
 
 from hep2flow.errors import UserError
-from hep2flow.sources.csv_labels import Row, Vocabulary, index_rows, read_intensity, read_number, read_table
+from hep2flow.sources.csv_labels import Row, Vocabulary, number_rows, read_intensity
 from hep2flow.sources.file_tree import FileTree
 from hep2flow.sources.listing import Labels, Listing, Subset
 
@@ -49,8 +47,8 @@ def read_labels(tree: FileTree, root: str) -> Labels:
     """Every labelled cell of the data set, in ID order."""
     labels = Labels()
     file = f"{root}gt_training.csv"
-    patterns = Vocabulary("pattern", PATTERNS, _SPELLINGS, usual=_AS_PUBLISHED)
-    rows = _read_rows(tree, file, ("Image ID", "Image class"), labels, optional=("Intensity",))
+    patterns = Vocabulary(PATTERNS, _SPELLINGS, usual=_AS_PUBLISHED)
+    rows = number_rows(tree, file, ",", ("Image ID", "Image class"), labels.faults, ("Intensity",))
     images, masks = labels.number_files(tree, _IMAGE, "ID"), labels.number_files(tree, _MASK, "ID")
     for number, row in rows.items():
         pattern = patterns.read(row, "Image class", labels.faults)
@@ -70,13 +68,6 @@ def read_labels(tree: FileTree, root: str) -> Labels:
     return labels
 
 
-def _read_rows(
-    tree: FileTree, file: str, columns: tuple[str, ...], labels: Labels, optional: tuple[str, ...] = ()
-) -> dict[int, Row]:
-    table = read_table(tree, file, ",", columns, labels.faults, optional)
-    return index_rows(table, lambda row: read_number(row, "Image ID", labels.faults), labels.faults)
-
-
 def _cell_id(number: int) -> str:
     return f"{number:05d}"  # spreadsheets drop the leading zeros
 
@@ -84,7 +75,7 @@ def _cell_id(number: int) -> str:
 def _read_split(tree: FileTree, file: str, labelled: dict[int, Row], labels: Labels) -> dict[str, Subset] | None:
     if file not in tree:
         return None
-    rows = _read_rows(tree, file, ("Image ID", "split"), labels)
+    rows = number_rows(tree, file, ",", ("Image ID", "split"), labels.faults)
     split: dict[str, Subset] = {}
     for number, row in rows.items():
         subset = _SUBSETS.get(row["split"].lower())

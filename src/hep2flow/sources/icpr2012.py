@@ -1,7 +1,5 @@
 """ICPR 2012 / MIVIA HEp-2: recognises its two forms, the contest's and Main_Dataset's, and reads the one that is there."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -49,7 +47,7 @@ def find_root(tree: FileTree) -> Root | None:
 def read_labels(tree: FileTree, root: Root) -> Labels:
     """Every labelled cell of the data set."""
     labels = Labels(synthetic=f"{root.prefix}{SYNTHETIC_MARKER}" in tree)
-    patterns = Vocabulary("pattern", PATTERNS, _SPELLINGS)
+    patterns = Vocabulary(PATTERNS, _SPELLINGS)
     cells = read_cells_csv(tree, root.prefix, labels)
     read_form = read_contest if root.form == "contest" else read_main_dataset
     read_form(tree, root.prefix, cells, patterns, labels)

@@ -4,14 +4,12 @@
 ``gt_training.csv`` (``ID;pattern``). IDs restart in each split.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, replace
 
 from hep2flow.cells import OfficialSplit
 from hep2flow.errors import Fault
-from hep2flow.sources.csv_labels import Row, Vocabulary, index_rows, read_intensity, read_number, read_table
+from hep2flow.sources.csv_labels import Row, Vocabulary, index_rows, number_rows, read_intensity, read_number, read_rows
 from hep2flow.sources.file_tree import FileTree
 from hep2flow.sources.listing import LabelledSize, Labels, Listing
 
@@ -33,19 +31,13 @@ _MASK = re.compile(r"(\d+)_mask\.(png|bmp|tiff?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class CellRow:
+class CellRow(Row):
     """One checked row of cells.csv."""
 
-    row: Row
     split: OfficialSplit
     contest_id: int
     specimen: int
     original_id: int
-
-    @property
-    def where(self) -> str:
-        """File and row, for messages."""
-        return self.row.where
 
 
 def read_cells_csv(tree: FileTree, prefix: str, labels: Labels) -> list[CellRow] | None:
@@ -54,16 +46,14 @@ def read_cells_csv(tree: FileTree, prefix: str, labels: Labels) -> list[CellRow]
     if name not in tree:
         return None
     cells = []
-    for row in read_table(tree, name, ";", CELLS_COLUMNS, labels.faults):
+    for row in read_rows(tree, name, ";", CELLS_COLUMNS, labels.faults):
         split = _SPLITS.get(row["Set"].lower())
         if split is None:
             labels.fault(row.where, f"unknown split {row['Set']!r} in column Set", "use training or test")
-        contest_id, specimen, original_id = (
-            read_number(row, column, labels.faults)
-            for column in ("ICPR2012Contest_Cell_ID", "Image", "Original_cell_ID")
-        )
-        if split is not None and contest_id is not None and specimen is not None and original_id is not None:
-            cells.append(CellRow(row, split, contest_id, specimen, original_id))
+        columns = ("ICPR2012Contest_Cell_ID", "Image", "Original_cell_ID")
+        numbers = [n for column in columns if (n := read_number(row, column, labels.faults)) is not None]
+        if split is not None and len(numbers) == len(columns):
+            cells.append(CellRow(row.file, row.number, row.values, split, *numbers))
     return cells
 
 
@@ -86,15 +76,11 @@ def read_contest(
                 info = listing.size.where if listing.size else listing.where
                 labels.listings.append(with_specimen(listing, info, by_id[number], patterns, labels))
             else:
-                labels.fault(
-                    listing.where, f"ID {number} of {folder_name} is not in cells.csv", "add its row to cells.csv"
-                )
+                what = f"ID {number} of {folder_name} is not in cells.csv"
+                labels.fault(listing.where, what, "add its row to cells.csv")
         for number in sorted(by_id.keys() - labelled) if labelled else ():
-            labels.fault(
-                by_id[number].where,
-                f"ID {number} of {folder_name} has no label",
-                f"add its row in {folder}gt_{folder_name}.csv, or remove this row",
-            )
+            fix = f"add its row in {folder}gt_{folder_name}.csv, or remove this row"
+            labels.fault(by_id[number].where, f"ID {number} of {folder_name} has no label", fix)
 
 
 def _read_split(
@@ -103,10 +89,8 @@ def _read_split(
     """The good cells of one split by ID, and every ID that has a label; none of them where a label file is unusable."""
     info_file, truth_file = f"{folder}{SPLIT_FOLDERS[split]}.csv", f"{folder}gt_{SPLIT_FOLDERS[split]}.csv"
     faults = labels.faults
-    info_table = read_table(tree, info_file, ";", ("ID", "intensity", "width", "height"), faults)
-    truth_table = read_table(tree, truth_file, ";", ("ID", "pattern"), faults)
-    info = index_rows(info_table, lambda row: read_number(row, "ID", faults), faults)
-    truth = index_rows(truth_table, lambda row: read_number(row, "ID", faults), faults)
+    info = number_rows(tree, info_file, ";", ("ID", "intensity", "width", "height"), faults)
+    truth = number_rows(tree, truth_file, ";", ("ID", "pattern"), faults)
     images = labels.number_files(tree, _IMAGE, "number", folder)
     masks = labels.number_files(tree, _MASK, "number", folder)
     if not info or not truth:  # already a fault; one fault per cell would only hide it
@@ -124,18 +108,13 @@ def _read_split(
         intensity = read_intensity(info[number], "intensity", faults)
         size = read_size(info[number], "width", "height", faults)
         if pattern is not None and image is not None:
-            cell_id = f"{split}-{number:03d}"
-            listings[number] = Listing(
-                cell_id, split, pattern, intensity, None, image, masks.get(number), row.where, size
-            )
+            cell_id, mask = f"{split}-{number:03d}", masks.get(number)
+            listings[number] = Listing(cell_id, split, pattern, intensity, None, image, mask, row.where, size)
     for number in sorted(info.keys() - truth.keys()):
         labels.fault(info[number].where, f"ID {number} is not in {truth_file}", f"add its row to {truth_file}")
     for number in sorted((images.keys() | masks.keys()) - truth.keys() - info.keys()):
-        labels.fault(
-            images.get(number) or masks[number],
-            "image without a label",
-            f"add its rows to {info_file} and {truth_file}, or remove the image",
-        )
+        fix = f"add its rows to {info_file} and {truth_file}, or remove the image"
+        labels.fault(images.get(number) or masks[number], "image without a label", fix)
     return listings, info.keys() | truth.keys()
 
 
@@ -143,22 +122,16 @@ def with_specimen(
     listing: Listing, intensity_where: str, cell: CellRow, patterns: Vocabulary, labels: Labels
 ) -> Listing:
     """The listing with its specimen; a fault where cells.csv contradicts the cell's other label files."""
-    pattern = patterns.read(cell.row, "Cell_class", labels.faults)
-    intensity = read_intensity(cell.row, "Intensity", labels.faults)
-    size = read_size(cell.row, "Cell_width", "Cell_height", labels.faults)
+    pattern = patterns.read(cell, "Cell_class", labels.faults)
+    intensity = read_intensity(cell, "Intensity", labels.faults)
+    size = read_size(cell, "Cell_width", "Cell_height", labels.faults)
     for kind, here, where, there in (
         ("pattern", listing.pattern, listing.where, pattern),
         ("intensity", listing.intensity, intensity_where, intensity),
+        ("size", listing.size, listing.size and listing.size.where, size),
     ):
         if here is not None and there is not None and here != there:
             labels.fault(cell.where, f"{kind} {there} contradicts {here} in {where}", "correct one of the two")
-    if size and listing.size and (size.width, size.height) != (listing.size.width, listing.size.height):
-        labels.fault(
-            cell.where,
-            f"size {size.width} x {size.height} contradicts {listing.size.width} x {listing.size.height}"
-            f" in {listing.size.where}",
-            "correct one of the two",
-        )
     return replace(listing, specimen_id=f"{cell.specimen:02d}")
 
 

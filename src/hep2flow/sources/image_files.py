@@ -1,10 +1,7 @@
 """Image files to lossless pixels: PNG, BMP and TIFF of 8 and 16 bit. What cannot be read without rounding is refused."""
 
-from __future__ import annotations
-
 import io
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,29 +26,21 @@ class BadImageError(Exception):
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(what)
-        self.what = what
-        self.remedy = remedy
+        self.what, self.remedy = what, remedy
 
 
-@dataclass(frozen=True)
-class DecodedImage:
-    """An image as pixels, (height, width) or (height, width, 3), uint8 or uint16, and as a PNG of the same pixels."""
-
-    pixels: Pixels
-    png: bytes
-
-
-def decode_image(data: bytes) -> DecodedImage:
+def decode_image(data: bytes) -> tuple[Pixels, bytes]:
     """Pixels of a cell image, and a PNG of them; the file's own bytes where they already are such a PNG.
 
-    Grey stays grey, RGB stays RGB, 16 bit stay 16 bit; an opaque alpha channel is dropped.
+    They are (height, width) or (height, width, 3), uint8 or uint16. Grey stays grey, RGB stays RGB, 16 bit stay 16 bit;
+    an opaque alpha channel is dropped.
 
     Raises:
         BadImageError: Not an image, damaged, over 64 megapixels, several frames, transparent, or of a depth or colour
             that the Cell table cannot hold without loss.
     """
     pixels, is_plain_png = _decode(data)
-    return DecodedImage(pixels, data if is_plain_png else encode_png(pixels))
+    return pixels, data if is_plain_png else encode_png(pixels)
 
 
 def decode_mask(data: bytes) -> npt.NDArray[np.bool_]:
@@ -64,10 +53,8 @@ def decode_mask(data: bytes) -> npt.NDArray[np.bool_]:
     if pixels.ndim == 3:
         pixels = _single_channel(pixels, BadImageError("mask has colours", "save it as black and white"))
     values = np.unique(pixels)
-    if len(values) > 2:
-        raise BadImageError(
-            f"mask has {len(values)} different values", "save it as black and white, without grey edges"
-        )
+    if (count := len(values)) > 2:
+        raise BadImageError(f"mask has {count} different values", "save it as black and white, without grey edges")
     if values[-1] == 0:
         raise BadImageError("mask is empty", "mark the cell in white, or remove the cell")
     return np.asarray(pixels == values[-1])
@@ -77,9 +64,8 @@ def _decode(data: bytes) -> tuple[Pixels, bool]:
     """Pixels, and whether ``data`` itself is a PNG that decode_png decodes to them."""
     if not data:
         raise BadImageError("file is empty", "replace it by a good copy")
-    too_large = BadImageError(
-        f"has more than {MAX_PIXELS // 10**6} megapixels", "one cell per image: cut the cells out"
-    )
+    what = f"has more than {MAX_PIXELS // 10**6} megapixels"
+    too_large = BadImageError(what, "one cell per image: cut the cells out")
     try:
         with warnings.catch_warnings():
             # Pillow warns of large images, which are refused here, and of odd metadata, which nobody reads.
@@ -157,9 +143,8 @@ def _tiff_samples(data: bytes) -> npt.NDArray[Any]:
 
 def _grey_of_deep_colour(samples: npt.NDArray[Any]) -> Pixels:
     """(height, width) of 16-bit colours that are all grey: microscopes save a single channel as RGB."""
-    coloured = BadImageError(
-        "16-bit colour cannot be kept without loss", "save it as 16-bit grey, the channel of the stain"
-    )
+    fix = "save it as 16-bit grey, the channel of the stain"
+    coloured = BadImageError("16-bit colour cannot be kept without loss", fix)
     if samples.dtype != np.uint16:
         raise coloured
     if samples.shape[2] in (2, 4):

@@ -3,8 +3,6 @@
 The README of the original distribution says 1457 cells; its ``cells.csv`` lists 1455, and those exist.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 

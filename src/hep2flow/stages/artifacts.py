@@ -1,7 +1,5 @@
 """Readers of a finished run's artifacts: evaluations, training histories, sweeps."""
 
-from __future__ import annotations
-
 import io
 import json
 from typing import Any
@@ -11,8 +9,8 @@ import pandas as pd
 from hep2flow.errors import UserError
 from hep2flow.recipe import parse_recipe
 from hep2flow.reporting.report_content import Family, ModelResult, SweepResult
+from hep2flow.stages.trained_models import finished_results
 from hep2flow.store.datasets import open_dataset
-from hep2flow.store.errors import NotThereError
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 
@@ -23,19 +21,16 @@ def finished_evaluations(store: Store, run_id: str) -> list[str]:
     Raises:
         UserError: There is no such run, or it has no finished evaluation.
     """
-    records = sorted(show_run(store, run_id).stages, key=lambda record: record.model or "")
-    uris = [
-        str(record.result["uri"]) for record in records if record.stage == "evaluate" and record.status == "succeeded"
-    ]
-    if not uris:
+    results = finished_results(show_run(store, run_id), "evaluate")
+    if not results:
         raise UserError(f"run {run_id}: has no finished evaluation; `hep2flow runs show {run_id}`")
-    return uris
+    return [str(results[model]["uri"]) for model in sorted(results)]
 
 
 def finished_sweeps(store: Store, run_id: str) -> list[tuple[str, str]]:
     """URI of each finished sweep of a run, and of its judgement, empty where it was not judged."""
-    records = [one for one in show_run(store, run_id).stages if one.stage == "tune" and one.status == "succeeded"]
-    return [(str(one.result["uri"]), str(one.result["summary"].get("judgement_uri", ""))) for one in records]
+    results = finished_results(show_run(store, run_id), "tune").values()
+    return [(str(result["uri"]), str(result["summary"].get("judgement_uri", ""))) for result in results]
 
 
 def read_history(store: Store, training: str) -> list[dict[str, Any]]:
@@ -93,7 +88,4 @@ def _read_table(store: Store, key: str) -> pd.DataFrame:
 
 
 def _read_optional_table(store: Store, key: str) -> pd.DataFrame | None:
-    try:
-        return _read_table(store, key)
-    except NotThereError:  # evaluations of earlier versions have no such table
-        return None
+    return _read_table(store, key) if store.exists(key) else None  # evaluations of earlier versions have no such table

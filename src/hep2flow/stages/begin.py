@@ -1,8 +1,10 @@
 """Begin: validates a run and writes its record before anything runs; each step reads its recipe from that record."""
 
-from __future__ import annotations
-
 import math
+from collections import Counter
+from importlib import metadata
+from importlib.util import find_spec
+from itertools import product
 from typing import Any
 
 from hep2flow.errors import UserError
@@ -10,10 +12,12 @@ from hep2flow.recipe import Profile, Recipe, load_recipe, parse_recipe, read_rec
 from hep2flow.search.settings import SweepSettings
 from hep2flow.search.space import check_space
 from hep2flow.stages.finalists import finalist_names, finalists
-from hep2flow.stages.preflight import preflight
+from hep2flow.stages.initial_weights import resolve_weights
 from hep2flow.store.layout import run_id_from_job, valid_run_id
 from hep2flow.store.runs import RunRecord, RunStatus, start_run
 from hep2flow.store.s3 import Store
+from hep2flow.store.stage_cache import commit, lookup, stage_key
+from hep2flow.store.weights_mirror import find_mirrored
 
 MAX_GROUPS = 64
 
@@ -21,11 +25,8 @@ MAX_GROUPS = 64
 def run_parameters(source: str, format: str, seeds: int = 1, sweep: SweepSettings | None = None) -> dict[str, Any]:
     """What a run is asked to do beside its recipes, as its record stores it.
 
-    Args:
-        source: Cells, as the steps find them.
-        format: Of the source.
-        seeds: Trainings of each recipe as it is, under successive seeds.
-        sweep: Of each recipe's search space; None for a run that trains the recipes as they are.
+    ``source`` is where the steps find the cells, ``seeds`` the number of trainings of each recipe as it is, under successive
+    seeds; without a ``sweep`` the recipes are only trained as they are.
     """
     parameters = {"source": source, "format": format, "seeds": seeds}
     return parameters if sweep is None else {**parameters, "tune": sweep.model_dump(mode="json")}
@@ -41,23 +42,17 @@ def begin(
 ) -> RunRecord:
     """Validate what a run is asked to do, and write ``runs/{run_id}/run.json``.
 
-    Args:
-        store: Where the run lies.
-        run_id: Its name.
-        parameters: As :func:`run_parameters` makes them.
-        recipes: Under one seed each; all share mask and split.
-        attempt: Id of the pipeline's job, where it is known already.
-        status: ``submitted`` where Kubeflow has not started it yet.
+    ``parameters`` are as :func:`run_parameters` makes them; ``recipes``, under one seed each, all share mask and split;
+    ``attempt`` is the pipeline's job, where it is known already; ``status`` is submitted until Kubeflow has started it.
 
     Raises:
         UserError: The recipes do not go together, a network or its weights cannot be had, or the run id is taken.
     """
     check_same_data(recipes)
-    recorded = _recipes_as_they_are(recipes, parameters)
-    if "tune" in parameters:
-        for recipe in recipes:
-            check_space(recipe)
-        recorded = [*recipes, *recorded]
+    swept = recipes if "tune" in parameters else []
+    for recipe in swept:
+        check_space(recipe)
+    recorded = [*swept, *_recipes_as_they_are(recipes, parameters)]
     preflight(store, recorded)
     record = RunRecord(
         run_id=valid_run_id(run_id),
@@ -70,13 +65,37 @@ def begin(
     return start_run(store, record)
 
 
+def preflight(store: Store, recipes: list[Recipe]) -> None:
+    """Check that timm accepts every network and image size, and that the initial weights are available.
+
+    Where timm is not installed (a pipeline's step without torch), the training makes the other checks.
+
+    Raises:
+        UserError: A check failed.
+    """
+    timm = find_spec("timm") is not None
+    for recipe in recipes:
+        model = recipe.model
+        if timm:
+            network = model.model_dump(mode="json", exclude={"weights"})
+            inputs = {"model": network, "freeze": recipe.optim.freeze, "timm": metadata.version("timm")}
+            # Cached, because timm takes seconds to import.
+            if lookup(store, "network", key := stage_key("network", inputs)) is None:
+                from hep2flow.network.freezing import check_freezing
+                from hep2flow.network.model import check_network
+
+                check_network(model)
+                check_freezing(recipe)
+                commit(store, "network", key, {"output": None})
+        if timm or model.weights != "pretrained" or find_mirrored(store, model.network) is not None:
+            resolve_weights(store, model)
+
+
 def trained_models(recipes: list[Recipe], parameters: dict[str, Any]) -> dict[str, str]:
     """Models that a run trains in full -> the recipe whose sweep each comes from, empty for one trained as it is."""
-    as_they_are = {recipe.name: "" for recipe in _recipes_as_they_are(recipes, parameters)}
-    if "tune" not in parameters:
-        return as_they_are
-    finals = parameters["tune"]["finals"]
-    return {name: recipe.name for recipe in recipes for name in finalist_names(recipe, finals)} | as_they_are
+    swept, finals = (recipes, parameters["tune"]["finals"]) if "tune" in parameters else ([], 0)
+    models = {name: recipe.name for recipe in swept for name in finalist_names(recipe, finals)}
+    return models | {recipe.name: "" for recipe in _recipes_as_they_are(recipes, parameters)}
 
 
 def _recipes_as_they_are(recipes: list[Recipe], parameters: dict[str, Any]) -> list[Recipe]:
@@ -108,19 +127,11 @@ def recipe_of_run(record: RunRecord, name: str = "") -> Recipe:
 
 
 def recipe_of_model(store: Store, record: RunRecord, model: str, sweep: str) -> Recipe:
-    """The recipe that a model is trained by.
-
-    Args:
-        store: Where the sweep lies.
-        record: Of the run.
-        model: Its name in the run.
-        sweep: URI of the sweep that chose its recipe; empty for a recipe trained as it is.
-    """
+    """The recipe that a model of the run is trained by; ``sweep`` is the URI of the one that chose it, or empty."""
     if not sweep:
         return recipe_of_run(record, model)
     best = read_recipe(store.get_bytes(f"{store.key(sweep)}/best.yaml").decode(), sweep)
-    found = {recipe.name: recipe for recipe in finalists(best, record.parameters["tune"]["finals"])}
-    return found[model]
+    return {recipe.name: recipe for recipe in finalists(best, record.parameters["tune"]["finals"])}[model]
 
 
 def resolve_recipe(store: Store, text: str, profile: Profile) -> Recipe:
@@ -136,15 +147,13 @@ def check_same_data(recipes: list[Recipe]) -> None:
     """Refuse recipes that do not share mask and split: models are compared on the same cells or not at all."""
     if not recipes:
         raise UserError("--recipe: a run needs at least one recipe")
-    names = [recipe.name for recipe in recipes]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    names = Counter(recipe.name for recipe in recipes)
+    if twice := sorted(name for name, count in names.items() if count > 1):
         raise UserError(f"--recipe: {', '.join(twice)} is named twice; give each recipe a name of its own")
     first = recipes[0]
-    for other in recipes[1:]:
-        for key in ("mask", "mask_source", "split"):
-            if getattr(first.data, key) != getattr(other.data, key):
-                raise UserError(
-                    f"data.{key}: {first.name} and {other.name} differ; the models of one run share mask and split, "
-                    "compare others in separate runs"
-                )
+    for other, key in product(recipes[1:], ("mask", "mask_source", "split")):
+        if getattr(first.data, key) != getattr(other.data, key):
+            raise UserError(
+                f"data.{key}: {first.name} and {other.name} differ; the models of one run share mask and split, "
+                "compare others in separate runs"
+            )

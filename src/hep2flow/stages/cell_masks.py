@@ -3,8 +3,6 @@
 A module of its own, because numpy is slow to import, and most runs find their data set cached.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -25,14 +23,7 @@ MaskingMode = Literal["apply", "crop"]
 
 
 class MaskedCell(NamedTuple):
-    """A masked cell with its mask, ready for ``CellWriter.add(cell, max_value, mask_sha256)``.
-
-    Attributes:
-        cell: The masked cell and its mask.
-        max_value: Largest pixel value.
-        mask_sha256: Digest of the mask's pixels.
-        derived: Whether the mask was derived from the image.
-    """
+    """A masked cell, what ``CellWriter.add`` takes beside it, and whether its mask was derived from the image."""
 
     cell: Cell
     max_value: int
@@ -62,14 +53,8 @@ def mask_cell(cell: Cell, mode: MaskingMode) -> MaskedCell:
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         result, inside = pixels[box], inside[box]
-    masked = replace(
-        cell,
-        width=result.shape[1],
-        height=result.shape[0],
-        image=encode_png(result),
-        mask=encode_png(inside),
-        sha256=pixel_sha256(result),
-    )
+    (height, width), image, mask = result.shape[:2], encode_png(result), encode_png(inside)
+    masked = replace(cell, width=width, height=height, image=image, mask=mask, sha256=pixel_sha256(result))
     return MaskedCell(masked, int(result.max()), pixel_sha256(inside), given is None)
 
 
@@ -95,8 +80,7 @@ def derive_mask(pixels: npt.NDArray[Any]) -> Mask:
     # Nuclei are convex, and a rim around the hull keeps the nuclear membrane.
     hull = convex_hull_image(largest) if min(np.ptp(np.argwhere(largest), axis=0)) > 0 else largest
     rim = max(1, round(0.04 * max(grey.shape)))
-    result: Mask = binary_dilation(binary_fill_holes(hull), structure=disk(rim))
-    return result
+    return np.asarray(binary_dilation(binary_fill_holes(hull), structure=disk(rim)))
 
 
 def _to_row(cell: Cell, mode: MaskingMode) -> dict[str, Any]:

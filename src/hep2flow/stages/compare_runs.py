@@ -1,7 +1,5 @@
 """Compare: the models of two runs, or of one, on the cells that all were evaluated on."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -53,37 +51,32 @@ def compare_runs(store: Store, first: str, second: str) -> dict[str, Any]:
     if first == second:
         if len(ours.families) == 1:
             raise UserError(f"run {first}: has one model only, so there is nothing to compare; give another run")
-        pairs = [(ours.facts, one, ours.facts, other) for one, other in combinations(ours.families, 2)]
-        return _compare_pairs(first, second, pairs)
+        return _compare_pairs(ours, ours, list(combinations(ours.families, 2)))
     theirs = _read_run(store, second)
     _check_pixels(store, ours, theirs)
     shared = [name for name in ours.by_recipe if name in theirs.by_recipe]
     if not shared:
-        best = (ours.facts, ours.families[0], theirs.facts, theirs.families[0])
-        return {**_compare_pairs(first, second, [best]), "each_best": True}
-    pairs = [(ours.facts, ours.by_recipe[name], theirs.facts, theirs.by_recipe[name]) for name in shared]
+        return {**_compare_pairs(ours, theirs, [(ours.families[0], theirs.families[0])]), "each_best": True}
     unpaired = {run.run_id: [name for name in run.by_recipe if name not in shared] for run in (ours, theirs)}
     return {
-        **_compare_pairs(first, second, pairs),
+        **_compare_pairs(ours, theirs, [(ours.by_recipe[name], theirs.by_recipe[name]) for name in shared]),
         "unpaired": {run_id: names for run_id, names in unpaired.items() if names},
     }
 
 
-def _compare_pairs(
-    first: str, second: str, pairs: list[tuple[dict[str, str], Family, dict[str, str], Family]]
-) -> dict[str, Any]:
+def _compare_pairs(first: _EvaluatedRun, second: _EvaluatedRun, pairs: list[tuple[Family, Family]]) -> dict[str, Any]:
     comparisons = []
-    for our_facts, ours, their_facts, theirs in pairs:
+    for ours, theirs in pairs:
         try:
             comparison = compare(ours, theirs, ours.compare_with(theirs))
         except DifferentCellsError as error:
             one, other = _cells(ours), _cells(theirs)
             how = f"{len(one):,} and {len(other):,}, {len(one & other):,} in common"
             raise _different_cells(first, second, f"{how}, under other labels" if one == other else how) from error
-        comparison["first"] |= our_facts
-        comparison["second"] |= their_facts
+        comparison["first"] |= first.facts
+        comparison["second"] |= second.facts
         comparisons.append(comparison)
-    return {"runs": [first, second], "each_best": False, "unpaired": {}, "comparisons": comparisons}
+    return {"runs": [first.run_id, second.run_id], "each_best": False, "unpaired": {}, "comparisons": comparisons}
 
 
 def _read_run(store: Store, run_id: str) -> _EvaluatedRun:
@@ -109,13 +102,11 @@ def _check_pixels(store: Store, ours: _EvaluatedRun, theirs: _EvaluatedRun) -> N
     one, other = (table.reindex(evaluated) for table in tables)
     if not one.equals(other):
         different = int((one != other).sum())
-        raise _different_cells(
-            ours.run_id, theirs.run_id, f"{different:,} of {len(evaluated):,} with the same id are other images"
-        )
+        raise _different_cells(ours, theirs, f"{different:,} of {len(evaluated):,} with the same id are other images")
 
 
-def _different_cells(first: str, second: str, how: str) -> UserError:
+def _different_cells(first: _EvaluatedRun, second: _EvaluatedRun, how: str) -> UserError:
     return UserError(
-        f"runs {first} and {second}: were evaluated on different cells ({how}), so they cannot be compared; run both on "
-        "the same data with the same data.split"
+        f"runs {first.run_id} and {second.run_id}: were evaluated on different cells ({how}), so they cannot be compared; "
+        "run both on the same data with the same data.split"
     )

@@ -1,12 +1,9 @@
 """Evaluate: the best checkpoint, once, on the cells that selected nothing; to ``evaluations/{key}``."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from hep2flow.recipe import Recipe
 from hep2flow.selected_on_test import OPTIMISTIC_WARNING, protocol_note
@@ -26,57 +23,23 @@ def evaluate(
 ) -> StageResult:
     """Evaluate a training on its test cells; on the validation cells where the split has none, see ``subset``.
 
-    Manifest, metrics, figures and the Parquet files' metadata all say whether the epoch was selected on the test set.
-
-    Args:
-        store: Store of all inputs and outputs.
-        recipe: Of the training; its ``eval`` and names count, the network's preprocessing is the checkpoint's.
-        training: URI of the training.
-        dataset: URI of the data set it was trained on.
-        split: URI of the split it was trained on.
-        progress: Called with the numbers of predicted and of all cells.
+    Manifest, metrics, figures and the Parquet files' metadata all say whether the epoch was selected on the test set. The
+    recipe's ``eval`` and names count, the network's preprocessing is the checkpoint's; the URIs are of the training, and of
+    the data set and split that it was trained on.
 
     Returns:
         The evaluation: ``metrics.json``, ``predictions.parquet`` and figures of the evaluation contract; for the report
         ``mistakes.parquet`` and ``batch.parquet`` (see :mod:`hep2flow.stages.evaluation_images`); and for Kubeflow's page
-        ``roc.json`` (see :func:`hep2flow.evaluation.roc.micro_average_roc`).
+        ``roc.json`` (see :func:`hep2flow.evaluation.metrics.micro_average_roc`).
     """
     cache = evaluation_cache(store, recipe, training, dataset, split)
     if (cached := cache.lookup()) is not None:
         return cached
-    prefix = layout.evaluation_prefix(cache.key)
-    with tempfile.TemporaryDirectory(prefix="hep2flow-evaluate-") as scratch:
-        folder = Path(scratch)
-        summary, selection = _evaluate(store, recipe, training, dataset, split, folder, progress)
-        uris = {"training": training, "dataset": dataset, "split": split}
-        manifest = {"kind": "evaluation", **uris, "recipe": recipe.model_dump(mode="json"), **selection}
-        publish(store, folder, prefix, manifest)
-    return cache.commit(store.uri(prefix), "folder", summary)
-
-
-def evaluation_cache(store: Store, recipe: Recipe, training: str, dataset: str, split: str) -> CachedStage:
-    """The cache of an evaluation; arguments as of :func:`evaluate`."""
-    inputs = {
-        "training": store.key(training),
-        "dataset": open_dataset(store, dataset).digest,
-        "split": split_digest(store, split),
-        "eval": recipe.eval.model_dump(mode="json"),
-        "name": recipe.name,
-        "profile": recipe.profile,
-        "paper_model": recipe.paper_model,
-    }
-    return CachedStage(store, "evaluate", stage_key("evaluate", inputs))
-
-
-def _evaluate(
-    store: Store, recipe: Recipe, training: str, dataset: str, split: str, folder: Path, progress: Progress | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Write all files; returns the stage's summary, and whether the epoch was selected on the test set."""
     # torch and matplotlib take seconds to import: not for a cached evaluation.
     import torch
 
     from hep2flow.data.cell_set import CellSet
-    from hep2flow.evaluation.roc import micro_average_roc
+    from hep2flow.evaluation.metrics import micro_average_roc
     from hep2flow.reporting.figures import learning_curves, save
     from hep2flow.stages.evaluation_images import augmented_batch, mistake_images
     from hep2flow.stages.write_evaluation import SUMMARY, score_cells, write_evaluation, write_table
@@ -94,8 +57,7 @@ def _evaluate(
     selection = protocol_note(division.protocol)
     metrics |= {
         "recipe": recipe.name,
-        "profile": recipe.profile,
-        "paper_model": recipe.paper_model,
+        **recipe.model_dump(include={"profile", "paper_model"}),
         "protocol": division.protocol,
         "subset": "test" if subset == "test" else "validation",
         **selection,
@@ -105,10 +67,27 @@ def _evaluate(
         "timing": {**trained["timing"], "evaluate_seconds": time.monotonic() - started},
     }
     warning = f"; {OPTIMISTIC_WARNING}" if selection["selected_on_test"] else ""
-    write_evaluation(folder, metrics, predictions, selection, f"{title}, {metrics['subset']}{warning}")
-    (folder / "roc.json").write_text(json.dumps(micro_average_roc(predictions, labels)) + "\n", encoding="utf-8")
-    mistakes = mistake_images(model.network, cells, predictions, labels, model.device)
-    write_table(folder / "mistakes.parquet", mistakes, selection)
-    augmented_batch(opened, division, model.description).to_parquet(folder / "batch.parquet", index=False)
-    save(learning_curves(read_history(store, training), title + warning), folder, "learning_curves")
-    return {name: metrics[name] for name in SUMMARY}, selection
+    prefix = layout.output_prefix("evaluate", cache.key)
+    with tempfile.TemporaryDirectory(prefix="hep2flow-evaluate-") as scratch:
+        folder = Path(scratch)
+        write_evaluation(folder, metrics, predictions, selection, f"{title}, {metrics['subset']}{warning}")
+        (folder / "roc.json").write_text(json.dumps(micro_average_roc(predictions, labels)) + "\n", encoding="utf-8")
+        mistakes = mistake_images(model.network, cells, predictions, labels, model.device)
+        write_table(folder / "mistakes.parquet", mistakes, selection)
+        augmented_batch(opened, division, model.description).to_parquet(folder / "batch.parquet", index=False)
+        save(learning_curves(read_history(store, training), title + warning), folder, "learning_curves")
+        uris = {"training": training, "dataset": dataset, "split": split}
+        manifest = {"kind": "evaluation", **uris, "recipe": recipe.model_dump(mode="json"), **selection}
+        publish(store, folder, prefix, manifest)
+    return cache.commit(store.uri(prefix), "folder", {name: metrics[name] for name in SUMMARY})
+
+
+def evaluation_cache(store: Store, recipe: Recipe, training: str, dataset: str, split: str) -> CachedStage:
+    """The cache of an evaluation; arguments as of :func:`evaluate`."""
+    inputs = {
+        "training": store.key(training),
+        "dataset": open_dataset(store, dataset).digest,
+        "split": split_digest(store, split),
+        **recipe.model_dump(mode="json", include={"eval", "name", "profile", "paper_model"}),
+    }
+    return CachedStage(store, "evaluate", stage_key("evaluate", inputs))

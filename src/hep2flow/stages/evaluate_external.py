@@ -1,7 +1,5 @@
 """External evaluation: a run's frozen network on another data set, whose patterns may have other names or other limits."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections import Counter
@@ -38,16 +36,10 @@ def evaluate_external(
 ) -> StageResult:
     """Evaluate on every cell of another data set, masked as the network's own cells were.
 
-    The run records the evaluation, which is deleted with the run.
-
-    Args:
-        store: Store of all inputs and outputs.
-        run_id: A finished run.
-        model: As for :func:`hep2flow.stages.trained_models.find_model`.
-        dataset: URI of the other data set, however it is masked.
-        maps: As for :func:`map_classes`.
-        log: Called with a line on masks, on cells that the network was trained on, and on cells left out.
-        progress: Called with the numbers of predicted and of all cells.
+    The run records the evaluation, which is deleted with the run. ``model`` is chosen as by
+    :func:`hep2flow.stages.trained_models.find_model`, ``maps`` are those of :func:`map_classes`, ``dataset`` is the URI of
+    the other data set, however it is masked; ``log`` is called with a line on masks, on cells that the network was trained
+    on, and on cells left out.
 
     Returns:
         The evaluation: ``metrics.json``, ``predictions.parquet`` and the confusion matrix. The metrics have ``subset``
@@ -75,23 +67,27 @@ def evaluate_external(
     name = f"{trained.name}-on-{cells.manifest['name']}-{cache.key[:8]}"
     with running_stage(store, run_id, EXTERNAL, name) as record:
         record.save_key(cache.key)
-        result = cache.lookup()
-        if result is None:
-            prefix = layout.evaluation_prefix(cache.key)
-            summary = _evaluate(store, trained, training, cells, class_map, prefix, log, progress)
-            result = cache.commit(store.uri(prefix), "folder", summary)
+        result = cache.lookup() or _evaluate(cache, trained, training, cells, class_map, log, progress)
         record.set_result(result)
-    _warn(trained.name, result.summary, log)
+    summary = result.summary
+    for what, count in (("was trained on", summary["trained_on"]), ("selected its epoch on", summary["selected_on"])):
+        if count:
+            log(
+                f"{count} of these {summary['n']} cells are cells that {trained.name} {what}: the figures are optimistic"
+            )
+    if summary["trained_on"] is None:
+        log(
+            f"the cells that {trained.name} was trained on are gone from the store: whether these are the same is unknown"
+        )
+    if summary["dropped"]:
+        log("cells left out: " + ", ".join(f"{pattern} {count}" for pattern, count in summary["dropped"].items()))
     return result
 
 
 def map_classes(others: list[str], labels: list[str], maps: list[str]) -> ClassMap:
     """The network's label of each pattern of another data set; None for one that is left out.
 
-    Args:
-        others: Patterns of the other data set.
-        labels: The network's labels.
-        maps: ``OTHER=OURS``, or ``OTHER=`` for one that is left out, in any case; equal names need no map.
+    ``maps`` are ``OTHER=OURS``, or ``OTHER=`` for one that is left out, in any case; equal names need no map.
 
     Raises:
         UserError: A map has an unknown name, or a pattern has no map; all such patterns are named.
@@ -108,8 +104,7 @@ def map_classes(others: list[str], labels: list[str], maps: list[str]) -> ClassM
             raise UserError(f"--map {text}: {other} is mapped twice")
         given[theirs[other.lower()]] = ours[our.lower()] if our else None
     class_map = {name: given.get(name, name) for name in others}
-    missing = [name for name in others if name not in given and name not in labels]
-    if missing:
+    if missing := [name for name in others if name not in given and name not in labels]:
         raise UserError(
             f"patterns that the network does not know: {', '.join(missing)}; for each add --map {missing[0]}=OURS, "
             f"OURS one of {', '.join(labels)}, or --map {missing[0]}= to leave its cells out"
@@ -120,21 +115,19 @@ def map_classes(others: list[str], labels: list[str], maps: list[str]) -> ClassM
 
 
 def _evaluate(
-    store: Store,
+    cache: CachedStage,
     trained: TrainedModel,
     training: dict[str, Any],
     cells: Dataset,
     class_map: ClassMap,
-    prefix: str,
     log: Log,
     progress: Progress | None,
-) -> dict[str, Any]:
-    """Write and publish the evaluation; returns the stage's summary."""
+) -> StageResult:
     # torch and matplotlib take seconds to import: not for a cached evaluation.
     from hep2flow.data.cell_set import CellSet
     from hep2flow.stages.write_evaluation import SUMMARY, score_cells, write_evaluation
 
-    started = time.monotonic()
+    store, prefix, started = cache.store, layout.output_prefix(EXTERNAL, cache.key), time.monotonic()
     overlap = _training_overlap(store, training, cells)
     model = load_network(store, trained, log)
     recipe = model.description.recipe
@@ -144,10 +137,8 @@ def _evaluate(
     # Another camera may have another bit depth: its own white becomes white here too.
     cell_set = CellSet(rows, model.description.labels, cells.manifest["bits"], recipe, training=False)
     predictions, metrics = score_cells(model, cell_set, rows, recipe.train.seed, progress)
-    known: dict[str, int | None] = {"trained_on": None, "selected_on": None}
-    if overlap is not None:
-        ids = set(cell_set.ids)
-        known = {"trained_on": len(overlap["train"] & ids), "selected_on": len(overlap["val"] & ids)}
+    ids, subsets = set(cell_set.ids), {"trained_on": "train", "selected_on": "val"}
+    known = {name: None if overlap is None else len(overlap[subset] & ids) for name, subset in subsets.items()}
     selection = selection_note(bool(known["selected_on"]))
     facts = {
         "subset": EXTERNAL,
@@ -159,8 +150,7 @@ def _evaluate(
     }
     metrics |= {
         "recipe": trained.name,
-        "profile": recipe.profile,
-        "paper_model": recipe.paper_model,
+        **recipe.model_dump(include={"profile", "paper_model"}),
         "protocol": EXTERNAL,
         **facts,
         "synthetic": cells.manifest["facts"]["synthetic"],
@@ -173,7 +163,8 @@ def _evaluate(
         write_evaluation(Path(scratch), metrics, predictions, selection, title)
         manifest = {"kind": "evaluation", "training": trained.uri, "dataset": cells.uri, **facts}
         publish(store, Path(scratch), prefix, {**manifest, "recipe": recipe.model_dump(mode="json")})
-    return {name: metrics[name] for name in (*SUMMARY, "class_map", "dropped", "trained_on", "selected_on")}
+    told = (*SUMMARY, "class_map", "dropped", "trained_on", "selected_on")
+    return cache.commit(store.uri(prefix), "folder", {name: metrics[name] for name in told})
 
 
 def _training_overlap(store: Store, training: dict[str, Any], cells: Dataset) -> dict[str, set[str]] | None:
@@ -197,13 +188,3 @@ def _unmasked(store: Store, opened: Dataset) -> Dataset:
         return opened if parent is None else open_dataset(store, parent)
     except UserError:  # deleted meanwhile
         return opened
-
-
-def _warn(name: str, summary: dict[str, Any], log: Log) -> None:
-    for what, count in (("was trained on", summary["trained_on"]), ("selected its epoch on", summary["selected_on"])):
-        if count:
-            log(f"{count} of these {summary['n']} cells are cells that {name} {what}: the figures are optimistic")
-    if summary["trained_on"] is None:
-        log(f"the cells that {name} was trained on are gone from the store: whether these are the same is unknown")
-    if summary["dropped"]:
-        log("cells left out: " + ", ".join(f"{pattern} {count}" for pattern, count in summary["dropped"].items()))

@@ -1,7 +1,5 @@
 """Images of an evaluation: its most confident mistakes, and a training batch after augmentation."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 
 import numpy as np
@@ -65,20 +63,11 @@ def augmented_batch(dataset: Dataset, split: Split, description: Description) ->
     local_keys: list[Key] = [
         (epoch, cells.ids.index(row["cell_id"]), repeat) for row, (_, _, repeat) in zip(shown, keys, strict=True)
     ]
-    mixer = BatchMixer(recipe, len(labels))
-    batch = next(cells.batches([local_keys]))
+    mixer, batch = BatchMixer(recipe, len(labels)), next(cells.batches([local_keys]))
     with seeded(train.seed, epoch, "mixing", 0):
         images = _pixels(mixer(batch).images, recipe.data)
-    names = [row["pattern"] for row in shown]
-    batch_table = pd.DataFrame(
-        {
-            "cell_id": [row["cell_id"] for row in shown],
-            "pattern": names,
-            "mixed_with": [None] * len(names) if mixer.mixup is None else names[::-1],
-            "image": [_png(image) for image in images],
-        }
-    )
-    table: pd.DataFrame = batch_table.head(SHOWN)
+    partners = [None] * len(shown) if mixer.mixup is None else [row["pattern"] for row in reversed(shown)]
+    table: pd.DataFrame = pd.DataFrame(shown).assign(mixed_with=partners, image=list(map(_png, images))).head(SHOWN)
     return table
 
 

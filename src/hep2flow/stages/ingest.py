@@ -1,7 +1,5 @@
 """Ingest: read and check a laboratory's files, and publish them as a data set in the object store."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Mapping
@@ -12,7 +10,7 @@ from hep2flow.cells import CellWriter, temporary_folder
 from hep2flow.distributed.ray_cluster import prestart_cluster
 from hep2flow.errors import DataFaults
 from hep2flow.sources import open_source
-from hep2flow.sources.file_tree import FolderTree
+from hep2flow.sources.file_tree import folder_tree
 from hep2flow.stage_result import Progress, StageResult
 from hep2flow.store import layout
 from hep2flow.store.datasets import publish_dataset
@@ -28,12 +26,8 @@ def ingest(
 ) -> StageResult:
     """Read and check every cell of a source, and publish the data set.
 
-    Args:
-        store: Where to.
-        source: A directory, a .zip or .tar(.gz) archive, or an s3:// prefix; a data set of this store is used as it is.
-        format: auto, icpr2012, i3a or folder.
-        name: Name of the data set in the store; the source's own where None.
-        progress: Called with the numbers of read and of all cells.
+    The source is a directory, a .zip or .tar(.gz) archive, or an s3:// prefix; a data set of this store is used as it is.
+    ``format`` is auto, icpr2012, i3a or folder; ``name`` the data set's in the store, None for the source's own.
 
     Returns:
         The data set; the summary's ``given_split`` is the URI of the source's own split (``public_split.csv``), or empty.
@@ -49,7 +43,7 @@ def ingest(
         key = stage_key("ingest", {"source": digest, "format": format, "name": name})
         cache = CachedStage(store, "ingest", key)
         cached = cache.lookup()
-        if cached is not None and _split_exists(store, cached.summary["given_split"]):
+        if cached is not None and (not (uri := cached.summary["given_split"]) or store.exists(store.key(uri))):
             return cached
     with open_source(source, format, store.download) as opened, temporary_folder() as scratch:
         faults = list(opened.faults)
@@ -82,12 +76,7 @@ def ingest(
 
 
 def _summary(cells: int, given_split: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "cells": cells,
-        "given_split": given_split,
-        "synthetic": facts["synthetic"],
-        "notes": facts["notes"],
-    }
+    return {"cells": cells, "given_split": given_split, "synthetic": facts["synthetic"], "notes": facts["notes"]}
 
 
 def _existing_dataset(store: Store, source: str) -> StageResult | None:
@@ -114,7 +103,7 @@ def _source_digest(store: Store, source: str) -> str | None:
         folder, names = path.parent, [path.name]
     elif path.is_dir():
         total.update(os.fsencode(path.resolve().name))  # a folder of classes names its data set
-        folder, names = path, FolderTree(path).names
+        folder, names = path, folder_tree(path).names
     else:
         return None
     try:
@@ -123,7 +112,3 @@ def _source_digest(store: Store, source: str) -> str | None:
     except OSError:  # reported, with all other faults, by the reader
         return None
     return total.hexdigest()
-
-
-def _split_exists(store: Store, uri: str) -> bool:
-    return not uri or store.exists(store.key(uri))

@@ -1,14 +1,12 @@
 """Initial weights of a training: from timm's hub, the store's mirror, a file, or another run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hep2flow.errors import UserError
-from hep2flow.recipe import Model, Recipe, parse_recipe
-from hep2flow.stages.trained_models import read_training_recipe
+from hep2flow.recipe import Model, Recipe
+from hep2flow.stages.trained_models import finished_results, read_training_recipe
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
 from hep2flow.store.weights_mirror import Mirrored, find_mirrored, mirror_file, put_weights
@@ -18,13 +16,7 @@ FILE = "model.safetensors"
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """Initial weights of a training.
-
-    Attributes:
-        key: Of the safetensors file in the store.
-        sha256: Of the file.
-        origin: The training's manifest's entry on them.
-    """
+    """A safetensors file in the store, by its key and SHA-256, and the training's manifest's entry on it."""
 
     key: str
     sha256: str
@@ -44,17 +36,16 @@ def resolve_weights(store: Store, section: Model) -> InitialWeights | None:
         return None
     if section.weights == "pretrained":
         # A name with its tag is found in the mirror without timm.
-        mirrored = find_mirrored(store, section.network) or mirror_weights(store, section.network)
-        origin = mirrored.model_dump(mode="json", include={"network", "origin", "sha256"})
-        return InitialWeights(mirrored.key, mirrored.sha256, origin)
+        found = find_mirrored(store, section.network) or mirror_weights(store, section.network)
+        origin = found.model_dump(mode="json", include={"network", "origin", "sha256"})
+        return InitialWeights(found.key, found.sha256, origin)
     if section.weights.startswith("s3://"):
         key = store.key(section.weights)
         if not store.exists(key):
             raise UserError(f"model.weights: {section.weights} is not there; check the URI")
         sha256 = store.sha256(key)
         return InitialWeights(key, sha256, {"origin": section.weights, "sha256": sha256})
-    path = Path(section.weights)
-    if not path.is_file():
+    if not (path := Path(section.weights)).is_file():
         raise UserError(
             f"model.weights: there is no file {section.weights}; give a path, an s3:// URI, 'pretrained' or 'none'"
         )
@@ -68,16 +59,13 @@ def with_stored_weights(store: Store, recipe: Recipe) -> Recipe:
         return recipe
     weights = resolve_weights(store, recipe.model)
     assert weights is not None
-    return parse_recipe(recipe.model_dump(mode="json"), recipe.name, [f"model.weights={store.uri(weights.key)}"])
+    return recipe.changed({"model.weights": store.uri(weights.key)})
 
 
 def mirror_weights(store: Store, network: str, file: Path | None = None) -> Mirrored:
-    """Copy a network's pretrained weights into the store.
+    """Copy a network's pretrained weights into the store: from ``file``, or downloaded from timm's hub.
 
-    Args:
-        store: The store.
-        network: timm's name of it; without a tag, timm's default weights.
-        file: The weights, downloaded elsewhere; None to download them from timm's hub.
+    ``network`` is timm's name of it; without a tag, timm's default weights.
 
     Raises:
         UserError: timm does not know the network, the file does not fit it, or the hub does not answer.
@@ -91,8 +79,7 @@ def mirror_weights(store: Store, network: str, file: Path | None = None) -> Mirr
         return mirrored
     else:
         path = _from_hub(name, repository)
-        # The hub's cache names the folder of a file by its revision.
-        origin = f"{repository}@{path.parent.name}"
+        origin = f"{repository}@{path.parent.name}"  # the hub's cache names the folder of a file by its revision
     _check_fit(path, name)
     return mirror_file(store, path, name, origin)
 
@@ -105,12 +92,7 @@ def initialize_from_run(store: Store, run_id: str, recipes: list[Recipe]) -> lis
     Raises:
         UserError: The run has no training of a recipe's network.
     """
-    view = show_run(store, run_id)
-    trainings = {
-        record.model: record.result["uri"]
-        for record in view.stages
-        if record.stage == "train" and record.status == "succeeded" and record.model is not None
-    }
+    trainings = {name: result["uri"] for name, result in finished_results(show_run(store, run_id), "train").items()}
     # From the training itself: the record of a sweep's run is written before its tuned recipes are known.
     networks = {name: read_training_recipe(store, trainings[name]).model.network for name in sorted(trainings)}
     chosen = []
@@ -123,8 +105,7 @@ def initialize_from_run(store: Store, run_id: str, recipes: list[Recipe]) -> lis
                 f"{has}; name a run of the same networks, or leave that recipe out with --recipe"
             )
         name = recipe.name if recipe.name in fitting else fitting[0]
-        weights = f"model.weights={trainings[name]}/best.safetensors"
-        chosen.append(parse_recipe(recipe.model_dump(mode="json"), recipe.name, [weights]))
+        chosen.append(recipe.changed({"model.weights": f"{trainings[name]}/best.safetensors"}))
     return chosen
 
 

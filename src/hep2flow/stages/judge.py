@@ -3,21 +3,19 @@
 The best of many trials on a few hundred cells is partly luck on these very cells: hence other cells, and fresh seeds.
 """
 
-from __future__ import annotations
-
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stdout
+from itertools import product
 from typing import Any
 
 import pandas as pd
 
+from hep2flow.distributed.ray_cluster import connected
 from hep2flow.errors import UserError
 from hep2flow.evaluation.paired_tests import paired_difference
 from hep2flow.recipe import parse_recipe
-from hep2flow.search.trial_budget import JUDGING_SEEDS, fresh_seeds
 from hep2flow.stage_result import StageResult
-from hep2flow.stages.finalists import tuned_recipe
+from hep2flow.stages.finalists import JUDGING_SEEDS, fresh_seeds, tuned_recipe
 from hep2flow.stages.initial_weights import resolve_weights
 from hep2flow.stages.tune import sweep_spec
 from hep2flow.store.datasets import open_dataset
@@ -29,22 +27,12 @@ from hep2flow.store.stage_cache import CachedStage, stage_key
 
 
 def judge_sweep(
-    store: Store,
-    sweep: str,
-    seeds: int = JUDGING_SEEDS,
-    announce: Callable[[str], None] | None = None,
-    log: Log = log_to_stderr,
+    store: Store, sweep: str, seeds: int = JUDGING_SEEDS, announce: Log | None = None, log: Log = log_to_stderr
 ) -> StageResult:
     """Train the tuned and the default recipe under fresh seeds and compare both on held-out validation cells.
 
-    All trainings have the same number of updates, and none of the sweep's own seeds.
-
-    Args:
-        store: Store of all inputs and outputs.
-        sweep: URI of a finished sweep.
-        seeds: Trainings of each side.
-        announce: Called with the sweep's key before the trainings start.
-        log: Called with a line for each finished training.
+    All trainings, ``seeds`` of each side, have the same number of updates, and none of the sweep's own seeds. ``announce``
+    is called with the sweep's key before they start, ``log`` with a line for each that is finished.
 
     Returns:
         ``sweeps/{key}/judgements/{key}.json``: :func:`hep2flow.evaluation.paired_tests.paired_difference` of tuned minus
@@ -73,23 +61,16 @@ def judge_sweep(
     return cache.commit(store.uri(f"{prefix}.json"), "object", judgement)
 
 
-def _compare(
-    store: Store, manifest: dict[str, Any], sweep_key: str, prefix: str, seeds: int, log: Log
-) -> dict[str, Any]:
-    from hep2flow.distributed.ray_cluster import connected
-
-    recipe = parse_recipe(manifest["recipe"], sweep_key)
+def _compare(store: Store, manifest: dict[str, Any], key: str, prefix: str, seeds: int, log: Log) -> dict[str, Any]:
+    recipe = parse_recipe(manifest["recipe"], key)
     dataset, split = manifest["dataset"], manifest["split"]
     weights = resolve_weights(store, recipe.model)
-    weights_key = None if weights is None else weights.key
-    spec = sweep_spec(store, recipe, dataset, split, sweep_key, weights_key, manifest["trials"])
+    spec = sweep_spec(store, recipe, dataset, split, key, weights, manifest["trials"])
     sides = {"tuned": tuned_recipe(recipe, manifest["best"]), "default": recipe}
     fresh = fresh_seeds(recipe, seeds)
-    trainings = {
-        f"{side}-{seed}": parse_recipe(one.model_dump(mode="json"), side, [f"train.seed={seed}"])
-        for seed in fresh  # both sides of a seed, then the next: an interrupted comparison is balanced
-        for side, one in sides.items()
-    }
+    # Both sides of a seed, then the next: an interrupted comparison is balanced.
+    ordered = product(fresh, sides.items())
+    trainings = {f"{side}-{seed}": one.changed({"train.seed": seed}) for seed, (side, one) in ordered}
     # Ray reports its tasks on standard output, which is for the result.
     with redirect_stdout(sys.stderr), connected():
         from hep2flow.distributed.run_judging import run_judging
@@ -98,14 +79,8 @@ def _compare(
     columns = ["cell_id", "pattern", "specimen_id"]
     rows = open_dataset(store, dataset).rows(set(read_split(store, split).ids("test")), columns, {"train", None})
     cells = pd.DataFrame.from_records(list(rows), columns=columns)
-    truth = cells[["cell_id", "pattern"]].rename(columns={"pattern": "truth"})
-    tables = {
-        side: [truth.assign(predicted=cells["cell_id"].map(predicted[f"{side}-{seed}"])) for seed in fresh]
-        for side in sides
-    }
+    ids, truth = cells["cell_id"], cells[["cell_id", "pattern"]].rename(columns={"pattern": "truth"})
+    tables = {side: [truth.assign(predicted=ids.map(predicted[f"{side}-{one}"])) for one in fresh] for side in sides}
     difference = paired_difference(tables["tuned"], tables["default"], cells[["cell_id", "specimen_id"]])
-    each = {
-        side: [float((table["truth"] == table["predicted"]).mean()) for table in of_side]
-        for side, of_side in tables.items()
-    }
+    each = {side: [float((one["truth"] == one["predicted"]).mean()) for one in tables[side]] for side in sides}
     return {**difference, "cells": len(cells), "updates": updates, "each": each}

@@ -1,7 +1,5 @@
 """Leakage: what cells of different subsets have in common: specimens, blocks of IDs, and pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
@@ -43,21 +41,22 @@ def find_leakage(store: Store, dataset: str, split: str) -> dict[str, Any]:
     """
     opened, division = open_dataset(store, dataset), read_split(store, split)
     key = stage_key("leakage", {"dataset": opened.digest, "split": division.digest})
-    entry = lookup(store, "leakage", key)
-    if entry is not None:
-        cached: dict[str, Any] = entry["found"]
-        return cached
+    if (entry := lookup(store, "leakage", key)) is not None:
+        return dict(entry["found"])
     rows, descriptors = [], []
     for row in opened.rows(set(division.subsets), ["cell_id", "pattern", "specimen_id", "sha256", "image"]):
         descriptors.append(texture_descriptor(decode_png(row.pop("image"))))
-        rows.append(row)
-    cells = pd.DataFrame(rows).assign(subset=[division.subsets[row["cell_id"]] for row in rows])
+        rows.append({**row, "subset": division.subsets[row["cell_id"]]})
+    cells = pd.DataFrame(rows)
+    known = cells.dropna(subset=["specimen_id"])
+    tested = known["subset"] == "test"
+    specimens = set(known.loc[tested, "specimen_id"]) & set(known.loc[~tested, "specimen_id"])
     blocks = None
     if opened.manifest["facts"]["id_order_is_proxy"]:
         subsets = cells["subset"].groupby(id_blocks(cells)).nunique()
         blocks = {"shared": int((subsets > 1).sum()), "of": len(subsets)}
     found = {
-        "test_specimens": _test_specimens(cells),
+        "test_specimens": len(specimens) if tested.any() else None,
         "id_blocks": blocks,
         "duplicates": near_duplicates(cells, np.stack(descriptors)),
     }
@@ -69,10 +68,8 @@ def texture_descriptor(pixels: npt.NDArray[Any]) -> Descriptors:
     """The high-pass filtered, downsampled image, of mean 0 and length 1: (SIDE, SIDE); zeros for a flat image.
 
     The inner product of two is their correlation. It ignores size, brightness and contrast, and, by the high pass, also the
-    round outline and the slow shading that all cells have in common.
-
-    Args:
-        pixels: (height, width) or (height, width, 3), of any depth.
+    round outline and the slow shading that all cells have in common. The image is (height, width) or (height, width, 3), of
+    any depth.
     """
     grey = pixels.astype(np.float32)
     if grey.ndim == 3:
@@ -83,8 +80,7 @@ def texture_descriptor(pixels: npt.NDArray[Any]) -> Descriptors:
     length = float(np.linalg.norm(texture))
     if length <= FLAT * SIDE * float(small.max()):
         return np.zeros_like(texture)
-    unit: Descriptors = texture / np.float32(length)
-    return unit
+    return np.asarray(texture / np.float32(length))
 
 
 def near_duplicates(cells: pd.DataFrame, descriptors: Descriptors) -> dict[str, Any]:
@@ -118,6 +114,7 @@ def near_duplicates(cells: pd.DataFrame, descriptors: Descriptors) -> dict[str, 
             order = np.argsort(-correlation, kind="stable")[:SHOWN]
             closest += [(float(correlation[k]), int(one[k]), int(other[k])) for k in order]
     closest.sort(key=lambda pair: -pair[0])
+    columns = {"cells": "cell_id", "subsets": "subset", "patterns": "pattern"}
     return {
         "threshold": THRESHOLD,
         "count": count,
@@ -125,9 +122,7 @@ def near_duplicates(cells: pd.DataFrame, descriptors: Descriptors) -> dict[str, 
         "cells": int(involved.sum()),
         "pairs": [
             {
-                "cells": cells["cell_id"].iloc[pair].astype(str).tolist(),
-                "subsets": cells["subset"].iloc[pair].astype(str).tolist(),
-                "patterns": cells["pattern"].iloc[pair].astype(str).tolist(),
+                **{name: cells[column].iloc[pair].astype(str).tolist() for name, column in columns.items()},
                 "correlation": None if correlation == EQUAL else min(correlation, 1.0),
             }
             for correlation, *pair in closest[:SHOWN]
@@ -156,8 +151,9 @@ class _PairSearch:
         one, other, correlation = rows[at], columns[of], np.where(same[at, of], EQUAL, 0)
         for start in range(0, len(one), CHUNK):
             part = slice(start, start + CHUNK)
-            best = _best_correlation(self.descriptors[one[part]], self.descriptors[other[part]])
-            correlation[part] = np.maximum(correlation[part], best)
+            first = self.descriptors[one[part]]
+            for view in _views(self.descriptors[other[part]]):
+                correlation[part] = np.maximum(correlation[part], np.einsum("nij,nij->n", first, view))
         near = correlation >= THRESHOLD
         return one[near], other[near], correlation[near]
 
@@ -167,12 +163,6 @@ def _views(descriptors: Descriptors) -> Iterator[Descriptors]:
     for mirrored in (descriptors, descriptors[:, :, ::-1]):
         for turns in range(4):
             yield np.rot90(mirrored, turns, axes=(1, 2))
-
-
-def _best_correlation(first: Descriptors, second: Descriptors) -> npt.NDArray[np.float32]:
-    """Highest correlation of each cell of the first with any view of the cell at the same place of the second."""
-    best: npt.NDArray[np.float32] = np.max([np.einsum("nij,nij->n", first, view) for view in _views(second)], axis=0)
-    return best
 
 
 def _view_invariant(descriptors: Descriptors) -> npt.NDArray[np.float32]:
@@ -185,13 +175,4 @@ def _view_invariant(descriptors: Descriptors) -> npt.NDArray[np.float32]:
         total += view
     # The other quarters are mirror images of the first, which therefore counts fourfold: twice the length.
     total *= 2 / 8
-    quarter: npt.NDArray[np.float32] = total[:, : SIDE // 2, : SIDE // 2].reshape(len(total), -1)
-    return quarter
-
-
-def _test_specimens(cells: pd.DataFrame) -> int | None:
-    known = cells.dropna(subset=["specimen_id"])
-    tested = known["subset"] == "test"
-    if not tested.any():
-        return None
-    return len(set(known.loc[tested, "specimen_id"]) & set(known.loc[~tested, "specimen_id"]))
+    return total[:, : SIDE // 2, : SIDE // 2].reshape(len(total), -1)

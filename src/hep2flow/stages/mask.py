@@ -1,9 +1,7 @@
 """Mask: black out or crop what lies outside the cell (paper section 3.1.1, Figure 5)."""
 
-from __future__ import annotations
-
 from hep2flow.errors import UserError
-from hep2flow.recipe import MaskMode, MaskSource
+from hep2flow.recipe.schema import MaskMode, MaskSource
 from hep2flow.stage_result import Progress, StageResult
 from hep2flow.store.datasets import open_dataset, publish_dataset
 from hep2flow.store.s3 import Store
@@ -15,14 +13,9 @@ def mask(
 ) -> StageResult:
     """Publish the masked data set; its manifest names its parent.
 
-    Args:
-        store: Where the data sets are.
-        dataset: URI of the data set.
-        mode: apply sets pixels outside the mask to 0; crop cuts the image to the mask's bounding box and keeps the
-            background; none leaves the data set as it is.
-        source: auto takes the data set's own masks or, where it has none at all, masks derived from the images, and says
-            so; given refuses a data set without masks.
-        progress: Called with the numbers of masked and of all cells.
+    ``mode`` apply sets pixels outside the mask to 0; crop cuts the image to the mask's bounding box, with background; none
+    leaves the data set as it is. ``source`` auto takes the data set's own masks or, where it has none at all, masks derived
+    from the images, and says so; given refuses a data set without masks.
 
     Returns:
         The data set; the summary's ``derived`` counts derived masks.

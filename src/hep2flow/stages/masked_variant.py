@@ -1,7 +1,5 @@
 """One data set masked in several ways, for recipes that differ in ``data.mask``."""
 
-from __future__ import annotations
-
 from hep2flow.recipe import Data
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store

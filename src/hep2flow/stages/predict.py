@@ -35,14 +35,9 @@ def predict(
 ) -> pd.DataFrame:
     """Classify images, masked, resized and normalised as the network's training images were.
 
-    Args:
-        store: Store of the run.
-        run_id: A finished run.
-        source: The images, see :func:`hep2flow.stages.unlabelled_images.open_images`.
-        model: As for :func:`hep2flow.stages.trained_models.find_model`.
-        tta: none or dihedral; None for what the run's evaluation uses.
-        log: Called with a line for each note that a reader of the table needs.
-        progress: Called with the numbers of predicted and of all images.
+    The source is one of :func:`hep2flow.stages.unlabelled_images.open_images`; ``model`` is chosen as by
+    :func:`hep2flow.stages.trained_models.find_model`; ``tta`` is none or dihedral, None for what the run's evaluation uses;
+    ``log`` is called with a line for each note that a reader of the table needs.
 
     Returns:
         One row per image: file, specimen, predicted, confidence (probability of the predicted class), ``p_<label>``.
@@ -91,8 +86,7 @@ def specimen_votes(table: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: The specimen of a cell is unknown.
     """
-    unknown = table.loc[table["specimen"].isna(), "file"]
-    if len(unknown):
+    if len(unknown := table.loc[table["specimen"].isna(), "file"]):
         raise UserError(
             f"--specimen: the specimens of {len(unknown)} cells are unknown, for example of {unknown.iloc[0]}; "
             "put each specimen's images in a folder of its own, and add --format folder"
@@ -103,16 +97,9 @@ def specimen_votes(table: pd.DataFrame) -> pd.DataFrame:
         means = cells[[f"p_{label}" for label in labels]].mean()
         votes = cells["predicted"].value_counts()
         won = max(votes.index, key=lambda label: (votes[label], means[f"p_{label}"], -labels.index(label)))
-        rows.append(
-            {
-                "specimen": specimen,
-                "predicted": won,
-                "share": votes[won] / len(cells),
-                "cells": len(cells),
-                "confidence": means[f"p_{won}"],
-                **means,
-            }
-        )
+        share, confidence = votes[won] / len(cells), means[f"p_{won}"]
+        vote = {"predicted": won, "share": share, "cells": len(cells), "confidence": confidence}
+        rows.append({"specimen": specimen, **vote, **means})
     voted: pd.DataFrame = pd.DataFrame(rows)
     return voted
 
@@ -151,10 +138,8 @@ def _check_masks(source: Source, recipe: Recipe, faults: list[Fault]) -> None:
         return
     without = [listing for listing in source.listings if listing.mask is None]
     if 0 < len(without) < len(source.listings):
-        faults += [
-            Fault(listing.image, "has no mask, other images do", "add its mask, or remove all masks")
-            for listing in without
-        ]
+        what, remedy = "has no mask, other images do", "add its mask, or remove all masks"
+        faults += [Fault(listing.image, what, remedy) for listing in without]
     elif without and (data.mask == "none" or data.mask_source == "given"):
         why = f"measures each cell ({', '.join(features)})" if data.mask == "none" else "was trained on given masks"
         raise UserError(f"the network {why}: give every image a mask, NAME_mask.png beside it or with --mask")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from hep2flow.stage_result import StageResult
 from hep2flow.stages.split import shared_specimens
 from hep2flow.store import layout
 from hep2flow.store.datasets import Dataset, open_dataset
-from hep2flow.store.layout import MANIFEST
 from hep2flow.store.publish import publish
 from hep2flow.store.runs import show_run
 from hep2flow.store.s3 import Store
@@ -34,13 +33,8 @@ def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[t
     """Write ``index.html``, its figures, ``summary.md`` and the model cards for the evaluations of one run.
 
     Where another run has a report of the same evaluations, it is copied, and the facts of its run (id, versions, keys,
-    times) are replaced by this run's.
-
-    Args:
-        store: Store of all inputs and outputs.
-        run_id: The run.
-        evaluations: URIs, all of the same cells and split; those of one recipe under several seeds are shown together.
-        sweeps: URI of each sweep of the run, and of its judgement, empty where it was not judged.
+    times) are replaced by this run's. ``evaluations`` are URIs, all of the same cells and split; those of one recipe under
+    several seeds are shown together. ``sweeps``: URI of each sweep and its judgement, empty where it was not judged.
     """
     # Keys and not URIs: equal in every bucket.
     inputs = {
@@ -56,7 +50,7 @@ def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[t
         else:
             shared, summary = entry["shared"], entry["summary"]
             store.get_folder(store.key(entry["output"]["uri"]), folder)
-            (folder / MANIFEST).unlink()
+            (folder / layout.MANIFEST).unlink()
             replace_run(folder, entry["run_id"], run_id, _provenance(store, run_id, shared))
         manifest = {"kind": "report", "run_id": run_id, "evaluations": evaluations}
         publish(store, folder, prefix, {**manifest, **selection_note(summary["selected_on_test"])})
@@ -80,19 +74,24 @@ def _write(
     dataset, split = open_dataset(store, manifest["dataset"]), read_split(store, manifest["split"])
     models = [read_model(store, uri) for uri in evaluations]
     cells = dataset.table()
-    examples = _example_ids(dataset, split)
+    example_ids = _example_ids(dataset, split)
     wrong = {cell for model in models if model.mistakes is not None for cell in model.mistakes["cell_id"]}
-    original, masked = _read_images(store, dataset, examples | wrong)
+    original, masked = _read_images(store, dataset, example_ids | wrong)
+    examples: dict[str, list[tuple[bytes, bytes]]] = defaultdict(list)
+    for cell in sorted(example_ids):
+        examples[masked[cell]["pattern"]].append((original[cell]["image"], masked[cell]["image"]))
+    facts = dataset.manifest["facts"]
+    source = "derived" if facts["mask"]["derived"] else "given"
     shared = {
-        name: {model.metrics["recipe"]: model.training[name] for model in models} for name in ("hardware", "weights")
+        key: {model.metrics["recipe"]: model.training[key] for model in models} for key in ("hardware", "weights")
     }
     content = ReportContent(
         run_id=run_id,
-        dataset=_dataset_facts(dataset),
+        dataset={**dataset.manifest, **facts, "mask": {**facts["mask"], "source": source}},
         split=_split_facts(split, cells),
         models=models,
         cells=cells,
-        examples=_examples(original, masked, examples),
+        examples=dict(examples),
         originals={cell: (original[cell]["image"], original[cell]["mask"] or masked[cell]["mask"]) for cell in wrong},
         provenance=_provenance(store, run_id, shared),
         sweeps=[read_sweep(store, sweep, judgement) for sweep, judgement in sweeps],
@@ -110,24 +109,15 @@ def _write(
 
 def _scores(family: Family) -> dict[str, Any]:
     """Means over the seeds, and the standard deviation of ACA where there are several."""
-    scores = {name: family.scores[name] for name in ("aca", "mca", "macro_f1")}
-    if len(family.models) > 1:
-        scores |= {"seeds": len(family.models), "aca_sd": family.deviation("aca")}
-    return scores
-
-
-def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
-    """The manifest with the source's facts beside its own."""
-    facts = dataset.manifest["facts"]
-    source = "derived" if facts["mask"]["derived"] else "given"
-    return {**dataset.manifest, **facts, "mask": {**facts["mask"], "source": source}}
+    seeds = {"seeds": len(family.models), "aca_sd": family.deviation("aca")} if len(family.models) > 1 else {}
+    return {**{name: family.scores[name] for name in ("aca", "mca", "macro_f1")}, **seeds}
 
 
 def _split_facts(split: Split, cells: pd.DataFrame) -> dict[str, Any]:
-    patterns: dict[str, Counter[str]] = {}
+    patterns: dict[str, Counter[str]] = defaultdict(Counter)
     for cell_id, pattern in zip(cells["cell_id"], cells["pattern"], strict=True):
         if cell_id in split.subsets:
-            patterns.setdefault(split.subsets[cell_id], Counter())[pattern] += 1
+            patterns[split.subsets[cell_id]][pattern] += 1
     return {
         "protocol": split.protocol,
         "ratio": split.ratio,
@@ -159,15 +149,6 @@ def _read_images(store: Store, dataset: Dataset, keep: set[str]) -> tuple[CellIm
     if parent is None:
         return masked, masked
     return {row["cell_id"]: row for row in open_dataset(store, parent).rows(keep=keep, columns=columns)}, masked
-
-
-def _examples(original: CellImages, masked: CellImages, ids: set[str]) -> dict[str, list[tuple[bytes, bytes]]]:
-    examples: dict[str, list[tuple[bytes, bytes]]] = {}
-    for cell_id in sorted(ids):
-        examples.setdefault(masked[cell_id]["pattern"], []).append(
-            (original[cell_id]["image"], masked[cell_id]["image"])
-        )
-    return examples
 
 
 def _provenance(store: Store, run_id: str, shared: dict[str, Any]) -> dict[str, Any]:

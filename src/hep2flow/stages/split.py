@@ -6,8 +6,9 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Split as SplitChoice
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Assignment = dict[str, Subset]  # by cell_id
 
+HALVES = "halves"  # the protocol of a sweep's own split
 BLOCKS_PER_PATTERN = 14  # I3A: 83 specimens over six patterns
 
 
@@ -44,14 +46,9 @@ def split(store: Store, dataset: str, choice: SplitChoice, given_split: str = ""
     protocol = choice.protocol
     if protocol == "auto":
         protocol = "given" if given_split else "stratified"
-    drawn = protocol not in {"given", "whole-train"}
-    inputs: dict[str, Any] = {
-        "dataset": opened.digest,
-        "protocol": protocol,
-        "train_fraction": choice.train_fraction if drawn else None,
-        "seed": choice.seed if drawn else None,
-        "given_split": given_split if protocol == "given" else None,
-    }
+    ratio, seed = (None, None) if protocol in {"given", "whole-train"} else (choice.train_fraction, choice.seed)
+    inputs = {"dataset": opened.digest, "protocol": protocol, "train_fraction": ratio, "seed": seed}
+    inputs["given_split"] = given_split if protocol == "given" else None
     cache = CachedStage(store, "split", stage_key("split", inputs))
     if (cached := cache.lookup()) is not None:
         return cached
@@ -62,16 +59,52 @@ def split(store: Store, dataset: str, choice: SplitChoice, given_split: str = ""
         assignment = _whole_train(opened, cells)
     else:
         assignment = _divide(opened, cells, protocol, choice)
-    built = Split(
-        assignment,
-        protocol=protocol,
-        ratio=inputs["train_fraction"],
-        seed=inputs["seed"],
-        dataset_digest=opened.digest,
-    )
+    built = Split(assignment, protocol, ratio, seed, opened.digest)
     uri = write_split(store, built)
     shared = shared_specimens(cells, assignment)
     return cache.commit(uri, "object", {"protocol": protocol, "counts": built.counts(), "shared_specimens": shared})
+
+
+def split_validation(store: Store, dataset: str, split: str) -> StageResult:
+    """Halve the validation cells for a sweep: its split's ``val`` is the half that selects, ``test`` the one that judges.
+
+    A specimen's cells are all in one half where every pattern has two specimens in validation, else cells are drawn within
+    each pattern; the summary's ``by`` says which. The training cells stay; the test cells are in neither half, so that a
+    sweep has no access to them.
+
+    Raises:
+        UserError: The validation cells of a pattern are too few, or the split selects on the test set.
+    """
+    opened, divided = open_dataset(store, dataset), read_split(store, split)
+    if divided.protocol == "whole-train":
+        raise UserError(
+            "data.split.protocol: whole-train validates on the test set, and no sweep may see it; choose another protocol"
+        )
+    inputs = {"dataset": opened.digest, "split": divided.digest}
+    cache = CachedStage(store, "halve", stage_key("halve", inputs))
+    if (cached := cache.lookup()) is not None:
+        return cached
+    import pandas as pd
+
+    columns = ["cell_id", "pattern", "specimen_id"]
+    # The parts of the official test set are not even downloaded.
+    rows = opened.rows(set(divided.ids("val")), columns, {"train", None})
+    validation = pd.DataFrame.from_records(list(rows), columns=columns)
+    if few := [pattern for pattern, count in validation["pattern"].value_counts().items() if count < 2]:
+        raise UserError(
+            f"sweep: one validation cell of {', '.join(map(str, few))} cannot both choose and judge; "
+            "add cells, or lower data.split.train_fraction"
+        )
+    try:
+        by, sides = "specimen", by_specimen(validation, 0.5, 0)
+    except UserError:
+        by, sides = "cell", stratified(validation, 0.5, 0)
+    subsets: dict[Subset, Subset] = {"train": "val", "val": "test"}
+    assignment = {cell: subsets[side] for cell, side in sides.items()} | dict.fromkeys(divided.ids("train"), "train")
+    built = replace(divided, subsets=assignment, protocol=HALVES)
+    uri, counts = write_split(store, built), built.counts()
+    summary = {"by": by, "trains": counts["train"], "chooses": counts["val"], "judges": counts["test"]}
+    return cache.commit(uri, "object", summary)
 
 
 def shared_specimens(cells: pd.DataFrame, assignment: Mapping[str, Subset]) -> int | None:
@@ -88,12 +121,7 @@ def stratified(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assignm
 
     The training set has ceil(train_fraction * n) cells; each pattern's number of them is found by largest remainder.
     Cells are ordered by a hash of seed and ID and not by a random generator: every version of every library divides the
-    same cells in the same way.
-
-    Args:
-        cells: cell_id, pattern; at least two cells per pattern.
-        train_fraction: In (0, 1).
-        seed: Seed of the hash.
+    same cells in the same way. ``cells``: cell_id, pattern; at least two cells per pattern. ``train_fraction`` in (0, 1).
     """
     groups = {pattern: list(group["cell_id"]) for pattern, group in cells.groupby("pattern")}
     fraction = Fraction(str(train_fraction))  # as written: 0.55 of 100 cells are 55, the float's are more
@@ -118,8 +146,7 @@ def by_specimen(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assign
     Raises:
         UserError: A cell's specimen is unknown, or a pattern would be on one side only.
     """
-    unknown = int(cells["specimen_id"].isna().sum())
-    if unknown:
+    if unknown := int(cells["specimen_id"].isna().sum()):
         raise UserError(
             f"data.split.protocol: specimen needs every cell's specimen, {unknown} cells have none; choose stratified"
         )
@@ -133,13 +160,11 @@ def by_id_block(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assign
 
 def id_blocks(cells: pd.DataFrame) -> pd.Series[str]:
     """Name of each cell's block of contiguous IDs within its pattern; cells: cell_id, pattern."""
-    block = (
-        cells.sort_values("cell_id")
-        .groupby("pattern")["cell_id"]
-        .transform(
-            lambda ids: [f"{index * min(BLOCKS_PER_PATTERN, len(ids)) // len(ids):02d}" for index in range(len(ids))]
-        )
-    )
+
+    def number(ids: pd.Series[str]) -> list[str]:
+        return [f"{index * min(BLOCKS_PER_PATTERN, len(ids)) // len(ids):02d}" for index in range(len(ids))]
+
+    block = cells.sort_values("cell_id").groupby("pattern")["cell_id"].transform(number)
     named: pd.Series[str] = cells["pattern"] + "/" + block.reindex(cells.index)
     return named
 
@@ -160,14 +185,12 @@ def _given(opened: Dataset, cells: pd.DataFrame, given_split: str) -> Assignment
 
 
 def _whole_train(opened: Dataset, cells: pd.DataFrame) -> Assignment:
-    official_test = cells["official_split"] == "test"
-    if not official_test.any():
+    tested = set(cells.loc[cells["official_split"] == "test", "cell_id"])
+    if not tested:
         raise UserError(
             f"data.split.protocol: whole-train needs an official test set, {opened.manifest['name']} has none"
         )
-    return {
-        cell_id: "val" if tested else "train" for cell_id, tested in zip(cells["cell_id"], official_test, strict=True)
-    }
+    return {cell_id: "val" if cell_id in tested else "train" for cell_id in cells["cell_id"]}
 
 
 def _divide(opened: Dataset, cells: pd.DataFrame, protocol: str, choice: SplitChoice) -> Assignment:
@@ -178,8 +201,8 @@ def _divide(opened: Dataset, cells: pd.DataFrame, protocol: str, choice: SplitCh
         )
     official_test = cells["official_split"] == "test"
     rest = cells.loc[~official_test]
-    few = [f"{pattern} ({count} cell)" for pattern, count in rest["pattern"].value_counts().items() if count < 2]
-    if few:
+    counts = rest["pattern"].value_counts().items()
+    if few := [f"{pattern} ({count} cell)" for pattern, count in counts if count < 2]:
         raise UserError(
             f"split: a pattern needs two cells, one to train on and one to validate: {', '.join(few)}; "
             "add cells or leave the pattern out"
@@ -192,10 +215,8 @@ def _divide(opened: Dataset, cells: pd.DataFrame, protocol: str, choice: SplitCh
 def _by_group(cells: pd.DataFrame, groups: pd.Series, kind: str, train_fraction: float, seed: int) -> Assignment:
     total = Counter(cells["pattern"])
     # Greedily: how many cells of each pattern each side still lacks of its share.
-    lacking: dict[Subset, dict[str, float]] = {
-        "train": {pattern: train_fraction * count for pattern, count in total.items()},
-        "val": {pattern: (1 - train_fraction) * count for pattern, count in total.items()},
-    }
+    shares: dict[Subset, float] = {"train": train_fraction, "val": 1 - train_fraction}
+    lacking = {side: {pattern: share * count for pattern, count in total.items()} for side, share in shares.items()}
     assignment: Assignment = {}
     sides: dict[str, set[Subset]] = defaultdict(set)
     ordered = [members for _, members in sorted(cells.groupby(groups), key=lambda item: _hash(seed, str(item[0])))]
@@ -212,8 +233,7 @@ def _by_group(cells: pd.DataFrame, groups: pd.Series, kind: str, train_fraction:
             lacking[side][pattern] -= count
             sides[pattern].add(side)
         assignment |= dict.fromkeys(members["cell_id"], side)
-    one_sided = ", ".join(sorted(pattern for pattern in total if len(sides[pattern]) < 2))
-    if one_sided:
+    if one_sided := ", ".join(sorted(pattern for pattern in total if len(sides[pattern]) < 2)):
         raise UserError(
             f"split: with whole {kind}s on one side, no division leaves cells of {one_sided} on both; "
             f"these patterns need two {kind}s or more: choose stratified"

@@ -1,18 +1,15 @@
 """Train: one recipe on one split of one data set, through Ray Train, to ``trainings/{key}``."""
 
-from __future__ import annotations
-
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stdout
-from typing import Any
 
+from hep2flow.distributed.ray_cluster import connected
 from hep2flow.distributed.train_worker import TrainingSpec
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
 from hep2flow.stage_result import StageResult
 from hep2flow.stages.artifacts import read_history
-from hep2flow.stages.initial_weights import resolve_weights
+from hep2flow.stages.initial_weights import InitialWeights, resolve_weights
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.outage import Log, log_to_stderr
@@ -24,22 +21,12 @@ from hep2flow.tracking.mlflow import log_to_mlflow
 
 
 def train(
-    store: Store,
-    recipe: Recipe,
-    dataset: str,
-    split: str,
-    announce: Callable[[str], None] | None = None,
-    log: Log = log_to_stderr,
+    store: Store, recipe: Recipe, dataset: str, split: str, announce: Log | None = None, log: Log = log_to_stderr
 ) -> StageResult:
     """Train, resume an interrupted training, or return the cached one.
 
-    Args:
-        store: Store of all inputs and outputs.
-        recipe: What to train.
-        dataset: URI of the masked data set.
-        split: URI of its split.
-        announce: Called with the training's key before it starts, so that its progress can be read in the store.
-        log: Called with a line for each event: a crash, a lost machine, an unreachable store.
+    ``announce`` is called with the training's key before it starts, so that its progress can be read in the store; ``log``
+    with a line for each event: a crash, a lost machine, an unreachable store. The data set is the masked one.
 
     Returns:
         The training: ``best.safetensors``, ``metrics.jsonl``, ``recipe.yaml`` and ``manifest.json``.
@@ -48,8 +35,8 @@ def train(
         UserError: The network, weights or resources are unavailable, or the training diverged.
     """
     weights = resolve_weights(store, recipe.model)
-    key = training_key(store, recipe, dataset, split, None if weights is None else weights.sha256)
-    cache, prefix = CachedStage(store, "train", key), layout.training_prefix(key)
+    key = _training_key(store, recipe, dataset, split, weights)
+    cache, prefix = CachedStage(store, "train", key), layout.output_prefix("train", key)
     if (cached := cache.lookup()) is not None:
         return cached
     if announce is not None:
@@ -65,7 +52,12 @@ def train(
             weights=None if weights is None else weights.key,
             weights_origin=None if weights is None else weights.origin,
         )
-        _train_on_ray(spec, log)
+        # Ray reports lost machines on standard output, which is for the result.
+        with redirect_stdout(sys.stderr), connected():
+            # Imported here, while the cluster starts: Ray takes seconds, which a cached training need not wait for.
+            from hep2flow.distributed.run_training import run_training
+
+            run_training(spec, log)
         manifest = find_published(store, prefix)
     assert manifest is not None, "a training that returned has published"
     summary = {
@@ -83,27 +75,15 @@ def train(
     return result
 
 
-def training_key(store: Store, recipe: Recipe, dataset: str, split: str, weights_sha256: str | None) -> str:
+def _training_key(store: Store, recipe: Recipe, dataset: str, split: str, weights: InitialWeights | None) -> str:
     """Key of a training: its data and every leaf of the recipe that it reads; not the hardware it runs on."""
-    inputs: dict[str, Any] = {
+    inputs = {
         "dataset": open_dataset(store, dataset).digest,
         "split": split_digest(store, split),
-        "weights": weights_sha256,
+        "weights": None if weights is None else weights.sha256,
         "model": recipe.model.model_dump(mode="json", exclude={"weights"}),
         "data": recipe.data.model_dump(mode="json", include={"interpolation", "mean", "std"}),
         "train": recipe.train.model_dump(mode="json", exclude={"loader_workers"}),
+        **recipe.model_dump(mode="json", include={"augment", "batch", "loss", "optim", "schedule", "select"}),
     }
-    for section in ("augment", "batch", "loss", "optim", "schedule", "select"):
-        inputs[section] = getattr(recipe, section).model_dump(mode="json")
     return stage_key("train", inputs)
-
-
-def _train_on_ray(spec: TrainingSpec, log: Log) -> None:
-    from hep2flow.distributed.ray_cluster import connected
-
-    # Ray reports lost machines on standard output, which is for the result.
-    with redirect_stdout(sys.stderr), connected():
-        # Imported here, while the cluster starts: Ray takes seconds, which a cached training need not wait for.
-        from hep2flow.distributed.run_training import run_training
-
-        run_training(spec, log)

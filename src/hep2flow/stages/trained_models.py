@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe, parse_recipe, read_recipe
 from hep2flow.selected_on_test import OPTIMISTIC_WARNING
 from hep2flow.store.outage import Log
-from hep2flow.store.runs import show_run
+from hep2flow.store.runs import RunView, show_run
 from hep2flow.store.s3 import Store
 
 if TYPE_CHECKING:
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """One finished training of a run.
-
-    Attributes:
-        name: Name of its recipe in the run.
-        uri: URI of the training.
-        recipe: As the run has it: two runs may share a training and evaluate it differently.
-    """
+    """One finished training of a run, by the name of its recipe there."""
 
     name: str
     uri: str
-    recipe: Recipe
+    recipe: Recipe  # as the run has it: two runs may share a training and evaluate it differently
+
+
+def finished_results(view: RunView, stage: str) -> dict[str, dict[str, Any]]:
+    """What a run's finished stages of this name returned, by their models."""
+    finished = [record for record in view.stages if record.stage == stage and record.status == "succeeded"]
+    return {record.model: record.result for record in finished if record.model is not None}
 
 
 def find_model(store: Store, run_id: str, model: str | None, log: Log) -> TrainedModel:
@@ -44,22 +44,17 @@ def find_model(store: Store, run_id: str, model: str | None, log: Log) -> Traine
         UserError: There is no such run or model, or no evaluation by which to choose among several.
     """
     view = show_run(store, run_id)
-    finished = [record for record in view.stages if record.status == "succeeded" and record.model is not None]
-    trainings = {str(record.model): str(record.result["uri"]) for record in finished if record.stage == "train"}
+    trainings = {name: str(result["uri"]) for name, result in finished_results(view, "train").items()}
     names = ", ".join(sorted(trainings))
     if not trainings:
         raise UserError(f"run {run_id} ({view.status}): has no finished training; `hep2flow runs show {run_id}`")
     if model is None and len(trainings) > 1:
-        scores = {
-            str(record.model): (float(record.result["summary"]["aca"]), str(record.result["summary"]["subset"]))
-            for record in finished
-            if record.stage == "evaluate" and record.model in trainings
-        }
-        if not scores:
+        summaries = {name: result["summary"] for name, result in finished_results(view, "evaluate").items()}
+        if not (evaluated := sorted(summaries.keys() & trainings.keys())):
             raise UserError(f"run {run_id}: no evaluation tells its models apart; add --model, one of {names}")
-        model = max(sorted(scores), key=lambda name: scores[name][0])
-        aca, subset = scores[model]
-        log(f"--model {model}, the best of {names} by ACA: {aca:.3f} on the {subset} cells")
+        model = max(evaluated, key=lambda name: float(summaries[name]["aca"]))
+        best = summaries[model]
+        log(f"--model {model}, the best of {names} by ACA: {best['aca']:.3f} on the {best['subset']} cells")
     name = next(iter(trainings)) if model is None else model
     if name not in trainings:
         raise UserError(f"--model {name}: run {run_id} has no finished training of that name; it has {names}")
@@ -103,3 +98,18 @@ def load_network(
         log(f"{trained.name}: {OPTIMISTIC_WARNING}")
     recipe = description.recipe.model_copy(update={"eval": trained.recipe.eval})
     return LoadedModel(network, replace(description, recipe=recipe), device)
+
+
+def export(store: Store, run_id: str, model: str | None, onnx: Path, log: Log) -> float:
+    """Write a trained network as an ONNX file; returns the largest difference of its probabilities from torch's.
+
+    Arguments and errors are those of :func:`find_model` and :func:`hep2flow.evaluation.onnx_export.write_onnx`.
+    """
+    trained = find_model(store, run_id, model, log)
+    # torch takes seconds to import: not for a run that does not exist.
+    import torch
+
+    from hep2flow.evaluation.onnx_export import write_onnx
+
+    network, description, _ = load_network(store, trained, log, torch.device("cpu"))
+    return write_onnx(network, description, onnx)

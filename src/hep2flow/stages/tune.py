@@ -1,14 +1,12 @@
 """Tune: a recipe's search space on one split of one data set, through Ray Tune, to ``sweeps/{key}``."""
 
-from __future__ import annotations
-
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from hep2flow.distributed.ray_cluster import connected
 from hep2flow.distributed.sweep_spec import SweepSpec
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
@@ -18,9 +16,9 @@ from hep2flow.search.space import check_space
 from hep2flow.search.trials import Trial, best_trial, read_trials
 from hep2flow.stage_result import StageResult
 from hep2flow.stages.finalists import tuned_recipe
-from hep2flow.stages.initial_weights import resolve_weights
+from hep2flow.stages.initial_weights import InitialWeights, resolve_weights
 from hep2flow.stages.masked_variant import masked_variant
-from hep2flow.stages.sweep_split import split_validation
+from hep2flow.stages.split import split_validation
 from hep2flow.store import layout
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.outage import Log, log_to_stderr
@@ -38,19 +36,14 @@ def tune(
     split: str,
     settings: SweepSettings,
     *,
-    announce: Callable[[str], None] | None = None,
+    announce: Log | None = None,
     log: Log = log_to_stderr,
 ) -> StageResult:
     """Run a sweep, resume an interrupted one, or return the cached one.
 
-    Args:
-        store: Where everything lies.
-        recipe: With the search space.
-        dataset: URI of the masked data set.
-        split: URI of its division; the sweep uses its validation set, in two halves, and no test cell.
-        settings: Of the sweep; ``judge``, ``finals`` and ``beside`` are for later stages.
-        announce: Called with the sweep's key before it starts, so that its progress can be read in the store.
-        log: Called with one line for each trial that ends.
+    The sweep uses the split's validation set, in two halves, and no test cell; the data set is the masked one. ``announce``
+    is called with the sweep's key before it starts, so that its progress can be read in the store; ``log`` with one line for
+    each trial that ends. ``judge``, ``finals`` and ``beside`` of the settings are for later stages.
 
     Returns:
         The sweep: ``best.yaml`` (a complete recipe), ``trials.parquet`` and ``trials.csv``, ``curves.parquet``, and a
@@ -61,19 +54,23 @@ def tune(
     """
     check_space(recipe)
     halves, weights = split_validation(store, dataset, split), resolve_weights(store, recipe.model)
-    trials, digest = settings.trials, None if weights is None else weights.sha256
-    key = sweep_key(store, recipe, dataset, halves.uri, digest, trials)
+    trials = settings.trials
+    key = sweep_key(store, recipe, dataset, halves.uri, weights, trials)
     # A sweep's folder can be extended by more trials; the cache entry says with how many it is complete.
-    entry_key, prefix = stage_key("tune", {"sweep": key, "trials": trials}, ""), layout.sweep_prefix(key)
-    entry = lookup(store, "tune", entry_key)
-    if entry is not None:
+    entry_key, prefix = stage_key("tune", {"sweep": key, "trials": trials}, ""), layout.output_prefix("tune", key)
+    if (entry := lookup(store, "tune", entry_key)) is not None:
         return StageResult(stage="tune", key=key, uri=store.uri(prefix), cached=True, summary=entry["summary"])
     before = read_trials(store, _key_of_earlier(store, settings.earlier, recipe)) if settings.earlier else []
     if announce is not None:
         announce(key)
-    spec = sweep_spec(store, recipe, dataset, halves.uri, key, None if weights is None else weights.key, trials)
+    spec = sweep_spec(store, recipe, dataset, halves.uri, key, weights, trials)
     limits = {"concurrency": settings.concurrency or None, "seconds": 3600 * settings.hours or None}
-    epochs = _run(spec.model_copy(update=limits), before, log)
+    # Ray tells of its trials on standard output, which belongs to the result.
+    with redirect_stdout(sys.stderr), connected():
+        # Imported here, while the cluster starts.
+        from hep2flow.distributed.run_sweep import run_sweep
+
+        epochs = run_sweep(spec.model_copy(update=limits), before, log)
     found = read_trials(store, key)
     # Only the last generation of a population has trained to the end.
     candidates = found[-recipe.search.population :] if recipe.search.algorithm == "pbt" else found
@@ -100,23 +97,19 @@ def tune(
             "early_stopping": early_stopping_savings(found, epochs),
         }
         publish(store, folder, prefix, facts)
-    if len([trial for trial in found if trial.status != "running"]) >= trials:
+    if sum(trial.status != "running" for trial in found) >= trials:
         commit(store, "tune", entry_key, {"output": {"uri": store.uri(prefix), "kind": "folder"}, "summary": summary})
     return StageResult(stage="tune", key=key, uri=store.uri(prefix), summary=summary)
 
 
 def sweep_spec(
-    store: Store, recipe: Recipe, dataset: str, halves: str, key: str, weights: str | None, trials: int
+    store: Store, recipe: Recipe, dataset: str, halves: str, key: str, weights: InitialWeights | None, trials: int
 ) -> SweepSpec:
     """What a sweep's trials, and the trainings that judge it, have in common; the data set in every form they try."""
-    masks = recipe.search.space.get("data.mask")
-    forms: dict[str, str] = {recipe.data.mask: dataset}
-    if masks is not None:
-        tried = {recipe.data.mask, *(masks.choice or ())}
-        forms = {
-            mask: masked_variant(store, dataset, recipe.data.model_copy(update={"mask": mask}))
-            for mask in sorted(tried)
-        }
+    data, forms = recipe.data, {str(recipe.data.mask): dataset}
+    if (masks := recipe.search.space.get("data.mask")) is not None:
+        tried = sorted({data.mask, *(masks.choice or ())})
+        forms = {mask: masked_variant(store, dataset, data.model_copy(update={"mask": mask})) for mask in tried}
     return SweepSpec(
         store=store.address,
         key=key,
@@ -124,34 +117,25 @@ def sweep_spec(
         datasets=forms,
         halves=halves,
         trials=trials,
-        weights=weights,
+        weights=None if weights is None else weights.key,
     )
 
 
-def sweep_key(store: Store, recipe: Recipe, dataset: str, halves: str, weights_sha256: str | None, trials: int) -> str:
+def sweep_key(
+    store: Store, recipe: Recipe, dataset: str, halves: str, weights: InitialWeights | None, trials: int
+) -> str:
     """Key of a sweep: what its trials learn from, every leaf of the recipe they read, and the space; not their number."""
     plain = recipe.model_dump(mode="json", exclude={"name", "profile", "paper_model", "eval", "resources"})
     del plain["model"]["weights"]
     inputs: dict[str, Any] = {
         "dataset": open_dataset(store, dataset).digest,
         "halves": split_digest(store, halves),
-        "weights": weights_sha256,
+        "weights": None if weights is None else weights.sha256,
         "recipe": plain,
         # The generations of a population share the epochs: more of them are another sweep.
         "trials": trials if recipe.search.algorithm == "pbt" else None,
     }
     return stage_key("sweep", inputs, code_version("tune"))
-
-
-def _run(spec: SweepSpec, before: list[Trial], log: Log) -> int:
-    from hep2flow.distributed.ray_cluster import connected
-
-    # Ray tells of its trials on standard output, which belongs to the result.
-    with redirect_stdout(sys.stderr), connected():
-        # Imported here, while the cluster starts.
-        from hep2flow.distributed.run_sweep import run_sweep
-
-        return run_sweep(spec, before, log)
 
 
 def _key_of_earlier(store: Store, earlier: str, recipe: Recipe) -> str:

@@ -1,7 +1,5 @@
 """Unlabelled cells: image files, and the masks beside them, for a trained network."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from hep2flow.errors import DataFaults, UserError
 from hep2flow.sources import i3a, icpr2012, open_source
-from hep2flow.sources.file_tree import ARCHIVE_SUFFIXES, FileTree, FolderTree, open_tree
+from hep2flow.sources.file_tree import ARCHIVE_SUFFIXES, FileTree, folder_tree, open_tree
 from hep2flow.sources.image_files import SUFFIXES
 from hep2flow.sources.listing import Labels, Listing
 from hep2flow.sources.source import Source
@@ -35,53 +33,22 @@ def open_images(paths: list[str], format: str = "auto", mask: str | None = None)
         DataFaults: Masks belong to no image.
     """
     labels, name = Labels(), paths[0] if len(paths) == 1 else f"{len(paths)} paths"
-    files: dict[str, tuple[FileTree, str]] = {}
-    resources: ExitStack[None] = ExitStack()
-    with resources:
-        masks = None if mask is None else _open_masks(mask, resources)
-        for location, form in _open_locations(paths, format, labels, resources):
+    files: dict[str, tuple[FileTree, str]] = {}  # by the paths that the user knows
+    with ExitStack() as resources:
+        masks = None if mask is None else _open_masks(mask, files, resources)
+        for location in _open_locations(paths, format, labels, resources):
             files |= location.files(location.tree.names)
-            found = _listings(location, form, masks, labels)
+            found = _listings(location, frozenset((masks or {}).values()), labels)
             if not found and not labels.faults:
                 raise UserError(f"{location.path}: holds no PNG, BMP or TIFF image; check the path")
             labels.listings += found
         if masks is not None:
             labels.listings = _assign_masks(labels.listings, masks, str(mask), labels)
-            files |= masks.location.files(masks.by_stem.values())
         if labels.faults:
             raise DataFaults(name, labels.faults)
-        return Source(
-            name=name,
-            format=format,
-            synthetic=labels.synthetic,
-            listings=list({listing.cell_id: listing for listing in labels.listings}.values()),
-            faults=[],
-            notes=labels.notes,
-            given_split=None,
-            id_order_is_proxy=False,
-            tree=_CombinedTree(files),
-            resources=resources.pop_all(),
-        )
-
-
-class _SelectedFiles(FolderTree):
-    """Some files of a folder, which is not searched."""
-
-    def __init__(self, folder: Path, names: Iterable[str]) -> None:
-        self.folder = folder
-        FileTree.__init__(self, names)
-
-
-class _CombinedTree(FileTree):
-    """Files of several trees, by the paths that the user knows."""
-
-    def __init__(self, files: Mapping[str, tuple[FileTree, str]]) -> None:
-        self._files = files
-        super().__init__(files)
-
-    def read(self, name: str) -> bytes:
-        tree, inner = self._files[name]
-        return tree.read(inner)
+        labels.listings = list({listing.cell_id: listing for listing in labels.listings}.values())
+        tree = FileTree(files, lambda name: files[name][0].read(files[name][1]))
+        return Source(**vars(labels), name=name, format=format, tree=tree, resources=resources.pop_all())
 
 
 @dataclass(frozen=True)
@@ -90,6 +57,7 @@ class _Location:
 
     tree: FileTree
     path: str
+    form: str | None = None  # of a data set that lies there
 
     def user_path(self, name: str) -> str:
         return os.path.join(self.path, name)
@@ -98,10 +66,7 @@ class _Location:
         return {self.user_path(name): (self.tree, name) for name in names}
 
 
-def _open_locations(
-    paths: list[str], format: str, labels: Labels, resources: ExitStack[None]
-) -> Iterator[tuple[_Location, str | None]]:
-    """Every location, with the form of a data set that lies there."""
+def _open_locations(paths: list[str], format: str, labels: Labels, resources: ExitStack) -> Iterator[_Location]:
     images: dict[Path, set[str]] = {}
     for text in paths:
         path = Path(text).expanduser()
@@ -112,7 +77,7 @@ def _open_locations(
             form = format if format in ("icpr2012", "i3a") else None
             if format == "auto":
                 form = "i3a" if i3a.find_root(tree) is not None else "icpr2012" if icpr2012.find_root(tree) else None
-            yield _Location(tree, str(path)), form
+            yield _Location(tree, str(path), form)
         elif _is_image(path.name):
             images.setdefault(path.parent, set()).add(path.name)
         else:
@@ -120,7 +85,7 @@ def _open_locations(
     for folder, names in images.items():
         stems = {_stem(name) for name in names}
         masks = {name for name in os.listdir(folder) if _is_mask(name) and _stem(name) in stems}
-        yield _Location(_SelectedFiles(folder, names | masks), "" if folder == Path() else str(folder)), None
+        yield _Location(folder_tree(folder, names | masks), "" if folder == Path() else str(folder))
 
 
 def _is_image(name: str) -> bool:
@@ -136,13 +101,14 @@ def _stem(name: str) -> str:
     return _MASK.sub("", str(PurePosixPath(name).with_suffix("")))
 
 
-def _listings(location: _Location, form: str | None, given: _Masks | None, labels: Labels) -> list[Listing]:
-    if form is not None:
-        return _data_set_listings(location, form, labels)
+def _listings(location: _Location, given: frozenset[str], labels: Labels) -> list[Listing]:
+    """What is labelled by its form, or else every image that is no mask, with the mask beside it."""
+    if location.form is not None:
+        return _data_set_listings(location, location.form, labels)
     masks: dict[str, str] = {}
     images, others = [], []
     for name in location.tree.names:
-        if given is not None and location.user_path(name) in given.paths:
+        if location.user_path(name) in given:
             continue
         if not _is_image(name):
             others.append(name)
@@ -189,48 +155,37 @@ def _data_set_listings(location: _Location, form: str, labels: Labels) -> list[L
         ]
 
 
-@dataclass(frozen=True)
-class _Masks:
-    """Masks that were given apart from the images.
-
-    Attributes:
-        location: Where they are.
-        by_stem: Name of a file by its stem; the only mask of a single image has the stem None.
-    """
-
-    location: _Location
-    by_stem: dict[str | None, str]
-
-    @property
-    def paths(self) -> set[str]:
-        return {self.location.user_path(name) for name in self.by_stem.values()}
-
-
-def _open_masks(mask: str, resources: ExitStack[None]) -> _Masks:
+def _open_masks(mask: str, files: dict[str, tuple[FileTree, str]], resources: ExitStack) -> dict[str | None, str]:
+    """Masks given apart from the images: the path of each by its stem, None for the only mask of a single image."""
     path = Path(mask).expanduser()
+    names: dict[str | None, str]
     if path.is_file() and _is_image(path.name):
-        return _Masks(_Location(_SelectedFiles(path.parent, [path.name]), str(path.parent)), {None: path.name})
-    tree = open_tree(path, resources)
-    return _Masks(_Location(tree, str(path)), {_stem(name): name for name in tree.names if _is_image(name)})
+        location, names = _Location(folder_tree(path.parent, [path.name]), str(path.parent)), {None: path.name}
+    else:
+        location = _Location(open_tree(path, resources), str(path))
+        names = {_stem(name): name for name in location.tree.names if _is_image(name)}
+    files |= location.files(names.values())
+    return {stem: location.user_path(name) for stem, name in names.items()}
 
 
-def _assign_masks(listings: list[Listing], masks: _Masks, argument: str, labels: Labels) -> list[Listing]:
-    single = masks.by_stem.get(None)
-    if single is not None:
+def _assign_masks(
+    listings: list[Listing], masks: Mapping[str | None, str], argument: str, labels: Labels
+) -> list[Listing]:
+    if (single := masks.get(None)) is not None:
         if len(listings) != 1:
             raise UserError(f"--mask {argument}: is one mask for {len(listings)} images; name a folder of masks")
-        return [replace(listings[0], mask=masks.location.user_path(single))]
+        return [replace(listings[0], mask=single)]
     assigned = []
     owners: dict[str, str] = {}
     for listing in listings:
         # The longest matching name: cells/01/007.png has the mask masks/01/007.png, else masks/007.png.
         parts = PurePosixPath(_stem(listing.image)).parts
         stems = ["/".join(parts[start:]) for start in range(len(parts))]
-        name = next((masks.by_stem[stem] for stem in stems if stem in masks.by_stem), None)
+        name = next((masks[stem] for stem in stems if stem in masks), None)
         if name is None:
             labels.fault(listing.image, f"has no mask in {argument}", f"add {stems[-1]}_mask.png there")
         elif (owner := owners.setdefault(name, listing.image)) != listing.image:
             labels.fault(listing.image, f"has the mask of {owner}", f"put the masks of each folder apart in {argument}")
         else:
-            assigned.append(replace(listing, mask=masks.location.user_path(name)))
+            assigned.append(replace(listing, mask=name))
     return assigned

@@ -1,7 +1,5 @@
 """What every evaluation computes and writes: predictions, metrics, and the figure of the confusion matrix."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,8 +46,7 @@ def score_cells(
         tta_off = {name: without[name] for name in SCORES}
     return predictions, {
         **metrics,
-        "network": recipe.model.network,
-        "image_size": recipe.model.image_size,
+        **recipe.model.model_dump(include={"network", "image_size"}),
         "tta": recipe.eval.tta != "none",
         "tta_off": tta_off,
     }
@@ -74,7 +71,7 @@ def write_table(path: Path, table: pd.DataFrame, selection: dict[str, Any]) -> N
 
 def _prediction_table(facts: pd.DataFrame, probabilities: torch.Tensor, labels: list[str]) -> pd.DataFrame:
     predicted = [labels[index] for index in probabilities.argmax(1).tolist()]
-    table: pd.DataFrame = pd.DataFrame({"cell_id": facts["cell_id"], "truth": facts["pattern"], "predicted": predicted})
-    for index, label in enumerate(labels):
-        table[f"p_{label}"] = probabilities[:, index].double().numpy()
+    by_class = {f"p_{label}": probabilities[:, index].double().numpy() for index, label in enumerate(labels)}
+    columns = {"cell_id": facts["cell_id"], "truth": facts["pattern"], "predicted": predicted, **by_class}
+    table: pd.DataFrame = pd.DataFrame(columns)
     return table

@@ -1,16 +1,14 @@
 """The address of a store, and the URIs of its objects."""
 
-from __future__ import annotations
-
 import re
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ValidationError, field_validator
 
 from hep2flow.errors import UserError
 
 
-class StoreAddress(BaseModel):
+class StoreAddress(BaseModel, frozen=True, extra="forbid"):
     """Where a store is, without credentials: safe to write down and to send to other machines.
 
     Attributes:
@@ -19,8 +17,6 @@ class StoreAddress(BaseModel):
         bucket: Name of the bucket.
         prefix: Folder inside the bucket, without slashes at its ends; empty for the complete bucket.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     endpoint: str | None = None
     region: str = "us-east-1"

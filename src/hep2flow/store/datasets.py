@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hep2flow.cells import CellWriter
 
 SCHEMA_VERSION = 1
+Columns = Sequence[str] | None  # of hep2flow.cells.SCHEMA; None for all
 NO_SPLIT = "none"  # stands for a missing official_split where JSON needs a key
 
 
@@ -33,7 +34,6 @@ class Dataset:
     """A complete data set in the store. Parts are downloaded one at a time, and only those that are needed.
 
     Attributes:
-        store: The store.
         uri: ``s3://…/datasets/{name}/{digest}``.
         manifest: schema_version, name, digest, count, parts [{file, rows, official_split}], bits (8 to 16), labels
             (sorted patterns), counts {official_split or "none": {pattern: cells}}, created_by, facts (the source's, as
@@ -48,33 +48,27 @@ class Dataset:
         self.labels: list[str] = list(manifest["labels"])
 
     def rows(
-        self,
-        keep: set[str] | None = None,
-        columns: Iterable[str] | None = None,
-        official_splits: set[str | None] | None = None,
+        self, keep: set[str] | None = None, columns: Columns = None, official_splits: set[str | None] | None = None
     ) -> Iterator[dict[str, Any]]:
         """Read rows of the Cell table as dictionaries, part by part.
 
         Args:
             keep: Only cells of these ids; None for all.
-            columns: Only these columns of :data:`hep2flow.cells.SCHEMA`; None for all.
+            columns: Only these.
             official_splits: Only these official splits (``{"train"}``, ``{None}``…); parts of others are never fetched.
         """
-        names = None if columns is None else list(columns)
         for part in self.manifest["parts"]:
             if official_splits is None or part["official_split"] in official_splits:
-                yield from self.rows_of(part["file"], keep, names)
+                yield from self.rows_of(part["file"], keep, columns)
 
-    def rows_of(
-        self, file: str, keep: set[str] | None = None, columns: Iterable[str] | None = None
-    ) -> Iterator[dict[str, Any]]:
+    def rows_of(self, file: str, keep: set[str] | None = None, columns: Columns = None) -> Iterator[dict[str, Any]]:
         """Read rows of one of the manifest's parts; ``keep`` and ``columns`` as for :meth:`rows`."""
         from hep2flow.cells import read_part
 
         with self._part(file) as path:
             yield from read_part(path, keep, columns)
 
-    def table(self, columns: Iterable[str] | None = None) -> pd.DataFrame:
+    def table(self, columns: Columns = None) -> pd.DataFrame:
         """Read the table of all cells; without images and masks where no columns are named."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -100,25 +94,23 @@ class Dataset:
 
 
 def publish_dataset(store: Store, name: str, writer: CellWriter, facts: dict[str, Any], bits: int | None = None) -> str:
-    """Publish what a closed :class:`CellWriter` wrote; a complete data set in the store is not uploaded again.
+    """Publish what a closed :class:`CellWriter` wrote; returns its URI. A complete data set is not uploaded again.
 
-    Args:
-        store: The store.
-        name: Of the data set.
-        writer: Of its cells.
-        facts: Of the source (format, synthetic, notes, parent, mask…); not part of the digest.
-        bits: Significant bits of the camera; from the brightest pixel where None.
-
-    Returns:
-        The data set's URI.
+    The source's ``facts`` (format, synthetic, notes, parent, mask…) are not part of the digest. ``bits`` are the
+    significant bits of the camera, 8 to 16; from the brightest pixel where None.
     """
+    import pyarrow.parquet as pq
+
     from hep2flow.cells import significant_bits
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", name):
         raise UserError(f"data set name {name!r}: not allowed; use a-z, 0-9, dot, hyphen and underscore, at most 63")
     prefix = layout.dataset_prefix(name, writer.digest)
     if find_published(store, prefix) is None:
-        counts = _counts(writer)
+        counts: dict[str, Counter[str]] = {}
+        for part in writer.parts:
+            patterns = pq.read_table(writer.folder / part["file"], columns=["pattern"]).column("pattern").to_pylist()
+            counts.setdefault(part["official_split"] or NO_SPLIT, Counter()).update(patterns)
         manifest = {
             "schema_version": SCHEMA_VERSION,
             "name": name,
@@ -127,22 +119,12 @@ def publish_dataset(store: Store, name: str, writer: CellWriter, facts: dict[str
             "parts": writer.parts,
             "bits": bits or significant_bits(writer.max_value),
             "counts": counts,
-            "labels": sorted({pattern for patterns in counts.values() for pattern in patterns}),
+            "labels": sorted({pattern for found in counts.values() for pattern in found}),
             "created_by": f"hep2flow {__version__}",
             "facts": facts,
         }
         publish(store, writer.folder, prefix, manifest)
     return store.uri(prefix)
-
-
-def _counts(writer: CellWriter) -> dict[str, dict[str, int]]:
-    import pyarrow.parquet as pq
-
-    counts: dict[str, Counter[str]] = {}
-    for part in writer.parts:
-        patterns = pq.read_table(writer.folder / part["file"], columns=["pattern"]).column("pattern").to_pylist()
-        counts.setdefault(part["official_split"] or NO_SPLIT, Counter()).update(patterns)
-    return {split: dict(patterns) for split, patterns in counts.items()}
 
 
 def open_dataset(store: Store, uri: str) -> Dataset:

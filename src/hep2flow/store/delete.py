@@ -3,17 +3,15 @@
 References are read from the texts themselves: every URI of this store in a run's records and in a manifest.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
 from hep2flow.errors import UserError
 from hep2flow.store import layout
 from hep2flow.store.errors import NotThereError
-from hep2flow.store.layout import MANIFEST
 from hep2flow.store.runs import LOST_AFTER, now, show_run
 from hep2flow.store.s3 import Store
 
@@ -36,7 +34,6 @@ class Deletion:
     """What is deleted with a run.
 
     Attributes:
-        run_id: The run.
         parts: The run itself, then what only it references, each before what it references itself.
         cache: Entries of the cache whose output is deleted.
         stays: What the run references, and others too.
@@ -69,7 +66,7 @@ def plan_deletion(store: Store, run_id: str) -> Deletion:
 
     @cache
     def direct(key: str) -> frozenset[str]:
-        return frozenset(_find_uris(store, [f"{key}/{MANIFEST}"])) - {key}
+        return frozenset(_find_uris(store, [f"{key}/{layout.MANIFEST}"])) - {key}
 
     def reachable(keys: Iterable[str]) -> set[str]:
         found: set[str] = set()
@@ -82,7 +79,9 @@ def plan_deletion(store: Store, run_id: str) -> Deletion:
 
     own = reachable(_run_references(store, run_id))
     others = {key for other in store.folders(layout.RUNS) if other != run_id for key in _run_references(store, other)}
-    stays = reachable(others | (set(_list_shared(store)) - own))
+    folders = ["trainings", "sweeps", *(f"datasets/{name}" for name in store.folders("datasets"))]
+    everything = {f"{prefix}/{key}" for prefix in folders for key in store.folders(prefix)}
+    stays = reachable(others | (everything - own))
     # Whatever references a thing reaches more than the thing itself does.
     deleted = sorted(own - stays, key=lambda key: (-len(reachable([key])), key))
     parts = [part for key in (folder, *deleted) if (part := _measure(store, key)).objects]
@@ -127,8 +126,8 @@ def _run_references(store: Store, run_id: str) -> set[str]:
     for key in stages:
         record = store.get_json(key)
         # A stage that has not ended, or failed, names its output by its key alone.
-        if record.get("key") and record.get("stage") in layout.OUTPUT_PREFIXES:
-            found.add(layout.OUTPUT_PREFIXES[record["stage"]](record["key"]))
+        if record.get("key") and record.get("stage") in layout.OUTPUT_FOLDERS:
+            found.add(layout.output_prefix(record["stage"], record["key"]))
     return found
 
 
@@ -136,21 +135,13 @@ def _find_uris(store: Store, keys: Iterable[str]) -> set[str]:
     """Keys of what the existing ones of these objects reference."""
     found: set[str] = set()
     for key in keys:
-        try:
+        with suppress(NotThereError):
             found.update(_shared_uri(store).findall(store.get_bytes(key).decode()))
-        except NotThereError:
-            continue
     return found
 
 
 def _shared_uri(store: Store) -> re.Pattern[str]:
     return re.compile(f"{re.escape(store.uri(''))}({SHARED})")
-
-
-def _list_shared(store: Store) -> Iterable[str]:
-    """Every training, sweep and data set in the store."""
-    for folder in ("trainings", "sweeps", *(f"datasets/{name}" for name in store.folders("datasets"))):
-        yield from (f"{folder}/{key}" for key in store.folders(folder))
 
 
 def _measure(store: Store, key: str) -> Part:

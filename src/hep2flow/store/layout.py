@@ -1,7 +1,5 @@
 """Where things lie in the store: every key of the data contract, and the ids of runs. Pure functions."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import secrets
@@ -16,6 +14,9 @@ RUNS = "runs"
 MANIFEST = "manifest.json"
 WEIGHTS = "weights"
 MIRRORS = f"{WEIGHTS}/hub"
+
+# Of the stages whose output lies at their key.
+OUTPUT_FOLDERS = {"train": "trainings", "tune": "sweeps", "evaluate": "evaluations", "external": "evaluations"}
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RUN_ID = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -48,28 +49,9 @@ def cache_key(stage: str, key: str) -> str:
     return f"cache/{_stage(stage)}/{_digest(key)}.json"
 
 
-def training_prefix(key: str) -> str:
-    """``trainings/{key}``."""
-    return f"trainings/{_digest(key)}"
-
-
-def evaluation_prefix(key: str) -> str:
-    """``evaluations/{key}``."""
-    return f"evaluations/{_digest(key)}"
-
-
-def sweep_prefix(key: str) -> str:
-    """``sweeps/{key}``."""
-    return f"sweeps/{_digest(key)}"
-
-
-# Of the stages whose output lies at their key.
-OUTPUT_PREFIXES = {
-    "train": training_prefix,
-    "tune": sweep_prefix,
-    "evaluate": evaluation_prefix,
-    "external": evaluation_prefix,
-}
+def output_prefix(stage: str, key: str) -> str:
+    """``trainings/{key}``, ``sweeps/{key}`` or ``evaluations/{key}``: where the output of a stage lies."""
+    return f"{OUTPUT_FOLDERS[stage]}/{_digest(key)}"
 
 
 def recipe_key(digest: str) -> str:

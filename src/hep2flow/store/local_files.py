@@ -1,7 +1,5 @@
 """Files on this machine that go to the store or come from it."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from pathlib import Path, PurePosixPath

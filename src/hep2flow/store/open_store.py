@@ -1,7 +1,5 @@
 """Open the store that the environment specifies."""
 
-from __future__ import annotations
-
 import os
 
 import boto3
@@ -26,11 +24,8 @@ def open_store(address: StoreAddress | None = None, on_outage: Log | None = None
     """Open the store that the environment specifies; the embedded one, started if necessary, where it specifies none.
 
     Reads AWS_ENDPOINT_URL, AWS_REGION, HEP2FLOW_BUCKET and HEP2FLOW_PREFIX. After the embedded server was chosen they
-    are set in ``os.environ``, with its credentials, so that child processes use the same store.
-
-    Args:
-        address: Used in place of the environment, apart from the credentials.
-        on_outage: As for :class:`Store`.
+    are set in ``os.environ``, with its credentials, so that child processes use the same store. An ``address`` is used in
+    place of the environment, apart from the credentials; ``on_outage`` is as for :class:`Store`.
 
     Raises:
         UserError: The settings are incomplete or malformed.
@@ -38,13 +33,10 @@ def open_store(address: StoreAddress | None = None, on_outage: Log | None = None
     if address is not None:
         return Store(address, on_outage)
     _check_environment()
+    endpoint, prefix = os.environ.get("AWS_ENDPOINT_URL") or None, os.environ.get("HEP2FLOW_PREFIX", "")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     try:
-        address = StoreAddress(
-            endpoint=os.environ.get("AWS_ENDPOINT_URL") or None,
-            region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-            bucket=os.environ["HEP2FLOW_BUCKET"],
-            prefix=os.environ.get("HEP2FLOW_PREFIX", ""),
-        )
+        address = StoreAddress(endpoint=endpoint, region=region, bucket=os.environ["HEP2FLOW_BUCKET"], prefix=prefix)
     except ValidationError as error:
         variables = {"endpoint": "AWS_ENDPOINT_URL", "bucket": "HEP2FLOW_BUCKET", "prefix": "HEP2FLOW_PREFIX"}
         field = str(error.errors()[0]["loc"][0])

@@ -41,22 +41,14 @@ class OutageNotifier:
         self._lock, self._unreachable = threading.Lock(), False
         client.meta.events.register_first("needs-retry.s3", self._retry_delay)  # type: ignore[arg-type] # may return
 
-    def _retry_delay(
-        self,
-        attempts: int,
-        request_dict: dict[str, Any],
-        response: Any = None,
-        caught_exception: Exception | None = None,
-        **_: Any,
-    ) -> float | None:
+    def _retry_delay(self, attempts: int, request_dict: dict[str, Any], **event: Any) -> float | None:
         """Seconds after which botocore sends the request again; None leaves the decision to botocore."""
-        if caught_exception is not None:
-            failed = isinstance(caught_exception, (NoConnectionError, HTTPClientError))
-            reason = type(caught_exception).__name__
+        if (error := event.get("caught_exception")) is not None:
+            failed, reason = isinstance(error, (NoConnectionError, HTTPClientError)), type(error).__name__
         else:
-            failed = response[0].status_code >= 500
-            reason = f"answers {response[0].status_code}"
-        self._notify(failed, attempts, reason, answered=caught_exception is None)
+            status = event["response"][0].status_code
+            failed, reason = status >= 500, f"answers {status}"
+        self._notify(failed, attempts, reason, answered=error is None)
         since = request_dict.setdefault("context", {}).setdefault(FIRST_FAILURE, time.monotonic())
         if not failed or time.monotonic() - since > RETRY_SECONDS:
             return None
@@ -67,9 +59,8 @@ class OutageNotifier:
         with self._lock:
             if failed and not self._unreachable and attempts >= SILENT_ATTEMPTS:
                 self._unreachable = True
-                self._log(
-                    f"the object store {self._endpoint} is unreachable ({reason}); retrying for about ten minutes"
-                )
+                what = f"is unreachable ({reason}); retrying for about ten minutes"
+                self._log(f"the object store {self._endpoint} {what}")
             elif self._unreachable and answered and not failed:
                 self._unreachable = False
                 self._log(f"the object store {self._endpoint} is back")

@@ -1,7 +1,5 @@
 """Pull a run's artifacts from the store to a folder, named by model instead of by key."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -9,21 +7,12 @@ from typing import Literal, NamedTuple
 from hep2flow.errors import UserError
 from hep2flow.store import layout
 from hep2flow.store.errors import DamagedError, NotThereError
-from hep2flow.store.layout import MANIFEST
 from hep2flow.store.local_files import file_sha256, safe_path
 from hep2flow.store.runs import RunView, show_run
 from hep2flow.store.s3 import Store
 
 Part = Literal["report", "metrics", "checkpoints"]
 Progress = Callable[[str, int, int], None]  # name of a file, bytes done, bytes in all
-
-# Folder of each stage's output, and the part it belongs to.
-OUTPUTS: dict[str, tuple[str, Part]] = {
-    "train": ("trainings", "checkpoints"),
-    "evaluate": ("evaluations", "metrics"),
-    "external": ("external", "metrics"),
-    "tune": ("sweeps", "metrics"),
-}
 
 
 class Pulled(NamedTuple):
@@ -45,13 +34,9 @@ class _ManifestFile(NamedTuple):
 def pull(store: Store, run_id: str, folder: Path, only: Part | None = None, progress: Progress | None = None) -> Pulled:
     """Copy a run into ``folder``. Equal files in the folder are not downloaded again; an interrupted download resumes.
 
-    Args:
-        store: The store.
-        run_id: The run.
-        folder: On this machine.
-        only: report (``report/``) | metrics (``evaluations/{model}/``, ``external/{model}-on-{data set}/``,
-            ``sweeps/{recipe}/``) | checkpoints (``trainings/{model}/``); None: all of them, and the run's own record.
-        progress: Called after each block.
+    ``only`` is report (``report/``) | metrics (``evaluations/{model}/``, ``external/{model}-on-{data set}/``,
+    ``sweeps/{recipe}/``) | checkpoints (``trainings/{model}/``); None: all of them, and the run's own record.
+    ``progress`` is called after each block.
 
     Raises:
         UserError: There is no such run, nothing of what was requested, or a file does not match its manifest.
@@ -60,14 +45,14 @@ def pull(store: Store, run_id: str, folder: Path, only: Part | None = None, prog
     files: list[_ManifestFile] = []
     manifests: dict[str, str] = {}
     for part, prefix in _parts(view, only):
-        key = f"{prefix}/{MANIFEST}"
+        key = f"{prefix}/{layout.MANIFEST}"
         try:
             facts = store.get_json(key)["files"]
         except NotThereError as error:
             if part == "report":  # written last: the run may not have finished
                 continue
             raise _with_remedy(error, run_id) from error
-        manifests[key] = f"{part}/{MANIFEST}"
+        manifests[key] = f"{part}/{layout.MANIFEST}"
         files += [_ManifestFile(f"{prefix}/{name}", f"{part}/{name}", **fact) for name, fact in facts.items()]
     if not files:
         raise UserError(f"run {run_id} ({view.status}): has no {only or 'results'} yet; `hep2flow runs show {run_id}`")
@@ -85,10 +70,12 @@ def _parts(view: RunView, only: Part | None) -> Iterator[tuple[str, str]]:
     if only in {None, "report"}:
         yield "report", layout.report_prefix(view.run.run_id)
     for record in view.stages:
-        if record.status == "succeeded" and record.key and record.model and record.stage in OUTPUTS:
-            folder, part = OUTPUTS[record.stage]
-            if only in {None, part}:
-                yield f"{folder}/{record.model}", layout.OUTPUT_PREFIXES[record.stage](record.key)
+        stage, part = record.stage, "checkpoints" if record.stage == "train" else "metrics"
+        if stage not in layout.OUTPUT_FOLDERS or only not in {None, part}:
+            continue
+        if record.status == "succeeded" and record.key and record.model:
+            folder = stage if stage == "external" else layout.OUTPUT_FOLDERS[stage]
+            yield f"{folder}/{record.model}", layout.output_prefix(stage, record.key)
 
 
 def _fetch(store: Store, run_id: str, folder: Path, files: list[_ManifestFile], progress: Progress | None) -> int:

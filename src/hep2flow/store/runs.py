@@ -1,7 +1,5 @@
 """Runs in the store: their records, and the status that follows from these."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os
@@ -14,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, PrivateAttr, ValidationError
 
 from hep2flow import __version__
 from hep2flow.errors import StoreError, UserError
@@ -48,7 +46,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-class RunRecord(BaseModel):
+class RunRecord(BaseModel, extra="forbid", validate_assignment=True):
     """``runs/{run_id}/run.json``.
 
     A run may be started several times: each start is an attempt, and only what its own steps record counts.
@@ -67,8 +65,6 @@ class RunRecord(BaseModel):
         keys: ``{stage}-{model}`` -> key of that stage.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
-
     run_id: str
     attempt: str = Field(default="", validation_alias=AliasChoices("attempt", "job_id"))
     attempts: int = 1
@@ -86,17 +82,14 @@ class RunRecord(BaseModel):
     keys: dict[str, str] = {}
 
 
-class StageRecord(BaseModel):
+class StageRecord(BaseModel, extra="forbid", validate_assignment=True):
     """``runs/{run_id}/stages/{stage}-{model}.json``.
 
     Attributes:
         attempt: Attempt of the run that the stage belongs to; empty for a stage outside of any attempt.
-        seconds: Wall time of the stage.
-        error: Message, where it failed.
+        seconds: Wall time.
         mendable: The error is one the user can fix.
     """
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     run_id: str
     stage: str
@@ -158,7 +151,7 @@ def start_run(store: Store, record: RunRecord) -> RunRecord:
 
     UserError where the run id belongs to a run with other parameters or recipes.
     """
-    if _write_run(store, record, if_absent=True):
+    if store.put_json(layout.run_record(record.run_id), record.model_dump(mode="json"), if_absent=True):
         return record
     older = read_run(store, record.run_id)
     if (older.parameters, older.recipes) != (record.parameters, record.recipes):
@@ -166,8 +159,7 @@ def start_run(store: Store, record: RunRecord) -> RunRecord:
     if record.attempt and older.attempt in ("", record.attempt):
         return claim_run(store, record.run_id, record.attempt)
     again = record.model_copy(update={"started": older.started, "attempts": older.attempts + 1, "keys": older.keys})
-    _write_run(store, again)
-    return again
+    return _write_run(store, again)
 
 
 def read_run(store: Store, run_id: str) -> RunRecord:
@@ -177,9 +169,7 @@ def read_run(store: Store, run_id: str) -> RunRecord:
 
 def update_run(store: Store, run_id: str, **fields: Any) -> RunRecord:
     """Change fields of a run's record, with a heartbeat."""
-    record = read_run(store, run_id).model_copy(update={**fields, "heartbeat": now()})
-    _write_run(store, record)
-    return record
+    return _write_run(store, read_run(store, run_id).model_copy(update={**fields, "heartbeat": now()}))
 
 
 def claim_run(store: Store, run_id: str, attempt: str) -> RunRecord:
@@ -195,18 +185,13 @@ def claim_run(store: Store, run_id: str, attempt: str) -> RunRecord:
             clone |= {"kubeflow_run": attempt, "kubeflow_url": url}
         record = record.model_copy(update=clone)
     record = record.model_copy(update={"attempt": attempt, "status": "running", "ended": None, "heartbeat": now()})
-    _write_run(store, record)
-    return record
+    return _write_run(store, record)
 
 
 def finish_run(store: Store, run_id: str, status: RunStatus, attempt: str | None = None) -> RunRecord:
     """Close a run: its end, its status, and the keys of its stages.
 
-    Args:
-        store: The store of the run.
-        run_id: The run.
-        status: How it ended.
-        attempt: Who closes it: one that another attempt has superseded closes nothing. None closes in any case.
+    An ``attempt`` that another one has superseded closes nothing; None closes in any case.
     """
     record = read_run(store, run_id)
     if attempt is not None and record.attempt != attempt:
@@ -214,8 +199,7 @@ def finish_run(store: Store, run_id: str, status: RunStatus, attempt: str | None
     stages = _stages(store, record)
     record.status, record.ended, record.heartbeat = status, now(), now()
     record.keys = {layout.stage_name(s.stage, s.model): s.key for s in stages if s.key is not None}
-    _write_run(store, record)
-    return record
+    return _write_run(store, record)
 
 
 def write_stage(store: Store, record: StageRecord) -> None:
@@ -263,12 +247,8 @@ def _run_status(written: RunStatus, stages: set[str], reported: bool, lost: bool
     """Status of a run: of its last step, else of its stages, the worst after those that still run."""
     if written not in ("submitted", "running"):
         return written
-    for status in ("running", "failed", "lost", "interrupted"):
-        if status in stages:
-            return status
-    if reported:
-        return "succeeded"
-    return "lost" if lost else written
+    worst = next((status for status in ("running", "failed", "lost", "interrupted") if status in stages), None)
+    return worst or ("succeeded" if reported else "lost" if lost else written)
 
 
 def _stages(store: Store, run: RunRecord) -> list[StageRecord]:
@@ -277,8 +257,9 @@ def _stages(store: Store, run: RunRecord) -> list[StageRecord]:
     return [stage for stage in found if stage.attempt in ("", run.attempt)]
 
 
-def _write_run(store: Store, record: RunRecord, if_absent: bool = False) -> bool:
-    return store.put_json(layout.run_record(record.run_id), record.model_dump(mode="json"), if_absent=if_absent)
+def _write_run(store: Store, record: RunRecord) -> RunRecord:
+    store.put_json(layout.run_record(record.run_id), record.model_dump(mode="json"))
+    return record
 
 
 def _read(store: Store, key: str, kind: type[Record]) -> Record:

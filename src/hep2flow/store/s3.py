@@ -80,16 +80,15 @@ class Store:
     def _connect(self, attempts: int) -> S3Client:
         endpoint = self.address.endpoint
         local = endpoint is not None and urlsplit(endpoint).hostname in LOOPBACK
+        # Nothing can change what is sent on this machine: a signature over all bytes would cost their hash once more.
+        s3: Any = {"addressing_style": "path" if endpoint else "virtual"}
+        s3 |= {"payload_signing_enabled": False} if local else {}
         config = Config(
             retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
             max_pool_connections=THREADS * THREADS,
-            # Nothing can change what is sent on this machine: a signature over all bytes would cost their hash once more.
-            s3={
-                "addressing_style": "path" if endpoint else "virtual",
-                **({"payload_signing_enabled": False} if local else {}),
-            },
+            s3=s3,
             # Servers other than AWS know the older checksums only; files carry our own SHA-256 in any case.
             request_checksum_calculation="when_required" if endpoint else "when_supported",
             response_checksum_validation="when_required" if endpoint else "when_supported",
@@ -155,14 +154,13 @@ class Store:
             answer = self._client.head_object(Bucket=self.address.bucket, Key=self._full(key))
             return answer["ContentLength"], answer["Metadata"].get("sha256")
 
+    def _get(self, key: str, **options: Any) -> Any:
+        return self._client.get_object(Bucket=self.address.bucket, Key=self._full(key), **options)
+
     def get_bytes(self, key: str) -> bytes:
         """Read a complete object into memory."""
-
-        def read() -> bytes:
-            return self._client.get_object(Bucket=self.address.bucket, Key=self._full(key))["Body"].read()
-
         with self._translating(f"reading {self.uri(key)}"):
-            return _retry(read, _was_cut_off)
+            return _retry(lambda: bytes(self._get(key)["Body"].read()), _was_cut_off)
 
     def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """Write an object. With ``if_absent``, False where one existed already: of many writers, one gets True."""
@@ -188,6 +186,14 @@ class Store:
         except ValueError as error:
             raise UserError(f"{self.uri(key)}: not JSON ({error}); delete it and run again") from error
 
+    def find_json(self, key: str) -> dict[str, Any] | None:
+        """Read the value of a JSON object that is a mapping; None where there is none."""
+        try:
+            value = self.get_json(key)
+        except NotThereError:
+            return None
+        return value if isinstance(value, dict) else None
+
     def put_json(self, key: str, value: Any, *, if_absent: bool = False) -> bool:
         """Write JSON that a person can read; ValueError for NaN and infinity. Returns as :meth:`put_bytes`."""
         text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -208,7 +214,7 @@ class Store:
 
     def _fetch(self, key: str, path: Path) -> tuple[int, str | None]:
         """Size and SHA-256 that the object should have."""
-        answer = self._client.get_object(Bucket=self.address.bucket, Key=self._full(key))
+        answer = self._get(key)
         size = answer["ContentLength"]
         with path.open("wb") as file, closing(answer["Body"]) as body:
             if size < MULTIPART_BYTES:
@@ -238,10 +244,7 @@ class Store:
     def _append(self, key: str, partial: Path, size: int, progress: Callable[[int], None]) -> None:
         with partial.open("ab") as file:
             if file.tell() < size:
-                answer = self._client.get_object(
-                    Bucket=self.address.bucket, Key=self._full(key), Range=f"bytes={file.tell()}-"
-                )
-                for block in answer["Body"].iter_chunks(BLOCK_BYTES):
+                for block in self._get(key, Range=f"bytes={file.tell()}-")["Body"].iter_chunks(BLOCK_BYTES):
                     file.write(block)
                     progress(file.tell())
 
@@ -290,19 +293,16 @@ class Store:
 
     def _pages(self, prefix: str, **options: Any) -> Iterator[Any]:
         with self._translating(f"listing {self.uri(prefix)}"):
-            yield from self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.address.bucket, Prefix=self._root + as_folder(prefix), **options
-            )
+            pages, full = self._client.get_paginator("list_objects_v2"), self._root + as_folder(prefix)
+            yield from pages.paginate(Bucket=self.address.bucket, Prefix=full, **options)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; missing ones are no error."""
         remaining = iter(keys)
         while batch := list(islice(remaining, 1000)):
+            objects: Any = {"Objects": [{"Key": self._full(key)} for key in batch], "Quiet": True}
             with self._translating(f"deleting from {self.uri('')}"):
-                answer = self._client.delete_objects(
-                    Bucket=self.address.bucket,
-                    Delete={"Objects": [{"Key": self._full(key)} for key in batch], "Quiet": True},
-                )
+                answer = self._client.delete_objects(Bucket=self.address.bucket, Delete=objects)
             for error in answer.get("Errors", []):
                 raise StoreError(f"deleting {error.get('Key')}: {self._endpoint} answered {error.get('Code')}")
 

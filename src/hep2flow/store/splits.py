@@ -3,8 +3,6 @@
 pyarrow is imported in functions: most steps of a run only check that a split exists.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

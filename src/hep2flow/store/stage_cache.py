@@ -1,7 +1,5 @@
 """The cache of stages: an entry, written last, says that a stage has run on these inputs, and where its output lies."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass
@@ -14,54 +12,33 @@ from hep2flow.cells import DIGEST_LENGTH
 from hep2flow.errors import UserError
 from hep2flow.stage_result import StageResult
 from hep2flow.store import layout
-from hep2flow.store.errors import NotThereError
 from hep2flow.store.publish import find_published
 from hep2flow.store.s3 import Store
 
 OutputKind = Literal["folder", "object"]
 
 # What a stage's result depends on: a change there, and only there, makes the stage run again.
-NETWORK = (
-    "cells.py",
-    "selected_on_test.py",
-    "data",
-    *("network/model.py", "training/losses.py", "training/checkpoint.py"),
-)
+MODEL = ("cells.py", "selected_on_test.py", "data", "network/model.py", "training/losses.py", "training/checkpoint.py")
 TRAINING = ("network/freezing.py", "network/synchronised_batch_norm.py", "training")
-PREDICTION = ("evaluation",)
-SWEEPING = (
-    "distributed/sweep_spec.py",
-    "distributed/train_worker.py",
-    "distributed/trial.py",
-    "stages/tune.py",
-    "search",
-)
+EVALUATION = (*MODEL, "evaluation", "stages/write_evaluation.py", "reporting/figures.py")
+SWEEP = ("distributed/sweep_spec.py", "distributed/train_worker.py", "distributed/trial.py", "stages/tune.py", "search")
 SOURCES = {
     "ingest": ("cells.py", "sources", "stages/ingest.py"),
     "mask": ("cells.py", "stages/mask.py", "stages/cell_masks.py"),
     "split": ("stages/split.py",),
     "leakage": ("cells.py", "stages/leakage.py", "stages/split.py"),
-    "halve": ("stages/sweep_split.py", "stages/split.py"),
-    "train": (*NETWORK, *TRAINING, "distributed/train_worker.py", "stages/train.py"),
-    "tune": (*NETWORK, *TRAINING, *SWEEPING, "distributed/run_sweep.py"),
-    "judge": (*NETWORK, *TRAINING, *PREDICTION, *SWEEPING, "distributed/run_judging.py", "stages/judge.py"),
+    "halve": ("stages/split.py",),
+    "train": (*MODEL, *TRAINING, "distributed/train_worker.py", "stages/train.py"),
+    "tune": (*MODEL, *TRAINING, *SWEEP, "distributed/run_sweep.py"),
+    "judge": (*MODEL, *TRAINING, "evaluation", *SWEEP, "distributed/run_judging.py", "stages/judge.py"),
     "network": ("network/model.py", "network/freezing.py"),
-    "evaluate": (
-        *NETWORK,
-        *PREDICTION,
-        *("stages/evaluate.py", "stages/write_evaluation.py", "stages/evaluation_images.py", "reporting/figures.py"),
-    ),
+    "evaluate": (*EVALUATION, "stages/evaluate.py", "stages/evaluation_images.py"),
     "report": (
-        *PREDICTION,
-        *("cells.py", "selected_on_test.py", "recipe", "reporting", "search"),
+        *("evaluation", "cells.py", "selected_on_test.py", "recipe", "reporting", "search"),
         *(f"reporting/{name}" for name in ("page.css", "page.html.j2", "page.js", "table.html.j2")),
         *(f"stages/{name}.py" for name in ("artifacts", "leakage", "report", "split")),
     ),
-    "external": (
-        *NETWORK,
-        *PREDICTION,
-        *("stages/evaluate_external.py", "stages/write_evaluation.py", "reporting/figures.py"),
-    ),
+    "external": (*EVALUATION, "stages/evaluate_external.py"),
 }
 
 
@@ -83,11 +60,10 @@ class CachedStage:
 
     def lookup(self) -> StageResult | None:
         """Return the cached result; None where the stage has to run."""
-        entry = lookup(self.store, self.stage, self.key)
-        if entry is None:
+        if (entry := lookup(self.store, self.stage, self.key)) is None:
             return None
-        uri = entry["output"]["uri"]
-        return StageResult(stage=self.stage, key=self.key, uri=uri, cached=True, summary=entry["summary"])
+        uri, summary = entry["output"]["uri"], entry["summary"]
+        return StageResult(stage=self.stage, key=self.key, uri=uri, cached=True, summary=summary)
 
     def commit(self, uri: str, kind: OutputKind, summary: dict[str, Any]) -> StageResult:
         """Cache the result of a stage whose output, a published folder or an object, is complete; returns it."""
@@ -106,13 +82,8 @@ def stage_key(stage: str, inputs: dict[str, Any], code: str | None = None) -> st
     Raises:
         ValueError: An input is NaN or infinite.
     """
-    text = json.dumps(
-        {"stage": stage, "inputs": inputs, "code": code_version(stage) if code is None else code},
-        sort_keys=True,
-        ensure_ascii=False,
-        separators=(",", ":"),
-        allow_nan=False,
-    )
+    facts = {"stage": stage, "inputs": inputs, "code": code_version(stage) if code is None else code}
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
@@ -135,19 +106,15 @@ def lookup(store: Store, stage: str, key: str) -> dict[str, Any] | None:
 
     A stage that only computes facts has the output None.
     """
-    try:
-        entry: dict[str, Any] = store.get_json(layout.cache_key(stage, key))
-    except NotThereError:
-        return None
-    if entry["output"] is None:
+    entry = store.find_json(layout.cache_key(stage, key))
+    if entry is None or entry["output"] is None:
         return entry
     try:
         output = store.key(entry["output"]["uri"])
     except UserError:  # the entry was copied here from another store, its output was not
         return None
-    complete = (
-        store.exists(output) if entry["output"]["kind"] == "object" else find_published(store, output) is not None
-    )
+    is_object = entry["output"]["kind"] == "object"
+    complete = store.exists(output) if is_object else find_published(store, output) is not None
     return entry if complete else None
 
 
@@ -156,8 +123,8 @@ def commit(store: Store, stage: str, key: str, entry: dict[str, Any]) -> None:
 
     The entry has ``output`` = {"uri": s3://…, "kind": "folder" | "object"} or None, and whatever else the stage returns.
     """
-    if entry["output"] is not None:
-        if entry["output"]["kind"] not in get_args(OutputKind):
-            raise ValueError(f"an output is a folder or an object, not {entry['output']['kind']!r}")
-        store.key(entry["output"]["uri"])
+    if (output := entry["output"]) is not None:
+        if output["kind"] not in get_args(OutputKind):
+            raise ValueError(f"an output is a folder or an object, not {output['kind']!r}")
+        store.key(output["uri"])
     store.put_json(layout.cache_key(stage, key), entry)

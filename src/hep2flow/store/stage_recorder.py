@@ -1,7 +1,5 @@
 """The record of a stage while it runs: heartbeats, and how it ended."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal
@@ -40,17 +38,8 @@ def running_stage(
     """Record a stage while its body runs: running with a heartbeat every 30 s, then succeeded, failed or interrupted.
 
     The body sets ``result``, ``key``, ``cached`` and ``gpus`` of the record. On SIGTERM the record says interrupted at
-    once, before the body cleans up: a process that Kubeflow terminates lives for about a second only.
-
-    Args:
-        store: The store of the run.
-        run_id: The run.
-        stage: Name of the stage.
-        model: Which the stage serves; None for one that serves all.
-        attempt: Of the run. Once another one has claimed the run, this process gets SIGTERM.
-
-    Yields:
-        The record.
+    once, before the body cleans up: a process that Kubeflow terminates lives for about a second only. Once another
+    attempt has claimed the run, this process gets SIGTERM. ``model`` is None for a stage that serves all models.
     """
     record = StageRecord(run_id=run_id, stage=stage, model=model, attempt=attempt)
     record._store = store

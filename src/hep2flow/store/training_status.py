@@ -1,12 +1,9 @@
 """Status files of a running training, ``trainings/{key}/live/``: progress, notices, stop request; deleted at its end."""
 
-from __future__ import annotations
-
 import time
-from datetime import datetime, timezone
 from typing import Any
 
-from hep2flow.store.errors import NotThereError
+from hep2flow.store.runs import now
 from hep2flow.store.s3 import Store
 
 
@@ -30,12 +27,12 @@ class TrainingStatus:
 
     def rejection(self) -> str | None:
         """Return the error of :meth:`reject`; None where there is none."""
-        found = self._get("refused")
+        found = self._store.find_json(self._key("refused"))
         return None if found is None else str(found["error"])
 
     def request_stop(self) -> None:
         """Request that the training saves its state and stops early."""
-        self._store.put_json(self._key("leave"), {"asked": _now()})
+        self._store.put_json(self._key("leave"), {"asked": now().isoformat()})
 
     def stop_requested(self) -> bool:
         """Whether :meth:`request_stop` was called in this attempt."""
@@ -47,11 +44,11 @@ class TrainingStatus:
 
     def progress(self) -> dict[str, Any] | None:
         """Return the last progress; None before the first batch and after the end."""
-        return self._get("progress")
+        return self._store.find_json(self._key("progress"))
 
     def add_notice(self, text: str) -> None:
         """Add one line for whoever watches the training, and for its manifest."""
-        self._store.put_json(self._key(f"notices/{time.time_ns():020d}"), {"at": _now(), "text": text})
+        self._store.put_json(self._key(f"notices/{time.time_ns():020d}"), {"at": now().isoformat(), "text": text})
 
     def notices(self, after: int = 0) -> list[dict[str, str]]:
         """Return all notices but the first ``after``, the oldest first, each with its time ``at``, UTC, and ``text``."""
@@ -60,13 +57,3 @@ class TrainingStatus:
 
     def _key(self, name: str) -> str:
         return f"{self._folder}/{name}.json"
-
-    def _get(self, name: str) -> dict[str, Any] | None:
-        try:
-            return dict(self._store.get_json(self._key(name)))
-        except NotThereError:
-            return None
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

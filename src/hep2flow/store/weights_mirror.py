@@ -1,11 +1,9 @@
 """Pre-trained weights in the store: the file at its SHA-256, and an entry by the network's name, written last."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from hep2flow.errors import UserError
 from hep2flow.store import layout
@@ -15,7 +13,7 @@ from hep2flow.store.runs import now
 from hep2flow.store.s3 import Store
 
 
-class Mirrored(BaseModel):
+class Mirrored(BaseModel, extra="forbid", frozen=True):
     """``weights/hub/{network}.json``.
 
     Attributes:
@@ -23,8 +21,6 @@ class Mirrored(BaseModel):
         origin: The hub's repository with its revision, or the name of the file that was given.
         key: Of the safetensors in the store.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: str
     origin: str

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hep2flow import __version__
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
-from hep2flow.tracking.scalars import scalars
+from hep2flow.tracking import scalars
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,13 +25,8 @@ VALUE_LENGTH, PARAMS_AT_ONCE, METRICS_AT_ONCE = 250, 100, 1000
 def log_to_mlflow(name: str, recipe: Recipe, history: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]) -> None:
     """Log a training to MLFLOW_TRACKING_URI, once; do nothing where that is not set.
 
-    The experiment is MLFLOW_EXPERIMENT_NAME, else ``hep2flow``. The training is assumed to have ended now.
-
-    Args:
-        name: The training's key, a tag by which it is found again.
-        recipe: Logged as the run's parameters.
-        history: The lines of ``metrics.jsonl``, in order; at least one.
-        manifest: Of the published training.
+    The experiment is MLFLOW_EXPERIMENT_NAME, else ``hep2flow``. The training, of this key, is assumed to have ended now; its
+    ``history`` are the lines of ``metrics.jsonl``, in order; at least one.
 
     Raises:
         UserError: mlflow is not installed, or the training could not be logged.
@@ -72,7 +67,10 @@ def _log(
         for epoch, end in zip(history, ends, strict=True)
         for key, value in scalars(epoch).items()
     ]
-    run = client.create_run(experiment, started, _tags(name, manifest), recipe.title).info.run_id
+    told = ("network", "dataset", "split", "selected_on_test", "warning")
+    facts = {f"hep2flow.{key}": _text(manifest[key]) for key in told if key in manifest}
+    tags = {TRAINING: name, "hep2flow.version": __version__, **facts}
+    run = client.create_run(experiment, started, tags, recipe.title).info.run_id
     for first in range(0, len(params), PARAMS_AT_ONCE):
         client.log_batch(run, params=params[first : first + PARAMS_AT_ONCE], synchronous=True)
     for first in range(0, len(metrics), METRICS_AT_ONCE):
@@ -95,15 +93,8 @@ def _experiment(client: MlflowClient, name: str) -> str:
     return str(found.experiment_id)
 
 
-def _tags(name: str, manifest: Mapping[str, Any]) -> dict[str, str]:
-    facts = {
-        key: manifest[key] for key in ("network", "dataset", "split", "selected_on_test", "warning") if key in manifest
-    }
-    return {
-        TRAINING: name,
-        "hep2flow.version": __version__,
-        **{f"hep2flow.{key}": value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()},
-    }
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -113,7 +104,7 @@ def _leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{path}.")
         else:
-            text = value if isinstance(value, str) else json.dumps(value)
+            text = _text(value)
             yield path, text if len(text) <= VALUE_LENGTH else text[: VALUE_LENGTH - 1] + "…"
 
 

@@ -1,7 +1,5 @@
 """The rule for the best epoch, once for trainings and for sweeps, which read their records without torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 

@@ -21,6 +21,8 @@ from hep2flow.training.train_step import TrainStep
 BEST, METRICS, STATE = "best.safetensors", "metrics.jsonl", "state.safetensors"
 METADATA, STATE_METADATA = "hep2flow", "hep2flow-state"
 
+History = list[dict[str, Any]]  # a line of ``metrics.jsonl`` per complete epoch
+
 
 @dataclass(frozen=True)
 class CheckpointFiles:
@@ -43,45 +45,37 @@ class CheckpointFiles:
     deferred: bool
     write: Callable[[], None]
 
+    @classmethod
+    def after_epoch(
+        cls, folder: Path, step: TrainStep, history: History, description: Description, *, last: bool, deferred: bool
+    ) -> CheckpointFiles:
+        """The history, the network if the latest epoch is the best so far, and the state unless the training is complete.
 
-def after_epoch(
-    folder: Path,
-    step: TrainStep,
-    history: list[dict[str, Any]],
-    description: Description,
-    *,
-    last: bool,
-    deferred: bool,
-) -> CheckpointFiles:
-    """The history, the network if the latest epoch is the best so far, and the state unless the training is complete.
+        ``last`` says that this was the training's last epoch.
+        """
+        network = TensorSnapshot(step.evaluated_network.state_dict(), copy=deferred) if history[-1]["best"] else None
+        state = None if last else TrainingState(step, history, copy=deferred)
+        lines = "".join(json.dumps(line) + "\n" for line in history)
 
-    ``history`` has one line of ``metrics.jsonl`` per complete epoch; ``last`` says that this was the training's last.
-    """
-    network = TensorSnapshot(step.evaluated_network.state_dict(), copy=deferred) if history[-1]["best"] else None
-    state = None if last else TrainingState(step, history, copy=deferred)
-    lines = "".join(json.dumps(line) + "\n" for line in history)
+        def write() -> None:
+            if network is not None:
+                save_checkpoint(folder / BEST, network, description)
+            temporary = folder / f"{METRICS}.tmp"
+            temporary.write_text(lines, encoding="utf-8")
+            temporary.replace(folder / METRICS)
+            if state is None:
+                (folder / STATE).unlink(missing_ok=True)
+            else:
+                state.save(folder / STATE)
 
-    def write() -> None:
-        if network is not None:
-            save_checkpoint(folder / BEST, network, description)
-        temporary = folder / f"{METRICS}.tmp"
-        temporary.write_text(lines, encoding="utf-8")
-        temporary.replace(folder / METRICS)
-        if state is None:
-            (folder / STATE).unlink(missing_ok=True)
-        else:
-            state.save(folder / STATE)
+        changed = [*([] if last else [STATE]), METRICS, *([BEST] if network is not None else [])]
+        return cls(folder, history[-1]["epoch"], step.updates, changed, not last, deferred, write)
 
-    changed = [*([] if last else [STATE]), METRICS, *([BEST] if network is not None else [])]
-    return CheckpointFiles(folder, history[-1]["epoch"], step.updates, changed, not last, deferred, write)
-
-
-def mid_epoch(
-    folder: Path, step: TrainStep, history: list[dict[str, Any]], partial_epoch: PartialEpoch
-) -> CheckpointFiles:
-    """The state alone, to be written at once, with the updates that follow the history's last epoch."""
-    state = TrainingState(step, history, partial_epoch, copy=False)
-    return CheckpointFiles(folder, len(history), step.updates, [STATE], True, False, lambda: state.save(folder / STATE))
+    @classmethod
+    def mid_epoch(cls, folder: Path, step: TrainStep, history: History, partial_epoch: PartialEpoch) -> CheckpointFiles:
+        """The state alone, to be written at once, with the updates that follow the history's last epoch."""
+        state = TrainingState(step, history, partial_epoch, copy=False)
+        return cls(folder, len(history), step.updates, [STATE], True, False, lambda: state.save(folder / STATE))
 
 
 @dataclass(frozen=True)
@@ -118,12 +112,8 @@ def load_checkpoint(path: Path, device: torch.device) -> tuple[torch.nn.Module, 
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})[METADATA])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-        description = Description(
-            recipe=parse_recipe(facts["recipe"], path.name),
-            labels=list(facts["labels"]),
-            bits=int(facts["bits"]),
-            selected_on_test=bool(facts["selected_on_test"]),
-        )
+        recipe, labels, bits = parse_recipe(facts["recipe"], path.name), list(facts["labels"]), int(facts["bits"])
+        description = Description(recipe, labels, bits, bool(facts["selected_on_test"]))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{path.name}: not a checkpoint of hep2flow ({error}); train again, or name another") from error
     network = build_network(description.recipe.model, len(description.labels))
@@ -143,28 +133,20 @@ class PartialEpoch:
 class TrainingState:
     """Snapshot of network, weight average, optimizer, gradient scaler and history, from which training can resume."""
 
-    def __init__(
-        self, step: TrainStep, history: list[dict[str, Any]], partial_epoch: PartialEpoch | None = None, *, copy: bool
-    ) -> None:
-        optimizer = step.optimizer.state_dict()["state"]
-        # Tensors go into the safetensors file as such, plain numbers into its metadata.
-        numbers = {
-            str(index): {name: value for name, value in values.items() if not torch.is_tensor(value)}
-            for index, values in optimizer.items()
-        }
+    def __init__(self, step: TrainStep, history: History, begun: PartialEpoch | None = None, *, copy: bool) -> None:
         tensors = {f"network.{name}": tensor for name, tensor in step.network.state_dict().items()}
         if step.average is not None:
             tensors |= {f"average.{name}": tensor for name, tensor in step.average.module.state_dict().items()}
-        tensors |= {
-            f"optimizer.{index}.{name}": value
-            for index, values in optimizer.items()
-            for name, value in values.items()
-            if torch.is_tensor(value)
-        }
+        # Tensors go into the safetensors file as such, plain numbers into its metadata.
+        numbers: dict[str, dict[str, Any]] = {}
+        for index, values in step.optimizer.state_dict()["state"].items():
+            found = {name: value for name, value in values.items() if torch.is_tensor(value)}
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in found.items()}
+            numbers[str(index)] = {name: value for name, value in values.items() if name not in found}
         facts = {
             "updates": step.updates,
             "history": history,
-            "begun": asdict(partial_epoch or PartialEpoch()),
+            "begun": asdict(begun or PartialEpoch()),
             "optimizer": numbers,
             "scaler": step.scaler.state_dict(),
         }
@@ -175,7 +157,7 @@ class TrainingState:
         _save(path, self._tensors.to_cpu(), {STATE_METADATA: self._facts})
 
 
-def load_state(path: Path, step: TrainStep) -> tuple[list[dict[str, Any]], PartialEpoch]:
+def load_state(path: Path, step: TrainStep) -> tuple[History, PartialEpoch]:
     """Load a state into a step built from the same recipe; returns the history and what is done of the next epoch."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -183,9 +165,8 @@ def load_state(path: Path, step: TrainStep) -> tuple[list[dict[str, Any]], Parti
             # Cloned: the library maps the file into memory, but training updates these tensors in place.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dictionary
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise UserError(
-            f"{path.name}: is no state of a training ({error}); delete the training's resume folder to start anew"
-        ) from error
+        what = f"{path.name}: is no state of a training ({error})"
+        raise UserError(f"{what}; delete the training's resume folder to start anew") from error
 
     def with_prefix(prefix: str) -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -213,9 +194,7 @@ class TensorSnapshot:
     """Tensors at one moment; with ``copy``, copied on their device, so that training may continue while they are written."""
 
     def __init__(self, tensors: Mapping[str, torch.Tensor], *, copy: bool) -> None:
-        self._tensors = {name: tensor.detach() for name, tensor in tensors.items()}
-        if copy:
-            self._tensors = {name: _dense(tensor) for name, tensor in self._tensors.items()}
+        self._tensors = {name: _dense(each.detach()) if copy else each.detach() for name, each in tensors.items()}
         self._device = next((tensor.device for tensor in self._tensors.values() if tensor.is_cuda), None)
         self._taken = None if self._device is None else torch.cuda.current_stream(self._device).record_event()
 

@@ -1,7 +1,5 @@
 """How a training on a CPU gets its memory from the system."""
 
-from __future__ import annotations
-
 import ctypes
 
 # Of malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, and the values for them.

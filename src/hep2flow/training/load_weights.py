@@ -1,7 +1,5 @@
 """Initial weights of a network from safetensors: the body has to match, the head may be new."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path
@@ -32,14 +30,9 @@ def fitting_weights(
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Match the tensors of a safetensors file with a network's.
 
-    The file's head is loaded only if the file is one of our checkpoints with the same labels and measurements: six logits of
-    other patterns have the same shape, but another meaning.
-
-    Args:
-        network: To be loaded.
-        path: The file.
-        origin: What the user named, for messages.
-        labels: Pattern names in the order of the logits.
+    The file's head is loaded only if the file is one of our checkpoints with the same labels (in the order of the logits)
+    and measurements: six logits of other patterns have the same shape, but another meaning. ``origin`` is what the user
+    named, for messages.
 
     Returns:
         The matching tensors, and the names of the head's tensors that stay random, if any.

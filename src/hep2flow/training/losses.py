@@ -1,7 +1,5 @@
 """Losses of paper Table 2, on logits (n, classes) and soft targets (n, classes)."""
 
-from __future__ import annotations
-
 import torch
 from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 

@@ -1,7 +1,5 @@
 """Optimizer and learning-rate schedule, from timm's parts."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -20,15 +18,15 @@ def build_optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Opt
     Call before any freezing: timm leaves frozen parameters out, so that they could not be unfrozen.
     """
     section = recipe.optim
-    momentum = {"momentum": section.betas[0]} if section.name == "sgd" else {"betas": section.betas}
+    options: dict[str, Any] = {"momentum": section.betas[0]} if section.name == "sgd" else {"betas": section.betas}
+    options |= {"fused": True} if section.fused else {}
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         timm_network(network),
         opt=section.name,
         lr=recipe.learning_rate,
         weight_decay=section.weight_decay,
         param_group_fn=lambda model: _groups(model, section),
-        **({"fused": True} if section.fused else {}),
-        **momentum,
+        **options,
     )
     return optimizer
 
@@ -60,23 +58,16 @@ class LearningRate:
         schedule = recipe.schedule
         self.optimizer = optimizer
         cycle = math.ceil(updates / schedule.cycles)
-        warmup = schedule.warmup_updates or round(schedule.warmup_epochs * updates_per_epoch)
         # A short trial of a long recipe must not be all warm-up.
-        warmup = min(warmup, cycle // 2)
+        warmup = min(schedule.warmup_updates or round(schedule.warmup_epochs * updates_per_epoch), cycle // 2)
         # Warm-up from 1/n of the rate: at 0 the first update would be lost.
         first = {"warmup_t": warmup, "warmup_lr_init": recipe.learning_rate / max(warmup, 1), "t_in_epochs": False}
-        self.scheduler: CosineLRScheduler | StepLRScheduler = (
-            CosineLRScheduler(
-                optimizer,
-                t_initial=cycle,
-                cycle_limit=schedule.cycles,
-                cycle_decay=schedule.cycle_decay,
-                warmup_prefix=False,
-                **first,
-            )
-            if schedule.name == "cosine"
-            else StepLRScheduler(optimizer, decay_t=updates, decay_rate=1.0, **first)
-        )
+        self.scheduler: CosineLRScheduler | StepLRScheduler
+        if schedule.name == "cosine":
+            cycles = {"cycle_limit": schedule.cycles, "cycle_decay": schedule.cycle_decay, "warmup_prefix": False}
+            self.scheduler = CosineLRScheduler(optimizer, t_initial=cycle, **cycles, **first)
+        else:
+            self.scheduler = StepLRScheduler(optimizer, decay_t=updates, decay_rate=1.0, **first)
 
     def before_update(self, update: int) -> float:
         """Set every group's rate for update number ``update`` (from 0); returns the rate before the groups' scales."""

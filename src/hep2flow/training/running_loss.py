@@ -1,7 +1,5 @@
 """The loss of an epoch so far, kept on the GPU and copied rarely, because each copy synchronises the device."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -17,9 +15,8 @@ class DivergedError(UserError):
 class RunningLoss:
     """Mean of the losses of an epoch's cells, on mixed and smoothed targets; ``epoch`` and cell ``ids`` are for the error.
 
-    Attributes:
-        cells: Cells so far; not 0 at the start of an epoch that is resumed.
-        total: Sum of their losses as of the last :meth:`read`.
+    ``cells`` so far are not 0 at the start of an epoch that is resumed; ``total`` is the sum of their losses as of the last
+    :meth:`read`.
     """
 
     def __init__(self, epoch: int, ids: list[str], cells: int, total: float, device: torch.device) -> None:

@@ -1,7 +1,5 @@
 """One update of the network on one batch, on one worker or several."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,11 +22,8 @@ AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16
 class TrainStep:
     """Forward pass, backward pass and optimizer step, with the state that they carry from one update to the next.
 
-    Attributes:
-        network: On its device.
-        optimizer: Of all its parameters, frozen or not.
-        average: Exponential moving average of the weights, if the recipe has one.
-        updates: Optimizer steps so far.
+    The ``optimizer`` has all parameters, frozen or not; ``average`` is the exponential moving average of the weights, if
+    the recipe has one; ``updates`` counts the optimizer's steps.
     """
 
     def __init__(

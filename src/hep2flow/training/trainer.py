@@ -1,7 +1,5 @@
 """The training loop: epochs, validation, and the choice of the best epoch (paper section 3.2)."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -19,15 +17,7 @@ from hep2flow.network.freezing import Freezing
 from hep2flow.network.model import NetworkWithMeasurements, timm_network
 from hep2flow.recipe import Recipe
 from hep2flow.training.best_epoch import best_epoch
-from hep2flow.training.checkpoint import (
-    STATE,
-    CheckpointFiles,
-    Description,
-    PartialEpoch,
-    after_epoch,
-    load_state,
-    mid_epoch,
-)
+from hep2flow.training.checkpoint import STATE, CheckpointFiles, Description, PartialEpoch, load_state
 from hep2flow.training.glibc_malloc import keep_freed_memory
 from hep2flow.training.losses import build_loss
 from hep2flow.training.optimizer import LearningRate
@@ -92,9 +82,8 @@ class TrainingLength:
 def training_length(recipe: Recipe, labels: torch.Tensor) -> TrainingLength:
     """How many epochs and updates the recipe makes of training cells with these labels, int64 (n,)."""
     per_epoch = math.ceil(cells_per_epoch(labels, recipe.train.sampler) / recipe.train.batch_size)
-    updates = recipe.train.epochs * per_epoch
-    if recipe.train.max_updates is not None:
-        updates = min(updates, recipe.train.max_updates)
+    limit, updates = recipe.train.max_updates, recipe.train.epochs * per_epoch
+    updates = updates if limit is None else min(updates, limit)
     return TrainingLength(per_epoch, math.ceil(updates / per_epoch), updates)
 
 
@@ -156,8 +145,8 @@ class Trainer:
         self.first_epoch = len(self.history) + 1
         # Where the state was saved after an epoch's last update, only the validation is left: the rate is that update's.
         self.learning_rate = self.schedule.before_update(max(self.step.updates - 1, 0))
-        accuracies = [epoch.val_accuracy for epoch in self.history if epoch.val_accuracy is not None]
-        self.val_accuracy = accuracies[-1] if accuracies else None
+        validated = [epoch for epoch in self.history if epoch.val_accuracy is not None]
+        self.val_accuracy = validated[-1].val_accuracy if validated else None
         self.seconds_before = self.history[-1].seconds if self.history else 0.0
         self.started, self.cells_seen = time.monotonic(), 0
 
@@ -208,14 +197,15 @@ class Trainer:
             if self.group.any_rank(self.callbacks.stop_requested(), self.device):
                 if self.group.is_first:
                     done = PartialEpoch(number + 1, running_loss.cells, running_loss.total)
-                    self.callbacks.save(mid_epoch(self.folder, self.step, self._history_lines(), done))
+                    files = CheckpointFiles.mid_epoch(self.folder, self.step, self._history_lines(), done)
+                    self.callbacks.save(files)
                 return None
         return running_loss.read()
 
     def end_epoch(self, epoch: int, train_loss: float, images_per_second: float) -> None:
         """Validate where it is the epoch's turn, record the epoch, and hand its checkpoint on."""
-        is_last, val_loss = epoch == self.length.epochs, None
-        if epoch % self.recipe.train.validate_every == 0 or is_last:
+        last, val_loss = epoch == self.length.epochs, None
+        if epoch % self.recipe.train.validate_every == 0 or last:
             network = self.step.evaluated_network
             val_loss, self.val_accuracy = validate(network, self.validation, self.recipe, self.device)
         record = Epoch(
@@ -232,8 +222,8 @@ class Trainer:
         record = replace(record, best=best_epoch([*self.history, record]) is record)
         self.history.append(record)
         if self.group.is_first:
-            lines, deferred = self._history_lines(), DEFER_WRITES[self.device.type]
-            files = after_epoch(self.folder, self.step, lines, self.description, last=is_last, deferred=deferred)
+            step, lines, defer = self.step, self._history_lines(), DEFER_WRITES[self.device.type]
+            files = CheckpointFiles.after_epoch(self.folder, step, lines, self.description, last=last, deferred=defer)
             self.callbacks.save(files)
         self.callbacks.on_epoch(record)
 

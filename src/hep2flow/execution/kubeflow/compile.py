@@ -1,8 +1,7 @@
 """Compiles pipelines to Kubeflow's intermediate representation, and adapts it to one cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ import yaml
 
 def load_pipeline(name: str) -> Any:
     """The pipeline ``reproduce`` or ``sweep`` that Kubeflow's page runs: it learns its models from its first task."""
-    from importlib import import_module
-
     return getattr(import_module(f"hep2flow.pipelines.{name}"), name)
 
 
@@ -29,11 +26,7 @@ def compile_pipeline(pipeline: Any, path: Path) -> None:
 def compile_for_cluster(pipeline: Any, images: Mapping[str, str], keys: Mapping[str, str], path: Path) -> None:
     """Compile a Kubeflow pipeline to YAML with a cluster's images and Secret.
 
-    Args:
-        pipeline: Of :mod:`hep2flow.pipelines`.
-        images: Image of a component -> the one to run.
-        keys: Key of the Secret in the pipeline -> the one in the cluster.
-        path: Of the YAML.
+    ``images`` maps a component's image to the one to run, ``keys`` a key of the pipeline's Secret to the cluster's.
     """
     compile_pipeline(pipeline, path)
     spec, platform = yaml.safe_load_all(path.read_text(encoding="utf-8"))

@@ -1,7 +1,5 @@
 """What every pipeline step does around its stage: opens the store, writes the stage's record, sets the exit code."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys
@@ -27,17 +25,11 @@ EXIT_USER = 2
 
 @dataclass(frozen=True)
 class Step:
-    """A stage's work for one attempt of a run.
-
-    Attributes:
-        store: Where everything lies.
-        run: The run's record, at the start of the attempt.
-        record: The stage's, which its block completes.
-    """
+    """A stage's work for one attempt of a run."""
 
     store: Store
-    run: RunRecord
-    record: StageRecord
+    run: RunRecord  # at the start of the attempt
+    record: StageRecord  # which the stage's block completes
 
 
 def open_pipeline_store(address: dict[str, Any]) -> Store:
@@ -56,9 +48,9 @@ def step(
 
     Args:
         store: Address of the store.
-        run_id: The run; empty for the one that follows from the pipeline's job.
+        run_id: Empty for the run that follows from the pipeline's job.
         job_id: Of the pipeline, which names the attempt.
-        stage: Name of the stage.
+        stage: Its name.
         model: Which the stage serves; None for one that serves all.
         first: Whether this is the attempt's first step.
     """
@@ -71,11 +63,9 @@ def step(
 
 def describe_artifact(artifact: Any, *results: StageResult) -> None:
     """Write a stage's URI, key and main figures to an artifact's metadata and file; of several results the URIs alone."""
+    metadata = {result.key: result.uri for result in results}
     if len(results) == 1:
-        (result,) = results
-        metadata = {"uri": result.uri, "key": result.key, **_figures(result.summary)}
-    else:
-        metadata = {result.key: result.uri for result in results}
+        metadata = {"uri": results[0].uri, "key": results[0].key, **_figures(results[0].summary)}
     artifact.metadata.update(metadata)
     Path(artifact.path).parent.mkdir(parents=True, exist_ok=True)
     Path(artifact.path).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")

@@ -22,24 +22,12 @@ from hep2flow.store.open_store import CREDENTIALS, open_store
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # Python types of a pipeline parameter of each kind, as YAML reads it.
-TYPES: dict[str, tuple[type, ...]] = {
-    "STRING": (str,),
-    "NUMBER_INTEGER": (int,),
-    "NUMBER_DOUBLE": (int, float),
-    "BOOLEAN": (bool,),
-    "LIST": (list,),
-    "STRUCT": (dict,),
-}
+INTEGER, DOUBLE = "NUMBER_INTEGER", "NUMBER_DOUBLE"
+TYPES: dict[str, tuple[type, ...]] = {"STRING": (str,), INTEGER: (int,), DOUBLE: (int, float)}
+TYPES |= {"BOOLEAN": (bool,), "LIST": (list,), "STRUCT": (dict,)}
 # Parameters of a pipeline that change what its run is asked to do.
-REQUEST_PARAMETERS: dict[str, str] = {
-    "seeds": "NUMBER_INTEGER",
-    "tune": "BOOLEAN",
-    "trials": "NUMBER_INTEGER",
-    "hours": "NUMBER_DOUBLE",
-    "concurrency": "NUMBER_INTEGER",
-    "earlier": "STRING",
-    "judge": "NUMBER_INTEGER",
-}
+REQUEST_PARAMETERS = {"seeds": INTEGER, "tune": "BOOLEAN", "trials": INTEGER, "hours": DOUBLE, "concurrency": INTEGER}
+REQUEST_PARAMETERS |= {"earlier": "STRING", "judge": INTEGER}
 DEFAULT_TRIALS = 32  # of a reproduction with tune=true
 # Parameters that an option of the command sets already.
 OPTION_PARAMETERS = ("source", "format", "recipes", "profile", "run_id")
@@ -52,8 +40,6 @@ class SubmitOptions:
     """Options of ``hep2flow submit`` beside the request and the cluster.
 
     Attributes:
-        experiment: Kubeflow's folder of runs.
-        service_account: Of the steps.
         repository: ``REGISTRY/NAME`` or ``REGISTRY/NAME:TAG``, of the images ``step`` and ``ray``.
         store_endpoint: As the cluster reaches the store; None for the one from here, or where that is this machine the
             pipeline's own.
@@ -75,14 +61,12 @@ class Submission:
 
     Attributes:
         request: Of the run; its source and recipes as the steps find them.
-        name: Of the run.
         run_id: Of the run in the store; empty where each run of a recurring one names itself.
         experiment: Kubeflow's folder of runs.
         service_account: Of the steps.
         images: ``step`` and ``ray``.
         secret_keys: Of the access key and of the secret key, in the Secret that ``store_secret`` names.
         cron: Of a recurring run, in Kubeflow's six fields; empty for a single one.
-        arguments: Of the pipeline.
     """
 
     request: RunRequest
@@ -141,12 +125,7 @@ def build_submission(
 ) -> Submission:
     """The submission of a request, with images by their tags.
 
-    Args:
-        store: As it is reached from here; None where that is not known, and the pipeline's own defaults hold.
-        request: Of the run.
-        cluster: Of the RayJobs.
-        run_id: Name of the run.
-        options: How it is submitted.
+    ``store`` is as it is reached from here; None where that is not known, and the pipeline's own defaults hold.
 
     Raises:
         UserError: Something does not fit together.
@@ -162,9 +141,7 @@ def build_submission(
         del arguments["store_endpoint"]
     if options.store_endpoint is not None:
         arguments["store_endpoint"] = options.store_endpoint
-    images = _images(options.repository)
-    if "image" in cluster.model_fields_set:
-        images["ray"] = cluster.image
+    images = _images(options.repository) | ({"ray": cluster.image} if "image" in cluster.model_fields_set else {})
     settings = cluster.model_dump(mode="json", exclude_unset=True, exclude={"secret", "image"})
     arguments |= {
         "engine": "ray" if cluster.address else "rayjob",
@@ -218,9 +195,8 @@ def _change_request(request: RunRequest, changes: dict[str, Any]) -> RunRequest:
 
 
 def _parse_parameters(pipeline: str, given: list[str]) -> dict[str, Any]:
-    known = {**parameters_of(pipeline), **REQUEST_PARAMETERS} if given else {}
-    for name in OPTION_PARAMETERS:
-        known.pop(name, None)
+    offered = {**parameters_of(pipeline), **REQUEST_PARAMETERS} if given else {}
+    known = {name: kind for name, kind in offered.items() if name not in OPTION_PARAMETERS}
     values: dict[str, Any] = {}
     for text in given:
         key, equals, value = text.partition("=")
@@ -232,10 +208,8 @@ def _parse_parameters(pipeline: str, given: list[str]) -> dict[str, Any]:
             values[key] = value if known[key] == "STRING" else yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise UserError(f"--param {key}: {value!r} is no YAML ({str(error).splitlines()[0]})") from error
-        # A bool is an int to Python.
-        if not isinstance(values[key], TYPES[known[key]]) or (
-            isinstance(values[key], bool) and known[key] != "BOOLEAN"
-        ):
+        wrong_bool = isinstance(values[key], bool) and known[key] != "BOOLEAN"  # a bool is an int to Python
+        if wrong_bool or not isinstance(values[key], TYPES[known[key]]):
             raise UserError(f"--param {key}: is a {known[key].lower().replace('_', ' ')}, not {value!r}")
     return values
 

@@ -1,8 +1,5 @@
 """Submits a run: uploads its cells and its record to the store, and its pipeline to Kubeflow."""
 
-from __future__ import annotations
-
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +42,7 @@ def upload_inputs(store: Store, request: RunRequest, progress: Progress | None) 
             raise UserError(f"--source {source}: there is no such file or folder")
         ingested = ingest(store, source, request.format, progress=progress)
         source = ingested.uri
-        print(f"ingested {ingested.summary['cells']} cells: {source}", file=sys.stderr)
+        log_to_stderr(f"ingested {ingested.summary['cells']} cells: {source}")
     return replace(request, source=source, recipes=recipes)
 
 
@@ -55,7 +52,7 @@ def submit_run(store: Store, kubeflow: Kubeflow, submission: Submission) -> Subm
     The record is written first: `hep2flow runs show` knows the run from the first second.
     """
     from hep2flow.components.images import RAY, STEP
-    from hep2flow.pipelines.placement import SECRET_KEYS
+    from hep2flow.pipelines.tasks import SECRET_KEYS
     from hep2flow.pipelines.unrolled import unrolled
 
     request, run_id = submission.request, submission.run_id

@@ -1,7 +1,5 @@
 """Waits for a submitted run: its record decides first; Kubeflow's state, which comes late, decides second."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,17 +18,11 @@ SIGN_SECONDS = 60.0  # between two signs of life, while a run's pods wait for a 
 
 
 class _End(NamedTuple):
-    """How an attempt ended.
+    """How an attempt ended."""
 
-    Attributes:
-        view: Of the run, with its record closed.
-        lost: Kubeflow ended it, though no step failed and nobody terminated it.
-        reason: In Kubeflow's words; mostly empty.
-    """
-
-    view: RunView
-    lost: bool = False
-    reason: str = ""
+    view: RunView  # with the run's record closed
+    lost: bool = False  # Kubeflow ended it, though no step failed and nobody terminated it
+    reason: str = ""  # in Kubeflow's words; mostly empty
 
 
 def wait_for_run(
@@ -44,20 +36,13 @@ def wait_for_run(
 ) -> RunView:
     """Show a run until it is over; returns its view where it succeeded.
 
-    Args:
-        store: Where the run lies.
-        kubeflow: Runs it.
-        submitted: The run in Kubeflow.
-        run_id: The run in the store.
-        resubmissions: How often a run that Kubeflow has lost is submitted again, and resumes.
-        resubmit: Submits it again.
-        log: Called with one line for each event.
+    A run that Kubeflow has lost is submitted again so many times, and resumes; ``log`` gets one line for each event.
 
     Raises:
         UserError: A step failed for a reason that the user can fix, or somebody ended the run.
         RunFailedError: It failed otherwise.
     """
-    log = _without_repetition(log)
+    log, resumes = _without_repetition(log), f"submit it again with --run-id {run_id}, and it resumes"
     remaining = resubmissions
     while True:
         with show_run_progress(store, run_id):
@@ -65,23 +50,17 @@ def wait_for_run(
         if end.view.status == "succeeded":
             return end.view
         if end.view.status == "interrupted" and not end.lost:
-            raise UserError(
-                f"run {run_id} was ended by somebody; submit it again with --run-id {run_id}, and it resumes"
-            )
+            raise UserError(f"run {run_id} was ended by somebody; {resumes}")
         if not end.lost:
             raise run_failure(end.view, submitted.url, end.reason)
         if not remaining:
-            raise RunFailedError(
-                f"run {run_id} failed: Kubeflow lost it {resubmissions + 1} times, and no step of it failed"
-                f"{f' ({end.reason})' if end.reason else ''}; submit it again with --run-id {run_id}, and it resumes; "
-                f"its pods are in {submitted.url}"
-            )
+            what = f"Kubeflow lost it {resubmissions + 1} times, and no step of it failed"
+            what += f" ({end.reason})" if end.reason else ""
+            raise RunFailedError(f"run {run_id} failed: {what}; {resumes}; its pods are in {submitted.url}")
         remaining -= 1
         submitted = _resubmit(resubmit, log)
-        log(
-            "Kubeflow lost the run, and no step of it failed; submitted again, it resumes from where it was: "
-            f"{submitted.url}"
-        )
+        what = "Kubeflow lost the run, and no step of it failed"
+        log(f"{what}; submitted again, it resumes from where it was: {submitted.url}")
 
 
 def _resubmit(resubmit: Callable[[], SubmittedRun], log: Log) -> SubmittedRun:

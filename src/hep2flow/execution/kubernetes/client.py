@@ -1,16 +1,14 @@
 """The part of the Kubernetes API that a job needs: retries while the server is unreachable, names what is forbidden."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import kubernetes.client
 import kubernetes.config
@@ -34,8 +32,6 @@ OUTAGE_NOTICE_SECONDS = 30.0
 MAX_UNAUTHORIZED = 3
 DELETE_SECONDS = 15.0  # this process is being ended
 TERMINATION_SECONDS = 0.5  # of the one second between Kubeflow's SIGTERM and SIGKILL
-
-Answer = TypeVar("Answer")
 
 
 class ConflictError(Exception):
@@ -64,12 +60,10 @@ def load_configuration() -> tuple[kubernetes.client.Configuration, str]:
             return configuration, OWN_NAMESPACE.read_text().strip() if OWN_NAMESPACE.exists() else ""
         file = os.environ.get("KUBECONFIG") or None  # the client reads the variable only once, on import
         kubernetes.config.load_kube_config(file, client_configuration=configuration)
-        context = kubernetes.config.list_kube_config_contexts(file)[1]["context"]
-        return configuration, context.get("namespace", "")
+        return configuration, kubernetes.config.list_kube_config_contexts(file)[1]["context"].get("namespace", "")
     except kubernetes.config.ConfigException as error:
-        raise UserError(
-            f"there is no Kubernetes cluster to be found ({error}); run inside one, or set KUBECONFIG"
-        ) from error
+        what = f"there is no Kubernetes cluster to be found ({error})"
+        raise UserError(f"{what}; run inside one, or set KUBECONFIG") from error
 
 
 class KubernetesApi:
@@ -78,9 +72,8 @@ class KubernetesApi:
     Every method but the streams retries for hours while the server is busy, failing or unreachable, and raises UserError
     for what is forbidden.
 
-    Args:
-        namespace: Empty for the step's own, or the one that KUBECONFIG names.
-        log: Called with one line when an outage of the server is noticed, and one when it is over.
+    An empty ``namespace`` is the step's own, or the one that KUBECONFIG names. ``log`` gets one line when an outage of
+    the server is noticed, and one when it is over.
     """
 
     def __init__(self, namespace: str = "", log: Log = log_to_stderr) -> None:
@@ -95,12 +88,8 @@ class KubernetesApi:
     def create(self, manifest: dict[str, Any]) -> None:
         """Create a RayJob; ConflictError for a name that exists, QuotaExceededError where a quota is used up."""
         try:
-            self._call(
-                "create",
-                RAYJOBS,
-                lambda: self._custom.create_namespaced_custom_object(*self._rayjobs, manifest, **_timeouts()),
-                expected=(403, 404, 409),
-            )
+            method = self._custom.create_namespaced_custom_object
+            self._call_rayjobs("create", method, manifest, expected=(403, 404, 409))
         except ApiException as error:
             if error.status == 409:
                 raise ConflictError from error
@@ -116,38 +105,20 @@ class KubernetesApi:
     def get(self, name: str) -> dict[str, Any] | None:
         """A RayJob; None where there is none."""
         try:
-            found: dict[str, Any] = self._call(
-                "get",
-                RAYJOBS,
-                lambda: self._custom.get_namespaced_custom_object(*self._rayjobs, name, **_timeouts()),
-                expected=(404,),
-            )
+            return self._call_rayjobs("get", self._custom.get_namespaced_custom_object, name, expected=(404,))
         except ApiException:
             return None
-        return found
 
     def delete(self, name: str) -> None:
         """Delete a RayJob and, through it, its pods, within seconds; one that does not exist is no error."""
+        method, options = self._custom.delete_namespaced_custom_object, {"propagation_policy": "Background"}
         with suppress(ApiException):
-            self._call(
-                "delete",
-                RAYJOBS,
-                lambda: self._custom.delete_namespaced_custom_object(
-                    *self._rayjobs, name, propagation_policy="Background", **_timeouts()
-                ),
-                DELETE_SECONDS,
-                expected=(404,),
-            )
+            self._call_rayjobs("delete", method, name, patience=DELETE_SECONDS, expected=(404,), **options)
 
     def find(self, name: str) -> tuple[dict[str, Any] | None, str]:
         """A RayJob, None where there is none, and the resource version to watch from."""
-        found: dict[str, Any] = self._call(
-            "list",
-            RAYJOBS,
-            lambda: self._custom.list_namespaced_custom_object(
-                *self._rayjobs, field_selector=f"metadata.name={name}", **_timeouts()
-            ),
-        )
+        method = self._custom.list_namespaced_custom_object
+        found = self._call_rayjobs("list", method, field_selector=f"metadata.name={name}")
         return next(iter(found["items"]), None), found["metadata"]["resourceVersion"]
 
     def watch(self, name: str, version: str) -> Iterator[dict[str, Any] | None]:
@@ -157,15 +128,11 @@ class KubernetesApi:
             GoneError: The version is too old.
             OSError: The watch broke off.
         """
+        chosen = {"field_selector": f"metadata.name={name}", "resource_version": version}
+        limits = {"timeout_seconds": WATCH_SECONDS, "_request_timeout": (CONNECT_SECONDS, WATCH_SECONDS + READ_SECONDS)}
+        method, stream = self._custom.list_namespaced_custom_object, kubernetes.watch.Watch().stream
         try:
-            for event in kubernetes.watch.Watch().stream(
-                self._custom.list_namespaced_custom_object,
-                *self._rayjobs,
-                field_selector=f"metadata.name={name}",
-                resource_version=version,
-                timeout_seconds=WATCH_SECONDS,
-                _request_timeout=(CONNECT_SECONDS, WATCH_SECONDS + READ_SECONDS),
-            ):
+            for event in stream(method, *self._rayjobs, **chosen, **limits):
                 if event["type"] != "BOOKMARK":
                     yield None if event["type"] == "DELETED" else event["object"]
         except ApiException as error:
@@ -179,31 +146,18 @@ class KubernetesApi:
 
     def pods(self, selector: str) -> list[dict[str, Any]]:
         """Pods with these labels, the oldest first."""
-        answer = self._call(
-            "list",
-            "pods",
-            lambda: self._core.list_namespaced_pod(
-                self.namespace, label_selector=selector, _preload_content=False, **_timeouts()
-            ),
-        )
+        options: dict[str, Any] = {"label_selector": selector, "_preload_content": False}
+        answer = self._call("list", "pods", self._core.list_namespaced_pod, self.namespace, **options)
         items: list[dict[str, Any]] = json.loads(answer.data)["items"]
         return sorted(items, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
 
     def log(self, pod: str) -> Iterator[str]:
         """Yield lines of a pod's log, each with its time before it, until the pod ends; OSError where the log breaks off."""
         try:
-            answer = self._core.read_namespaced_pod_log(
-                pod,
-                self.namespace,
-                follow=True,
-                timestamps=True,
-                _preload_content=False,
-                _request_timeout=(CONNECT_SECONDS, None),
-            )
-            try:
+            options = {"follow": True, "timestamps": True, "_request_timeout": (CONNECT_SECONDS, None)}
+            answer = self._core.read_namespaced_pod_log(pod, self.namespace, _preload_content=False, **options)
+            with closing(answer):
                 yield from kubernetes.watch.watch.iter_resp_lines(answer)
-            finally:
-                answer.close()
         except ApiException as error:
             if _is_transient(error) or error.status in (400, 404):  # its container has not started, or it is gone
                 raise OSError(f"{error.status} {error.reason}") from error
@@ -213,10 +167,9 @@ class KubernetesApi:
 
     def is_being_deleted(self, pod: str) -> bool:
         """Whether a pod of the own namespace is being deleted, or gone; one attempt of half a second."""
+        options = {"_preload_content": False, "_request_timeout": TERMINATION_SECONDS}
         try:
-            answer = self._core.read_namespaced_pod(
-                pod, self.own_namespace, _preload_content=False, _request_timeout=TERMINATION_SECONDS
-            )
+            answer = self._core.read_namespaced_pod(pod, self.own_namespace, **options)
         except ApiException as error:
             return bool(error.status == 404)
         except HTTPError:
@@ -227,15 +180,20 @@ class KubernetesApi:
     def _rayjobs(self) -> tuple[str, str, str, str]:
         return GROUP, VERSION, self.namespace, RAYJOBS
 
+    def _call_rayjobs(self, verb: str, method: Callable[..., Any], *arguments: Any, **options: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self._call(verb, RAYJOBS, method, *self._rayjobs, *arguments, **options)
+        return answer
+
     def _call(
         self,
         verb: str,
         resource: str,
-        call: Callable[[], Answer],
+        method: Callable[..., Any],
+        *arguments: Any,
         patience: float = PATIENCE_SECONDS,
-        *,
         expected: Collection[int] = (),
-    ) -> Answer:
+        **options: Any,
+    ) -> Any:
         """Retry until the server answers; ApiException for an expected status, UserError for any other refusal.
 
         urllib3's Retry would repeat neither a 403 or 401 that passes nor the client's status 0, reports no outage, and
@@ -244,7 +202,7 @@ class KubernetesApi:
         pause, started, unauthorized = FIRST_PAUSE, time.monotonic(), 0
         while True:
             try:
-                answer = call()
+                answer = method(*arguments, **options, _request_timeout=(CONNECT_SECONDS, READ_SECONDS))
                 self._report_outage(None)
                 return answer
             except (ApiException, HTTPError) as error:
@@ -268,11 +226,8 @@ class KubernetesApi:
         with self._lock:
             if (reason is not None) != self._unreachable:
                 self._unreachable = reason is not None
-                self._log(
-                    f"Kubernetes at {self._server} is unreachable ({reason}); waiting for it, running jobs continue"
-                    if self._unreachable
-                    else f"Kubernetes at {self._server} is reachable again"
-                )
+                news = f"unreachable ({reason}); waiting for it, running jobs continue" if reason else "reachable again"
+                self._log(f"Kubernetes at {self._server} is {news}")
 
     def _refused(self, verb: str, resource: str, error: ApiException) -> UserError:
         message = _message(error)
@@ -286,10 +241,6 @@ class KubernetesApi:
         if error.status == 401:
             return UserError(f"Kubernetes at {self._server} does not accept these credentials; log in again")
         return UserError(f"Kubernetes refuses to {verb} {resource} in namespace {self.namespace}: {message}")
-
-
-def _timeouts() -> dict[str, Any]:
-    return {"_request_timeout": (CONNECT_SECONDS, READ_SECONDS)}
 
 
 def _is_transient(error: ApiException) -> bool:

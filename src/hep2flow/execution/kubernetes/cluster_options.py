@@ -1,7 +1,5 @@
 """Cluster settings that are not in the recipe: image, Secret, queue, node selection, deadlines."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,14 +10,9 @@ from hep2flow.errors import UserError
 Name = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$")]
 Namespace = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")]
 SecretKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]{1,253}$")]
-LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")]
-LabelKey = Annotated[
-    str,
-    Field(
-        pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$",
-        max_length=253,
-    ),
-]
+_PREFIX, _WORD = r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?", r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+LabelValue = Annotated[str, Field(pattern=f"^({_WORD})?$")]
+LabelKey = Annotated[str, Field(pattern=f"^{_PREFIX}{_WORD}$", max_length=253)]
 Image = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", max_length=512)]
 Engine = Literal["local", "ray", "rayjob"]
 # KFP accepts no empty Secret name; this stands for none, and no Secret may have it.
@@ -120,7 +113,5 @@ def parse_cluster_options(given: dict[str, Any]) -> ClusterOptions:
         return ClusterOptions.model_validate(given)
     except ValidationError as error:
         faults = [(".".join(map(str, item["loc"])), str(item["msg"])) for item in error.errors()]
-        raise UserError(
-            "; ".join(f"cluster.{key}: {what.removeprefix('Value error, ')}" for key, what in faults)
-            + f" (its keys: {', '.join(ClusterOptions.model_fields)})"
-        ) from error
+        text = "; ".join(f"cluster.{key}: {what.removeprefix('Value error, ')}" for key, what in faults)
+        raise UserError(f"{text} (its keys: {', '.join(ClusterOptions.model_fields)})") from error

@@ -1,10 +1,8 @@
 """Checks of the Kubernetes cluster with the caller's own rights: what is missing, and how to fix it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import kubernetes.client
 from kubernetes.client.exceptions import ApiException
@@ -29,42 +27,17 @@ PIPELINES = "install Kubeflow Pipelines 2.17.0 as k8s/README.md says"
 ADD_GPUS = (
     "add GPU nodes with NVIDIA's device plugin, or run with profile laptop; nodes that come on demand are not seen"
 )
+AUTHORIZATION = "authorization.k8s.io/v1"
 KINDS = {"secrets": "Secret", "serviceaccounts": "ServiceAccount", "localqueues": "LocalQueue"}
 APPLY = "kubectl apply -k k8s/overlays/ and the overlay that fits, see k8s/README.md"
 
 
-class _Cluster:
-    """The cluster that KUBECONFIG or the service account names; answers are plain JSON."""
+class _FaultError(Exception):
+    """What a check found wrong, and how to fix it."""
 
-    def __init__(self) -> None:
-        configuration, _ = load_configuration()
-        self.inside = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
-        self.server = str(configuration.host)
-        self._client = kubernetes.client.ApiClient(configuration)
-
-    def request(
-        self, path: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, Any]:
-        """Status and answer of a GET, or with a body of a POST; UserError where the server is unreachable."""
-        try:
-            answer = self._client.call_api(
-                path,
-                "GET" if body is None else "POST",
-                header_params={"Accept": "application/json", "Content-Type": "application/json", **(headers or {})},
-                body=body,
-                response_type="object",
-                auth_settings=["BearerToken"],
-                _return_http_data_only=True,
-                _request_timeout=SECONDS,
-            )
-        except ApiException as error:
-            return int(error.status or 0), None
-        except HTTPError as error:
-            raise UserError(
-                f"Kubernetes at {self.server} cannot be reached ({type(error).__name__}); "
-                "check KUBECONFIG, the network, and that you are logged in"
-            ) from error
-        return 200, answer
+    def __init__(self, what: str, fix: str, state: Literal["warning", "error"] = "error") -> None:
+        super().__init__(what)
+        self.fix, self.state = fix, state
 
 
 def check_cluster(options: ClusterOptions, kubeflow: str = "kubeflow") -> Iterator[Finding]:
@@ -77,128 +50,135 @@ def check_cluster(options: ClusterOptions, kubeflow: str = "kubeflow") -> Iterat
     Raises:
         UserError: There is no cluster, or it does not answer.
     """
-    cluster, namespace = _Cluster(), options.namespace or kubeflow
+    cluster = _Cluster(options, kubeflow)
     status, version = cluster.request("/version")
     if status == 401:
         raise UserError(f"Kubernetes at {cluster.server} does not accept these credentials; log in again")
     yield ok("kubernetes", f"{(version or {}).get('gitVersion', 'unknown version')} at {cluster.server}")
-    yield _kuberay(cluster)
-    yield _pipelines(cluster, kubeflow)
-    yield _rights(cluster, namespace)
-    if options.secret:
-        yield _secret(cluster, namespace, options)
-    if options.service_account:
-        yield _service_account(cluster, namespace, options.service_account)
-    if options.queue:
-        yield _queue(cluster, namespace, options.queue)
-    yield _gpus(cluster, options)
-    fix = f"kubectl -n {namespace} create -f k8s/doctor.yaml does, where Ray's pods run"
+    checks = [("kuberay", cluster.kuberay), ("pipelines", cluster.pipelines), ("rights", cluster.rights)]
+    checks += [("secret", cluster.secret)] if options.secret else []
+    checks += [("service account", cluster.service_account)] if options.service_account else []
+    checks += [("queue", cluster.queue)] if options.queue else []
+    for subject, check in [*checks, ("gpu", cluster.gpus)]:
+        try:
+            yield ok(subject, check())
+        except _FaultError as fault:
+            yield Finding(subject, fault.state, str(fault), fault.fix)
+    fix = f"kubectl -n {cluster.namespace} create -f k8s/doctor.yaml does, where Ray's pods run"
     yield Finding("store", "warning", "cannot be looked at from here as a pod sees it", fix)
 
 
-def _kuberay(cluster: _Cluster) -> Finding:
-    status, found = cluster.request("/apis/ray.io/v1")
-    if status != 200 or "rayjobs" not in {one["name"] for one in found["resources"]}:
-        return Finding("kuberay", "error", "the cluster knows no RayJobs of ray.io/v1", KUBERAY)
-    status, schema = cluster.request("/openapi/v3/apis/ray.io/v1")
-    if status == 200 and "preRunningDeadlineSeconds" not in str(schema):
-        what = "its RayJobs are older than KubeRay 1.7: a field of ours is dropped"
-        return Finding("kuberay", "error", what, KUBERAY)
-    return ok("kuberay", "RayJobs of ray.io/v1, with all fields that we use")
+class _Cluster:
+    """The cluster that KUBECONFIG or the service account names; each check returns what is well, or raises _FaultError."""
 
+    def __init__(self, options: ClusterOptions, kubeflow: str) -> None:
+        configuration, _ = load_configuration()
+        self.server, self.namespace = str(configuration.host), options.namespace or kubeflow
+        self._options, self._kubeflow = options, kubeflow
+        self._client = kubernetes.client.ApiClient(configuration)
 
-def _pipelines(cluster: _Cluster, kubeflow: str) -> Finding:
-    path = f"/api/v1/namespaces/{kubeflow}/services/ml-pipeline:8888/proxy/apis/v2beta1/healthz"
-    status, _ = cluster.request(path)
-    if status == 200:
-        return ok("pipelines", f"the API in namespace {kubeflow} answers")
-    if status == 403:
-        return _not_allowed("pipelines", f"get services/proxy in namespace {kubeflow}")
-    what = f"no API of Kubeflow Pipelines answers in namespace {kubeflow} ({status})"
-    return Finding("pipelines", "error", what, PIPELINES)
+    def request(
+        self, path: str, right: str = "", body: dict[str, Any] | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
+        """Status and answer of a GET, or with a body of a POST, as plain JSON; a 403 where it needs a right is a fault.
 
+        Raises:
+            UserError: The server is unreachable.
+        """
+        method, types = "GET" if body is None else "POST", dict.fromkeys(("Accept", "Content-Type"), "application/json")
+        options = {"response_type": "object", "auth_settings": ["BearerToken"], "_return_http_data_only": True}
+        options |= {"header_params": {**types, **(headers or {})}, "_request_timeout": SECONDS}
+        try:
+            answer = self._client.call_api(path, method, body=body, **options)
+        except ApiException as error:
+            if error.status == 403 and right:
+                raise _FaultError(f"not looked at: you may not {right}", "ask somebody who may", "warning") from error
+            return int(error.status or 0), None
+        except HTTPError as error:
+            raise UserError(
+                f"Kubernetes at {self.server} cannot be reached ({type(error).__name__}); "
+                "check KUBECONFIG, the network, and that you are logged in"
+            ) from error
+        return 200, answer
 
-def _rights(cluster: _Cluster, namespace: str) -> Finding:
-    """Of the step's service account; inside a pod of the pod's own."""
-    account = f"system:serviceaccount:{namespace}:{STEP}"
-    headers = {} if cluster.inside else {"Impersonate-User": account}
-    missing = []
-    for group, resource, verbs in RULES:
-        name, _, part = resource.partition("/")
-        for verb in verbs:
-            access = {"namespace": namespace, "group": group, "resource": name, "subresource": part, "verb": verb}
-            review = {
-                "apiVersion": "authorization.k8s.io/v1",
-                "kind": "SelfSubjectAccessReview",
-                "spec": {"resourceAttributes": access},
-            }
-            status, answer = cluster.request("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review, headers)
-            if status == 403:
-                return _not_allowed("rights", f"impersonate {account}")
+    def kuberay(self) -> str:
+        status, found = self.request("/apis/ray.io/v1")
+        if status != 200 or "rayjobs" not in {one["name"] for one in found["resources"]}:
+            raise _FaultError("the cluster knows no RayJobs of ray.io/v1", KUBERAY)
+        status, schema = self.request("/openapi/v3/apis/ray.io/v1")
+        if status == 200 and "preRunningDeadlineSeconds" not in str(schema):
+            raise _FaultError("its RayJobs are older than KubeRay 1.7: a field of ours is dropped", KUBERAY)
+        return "RayJobs of ray.io/v1, with all fields that we use"
+
+    def pipelines(self) -> str:
+        path = f"/api/v1/namespaces/{self._kubeflow}/services/ml-pipeline:8888/proxy/apis/v2beta1/healthz"
+        status, _ = self.request(path, f"get services/proxy in namespace {self._kubeflow}")
+        if status != 200:
+            what = f"no API of Kubeflow Pipelines answers in namespace {self._kubeflow} ({status})"
+            raise _FaultError(what, PIPELINES)
+        return f"the API in namespace {self._kubeflow} answers"
+
+    def rights(self) -> str:
+        """Of the step's service account; inside a pod of the pod's own."""
+        inside, account = (
+            bool(os.environ.get("KUBERNETES_SERVICE_HOST")),
+            f"system:serviceaccount:{self.namespace}:{STEP}",
+        )
+        headers = {} if inside else {"Impersonate-User": account}
+        path, missing = f"/apis/{AUTHORIZATION}/selfsubjectaccessreviews", []
+        for group, resource, verb in ((group, resource, verb) for group, resource, verbs in RULES for verb in verbs):
+            name, _, part = resource.partition("/")
+            access = {"namespace": self.namespace, "group": group, "resource": name, "subresource": part, "verb": verb}
+            spec = {"resourceAttributes": access}
+            review = {"apiVersion": AUTHORIZATION, "kind": "SelfSubjectAccessReview", "spec": spec}
+            status, answer = self.request(path, f"impersonate {account}", review, headers)
             if status not in (200, 201) or not answer["status"]["allowed"]:
                 missing.append(f"{verb} {resource}")
-    who = "this pod" if cluster.inside else account
-    if missing:
-        return Finding("rights", "error", f"{who} may not {', '.join(missing)}", APPLY)
-    return ok("rights", f"{who} may do all that a step does")
+        who = "this pod" if inside else account
+        if missing:
+            raise _FaultError(f"{who} may not {', '.join(missing)}", APPLY)
+        return f"{who} may do all that a step does"
 
+    def secret(self) -> str:
+        options, fix = self._options, "create it with the store's credentials, or name another as cluster.secret"
+        keys = set(self._find("/api/v1", "secrets", options.secret, fix).get("data") or {})
+        missing = [key for key in (options.access_key, options.secret_key) if key not in keys]
+        if missing:
+            what = f"{options.secret} has no {' and no '.join(missing)}, it has {', '.join(sorted(keys)) or 'nothing'}"
+            raise _FaultError(what, "name its keys as cluster.access_key and cluster.secret_key")
+        return f"{options.secret} has {options.access_key} and {options.secret_key}"
 
-def _secret(cluster: _Cluster, namespace: str, options: ClusterOptions) -> Finding:
-    fix = "create it with the store's credentials, or name another as cluster.secret"
-    found = _find(cluster, "secret", f"/api/v1/namespaces/{namespace}/secrets/{options.secret}", fix)
-    if isinstance(found, Finding):
-        return found
-    keys = set(found.get("data") or {})
-    missing = [key for key in (options.access_key, options.secret_key) if key not in keys]
-    if missing:
-        what = f"{options.secret} has no {' and no '.join(missing)}, it has {', '.join(sorted(keys)) or 'nothing'}"
-        return Finding("secret", "error", what, "name its keys as cluster.access_key and cluster.secret_key")
-    return ok("secret", f"{options.secret} has {options.access_key} and {options.secret_key}")
+    def service_account(self) -> str:
+        self._find("/api/v1", "serviceaccounts", self._options.service_account, APPLY)
+        return f"{self._options.service_account} exists"
 
+    def queue(self) -> str:
+        name, fix = self._options.queue, "kubectl apply -k k8s/overlays/kueue"
+        found = self._find("/apis/kueue.x-k8s.io/v1beta2", "localqueues", name, fix)
+        conditions = {one["type"]: one for one in found.get("status", {}).get("conditions", [])}
+        active = conditions.get("Active", {})
+        if active.get("status") != "True":
+            what = f"{name} admits nothing: {active.get('message', 'no word from Kueue')}"
+            raise _FaultError(what, "look at its ClusterQueue and its flavors")
+        return f"{name} is open, {found['status'].get('pendingWorkloads', 0)} jobs wait in it"
 
-def _service_account(cluster: _Cluster, namespace: str, name: str) -> Finding:
-    found = _find(cluster, "service account", f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}", APPLY)
-    return found if isinstance(found, Finding) else ok("service account", f"{name} exists")
+    def gpus(self) -> str:
+        _, found = self.request("/api/v1/nodes", "list nodes")
+        selector = self._options.node_selector
+        counts = [
+            int(node["status"].get("allocatable", {}).get("nvidia.com/gpu", 0))
+            for node in (found or {}).get("items", [])
+            if selector.items() <= (node["metadata"].get("labels") or {}).items()
+        ]
+        if not sum(counts):
+            chosen = " that cluster.node_selector chooses" if selector else ""
+            raise _FaultError(f"none on the nodes{chosen}", ADD_GPUS, "warning")
+        return f"{sum(counts)} on {sum(count > 0 for count in counts)} nodes"
 
-
-def _queue(cluster: _Cluster, namespace: str, name: str) -> Finding:
-    path = f"/apis/kueue.x-k8s.io/v1beta2/namespaces/{namespace}/localqueues/{name}"
-    found = _find(cluster, "queue", path, "kubectl apply -k k8s/overlays/kueue")
-    if isinstance(found, Finding):
-        return found
-    conditions = {one["type"]: one for one in found.get("status", {}).get("conditions", [])}
-    active = conditions.get("Active", {})
-    if active.get("status") != "True":
-        what = f"{name} admits nothing: {active.get('message', 'no word from Kueue')}"
-        return Finding("queue", "error", what, "look at its ClusterQueue and its flavors")
-    return ok("queue", f"{name} is open, {found['status'].get('pendingWorkloads', 0)} jobs wait in it")
-
-
-def _find(cluster: _Cluster, subject: str, path: str, fix: str) -> dict[str, Any] | Finding:
-    """A namespaced object, or the finding that it is missing or may not be looked at."""
-    status, found = cluster.request(path)
-    namespace, resource, name = path.split("/")[-3:]
-    if status == 403:
-        return _not_allowed(subject, f"get {resource} in namespace {namespace}")
-    if status != 200:
-        return Finding(subject, "error", f"namespace {namespace} has no {KINDS[resource]} {name}", fix)
-    return dict(found)
-
-
-def _gpus(cluster: _Cluster, options: ClusterOptions) -> Finding:
-    status, found = cluster.request("/api/v1/nodes")
-    if status == 403:
-        return _not_allowed("gpu", "list nodes")
-    counts = [
-        int(node["status"].get("allocatable", {}).get("nvidia.com/gpu", 0))
-        for node in (found or {}).get("items", [])
-        if options.node_selector.items() <= (node["metadata"].get("labels") or {}).items()
-    ]
-    if not sum(counts):
-        chosen = " that cluster.node_selector chooses" if options.node_selector else ""
-        return Finding("gpu", "warning", f"none on the nodes{chosen}", ADD_GPUS)
-    return ok("gpu", f"{sum(counts)} on {sum(count > 0 for count in counts)} nodes")
-
-
-def _not_allowed(subject: str, right: str) -> Finding:
-    return Finding(subject, "warning", f"not looked at: you may not {right}", "ask somebody who may")
+    def _find(self, api: str, resource: str, name: str, fix: str) -> dict[str, Any]:
+        """An object of the namespace."""
+        path, right = f"namespaces/{self.namespace}/{resource}", f"get {resource} in namespace {self.namespace}"
+        status, found = self.request(f"{api}/{path}/{name}", right)
+        if status != 200:
+            raise _FaultError(f"namespace {self.namespace} has no {KINDS[resource]} {name}", fix)
+        return dict(found)

@@ -1,7 +1,5 @@
 """Resolves tags of container images to digests, so that all pods of a run have the same image."""
 
-from __future__ import annotations
-
 import re
 
 import oras.container
@@ -11,13 +9,9 @@ from requests import RequestException, Response
 from hep2flow.errors import UserError
 
 # Accept header for images of several platforms, and of one.
-MANIFESTS = ", ".join(
-    (
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-    )
+MANIFESTS = (
+    "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, "
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 )
 LOOPBACK = re.compile(r"^(localhost|127\.0\.0\.1)(:\d+)?/")
 
@@ -43,8 +37,7 @@ def pin_image(image: str) -> str:
     digest = response.headers.get("Docker-Content-Digest", "")
     if not response.ok or not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
         raise _not_pinned(image, f"{response.status_code} {response.reason}")
-    tagless = image[: -len(container.tag) - 1] if image.endswith(f":{container.tag}") else image
-    return f"{tagless}@{digest}"
+    return f"{image.removesuffix(f':{container.tag}')}@{digest}"
 
 
 def _not_pinned(image: str, why: str) -> UserError:

@@ -1,7 +1,5 @@
 """Entry point of a job on a cluster: runs the specification that lies in the store, and stores how the job ended."""
 
-from __future__ import annotations
-
 import sys
 import threading
 from contextlib import redirect_stdout
@@ -33,12 +31,10 @@ def run_job(store: Store, uri: str) -> StageResult | None:
     try:
         spec = read_spec(store, uri)
     except UserError as error:
-        _end(store, uri, JobOutcome(error=error_text(error), mendable=True))
-        return None
+        return _end(store, uri, JobOutcome(error=error_text(error), mendable=True))
     abandoned = JobOutcome(abandoned=True)
     if is_abandoned(store, spec):
-        _end(store, uri, abandoned)
-        return None
+        return _end(store, uri, abandoned)
     delete_outcome(store, spec)
     expired = threading.Event()
     try:
@@ -47,22 +43,22 @@ def run_job(store: Store, uri: str) -> StageResult | None:
     except TerminatedError:
         if not expired.is_set():
             raise
-        _end(store, uri, abandoned)
-        return None
+        return _end(store, uri, abandoned)
     except UserError as error:
-        _end(store, uri, JobOutcome(error=error_text(error), mendable=True))
-        return None
+        return _end(store, uri, JobOutcome(error=error_text(error), mendable=True))
     except Exception as error:
         JobOutcome(error=error_text(error)).write(store, uri)
         raise
-    JobOutcome(result=result).write(store, uri)
-    return result
+    return _end(store, uri, JobOutcome(result=result))
 
 
-def _end(store: Store, uri: str, outcome: JobOutcome) -> None:
+def _end(store: Store, uri: str, outcome: JobOutcome) -> StageResult | None:
+    """Store the outcome, tell why there is no result, and return the result."""
     outcome.write(store, uri)
-    message = f"{uri}: the step of this job has ended or gives no sign of life; run it again"
-    print(f"hep2flow: {message if outcome.abandoned else outcome.error}", file=sys.stderr, flush=True)
+    if outcome.result is None:
+        message = f"{uri}: the step of this job has ended or gives no sign of life; run it again"
+        log_to_stderr(f"hep2flow: {message if outcome.abandoned else outcome.error}")
+    return outcome.result
 
 
 def _run(store: Store, spec: JobSpec) -> StageResult:

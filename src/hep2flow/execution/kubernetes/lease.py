@@ -1,10 +1,7 @@
 """The lease of a job on a cluster: a job that no step watches any more ends itself and frees its GPUs."""
 
-from __future__ import annotations
-
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +11,7 @@ from pydantic import ValidationError
 from hep2flow.errors import UserError
 from hep2flow.execution.job_spec import JobSpec
 from hep2flow.store import layout
+from hep2flow.store.outage import log_to_stderr
 from hep2flow.store.runs import StageRecord, now
 from hep2flow.store.s3 import Store
 
@@ -37,10 +35,8 @@ def job_lease(store: Store, spec: JobSpec) -> Iterator[threading.Event]:
             if over.wait(CHECK_SECONDS):
                 return
             abandoned = abandoned + 1 if is_abandoned(store, spec) else 0
-        print(
-            f"hep2flow: the step of run {spec.run_id} that watches this job gives no sign of life; the job ends",
-            file=sys.stderr,
-            flush=True,
+        log_to_stderr(
+            f"hep2flow: the step of run {spec.run_id} that watches this job gives no sign of life; the job ends"
         )
         expired.set()
         os.kill(os.getpid(), signal.SIGTERM)

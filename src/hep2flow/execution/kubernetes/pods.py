@@ -1,21 +1,15 @@
 """Pods of a Ray cluster, as the ``restricted`` Pod Security Standard requires them."""
 
-from __future__ import annotations
-
 from typing import Any
 
-from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
+from hep2flow.execution.kubernetes.cluster_options import ClusterOptions, Toleration
 from hep2flow.store.address import StoreAddress
 
 GPU = "nvidia.com/gpu"
 SCRATCH = "/tmp"  # noqa: S108 - an empty volume of the pod's own
 SUBMITTER = {"cpu": "500m", "memory": "1Gi"}
 
-SECURITY = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "readOnlyRootFilesystem": True,
-}
+SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
 
 
 def pod_template(
@@ -25,14 +19,9 @@ def pod_template(
     options: ClusterOptions,
     environment: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """A pod of one container that can write to a volume at ``/tmp`` only.
+    """A pod of one container, ``ray-{component}``, that can write to a volume at ``/tmp`` only.
 
-    Args:
-        component: ``head``, ``worker`` or ``submitter``; also the container's name, after ``ray-``.
-        resources: Resource -> quantity, as request and as limit.
-        labels: Of the pod.
-        options: Of the cluster.
-        environment: Of the container.
+    ``resources`` maps each resource to its quantity, as request and as limit.
     """
     container = {
         "name": f"ray-{component}",
@@ -43,61 +32,45 @@ def pod_template(
         "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH}],
         "workingDir": SCRATCH,
     }
-    spec: dict[str, Any] = {
+    identity = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), options.user)
+    spec = {
         "automountServiceAccountToken": False,
         "containers": [container],
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": options.user,
-            "runAsGroup": options.user,
-            "fsGroup": options.user,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": {"runAsNonRoot": True, **identity, "seccompProfile": {"type": "RuntimeDefault"}},
         "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": f"{options.scratch}Gi"}}],
     }
-    if options.service_account:
-        spec["serviceAccountName"] = options.service_account
-    if options.pull_secret:
-        spec["imagePullSecrets"] = [{"name": options.pull_secret}]
-    if options.priority and not options.queue:
-        spec["priorityClassName"] = options.priority
+    optional = {
+        "serviceAccountName": options.service_account,
+        "imagePullSecrets": [{"name": options.pull_secret}] if options.pull_secret else [],
+        "priorityClassName": "" if options.queue else options.priority,
+    }
     # Ray's ports change from job to job, and a submitter has to end: a service mesh's sidecar breaks both.
     no_sidecar = {"sidecar.istio.io/inject": "false"}
-    return {
-        "metadata": {"labels": {**labels, "app.kubernetes.io/component": component, **no_sidecar}},
-        "spec": spec,
-    }
+    labels = {**labels, "app.kubernetes.io/component": component, **no_sidecar}
+    return {"metadata": {"labels": labels}, "spec": {**spec, **_non_empty(optional)}}
 
 
 def worker_placement(gpus: int, options: ClusterOptions) -> dict[str, Any]:
     """Node selector and tolerations of a worker: GPU nodes for one with GPUs, spot nodes where they are allowed."""
-    tolerations = [toleration.model_dump() for toleration in options.tolerations] if gpus else []
-    if options.spot:
-        tolerations.append({"key": options.spot, "operator": "Exists"})
-    placement: dict[str, Any] = {}
-    if tolerations:
-        placement["tolerations"] = [
-            {key: value for key, value in toleration.items() if value} for toleration in tolerations
-        ]
-    if gpus and options.node_selector:
-        placement["nodeSelector"] = options.node_selector
-    return placement
+    spot = [Toleration(key=options.spot)] if options.spot else []
+    tolerations = [_non_empty(one.model_dump()) for one in [*(options.tolerations if gpus else ()), *spot]]
+    return _non_empty({"tolerations": tolerations, "nodeSelector": options.node_selector if gpus else {}})
+
+
+def _non_empty(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value}
 
 
 def store_environment(store: StoreAddress, options: ClusterOptions) -> list[dict[str, Any]]:
     """The store's address in plain text, and its credentials by reference to the Secret."""
-    plain = {
-        "AWS_ENDPOINT_URL": store.endpoint,
-        "AWS_REGION": store.region,
-        "HEP2FLOW_BUCKET": store.bucket,
-        "HEP2FLOW_PREFIX": store.prefix,
-    }
-    secret = {"AWS_ACCESS_KEY_ID": options.access_key, "AWS_SECRET_ACCESS_KEY": options.secret_key}
-    return [{"name": name, "value": value} for name, value in plain.items() if value] + [
-        {"name": name, "valueFrom": {"secretKeyRef": {"name": options.secret, "key": key}}}
-        for name, key in secret.items()
-        if options.secret
-    ]
+    plain = {"AWS_ENDPOINT_URL": store.endpoint, "AWS_REGION": store.region}
+    plain |= {"HEP2FLOW_BUCKET": store.bucket, "HEP2FLOW_PREFIX": store.prefix}
+    environment: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in plain.items() if value]
+    if options.secret:
+        for name, key in {"AWS_ACCESS_KEY_ID": options.access_key, "AWS_SECRET_ACCESS_KEY": options.secret_key}.items():
+            reference = {"secretKeyRef": {"name": options.secret, "key": key}}
+            environment.append({"name": name, "valueFrom": reference})
+    return environment
 
 
 def common_environment() -> list[dict[str, Any]]:

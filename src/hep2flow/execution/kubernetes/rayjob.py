@@ -1,7 +1,5 @@
 """The manifest of the RayJob (``ray.io/v1``, KubeRay) that runs a training, a sweep or an evaluation."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -38,10 +36,8 @@ class RayJob:
     No pod owns the RayJob: the next attempt at a step whose pod was lost, or moved to another node, adopts it.
 
     Attributes:
-        spec: What to run.
-        uri: Of the specification.
+        spec: What to run; ``uri`` is the specification's.
         store: As the pods reach it.
-        options: Of the cluster.
         attempt: From 1; another attempt at the same specification is another RayJob.
     """
 
@@ -61,14 +57,9 @@ class RayJob:
     @property
     def labels(self) -> dict[str, str]:
         """Of the RayJob and of all its pods."""
-        return {
-            "app.kubernetes.io/name": "hep2flow",
-            "app.kubernetes.io/part-of": "hep2flow",
-            JOB_LABEL: self.name,
-            "hep2flow/run": self.spec.run_id,
-            "hep2flow/stage": self.spec.stage,
-            "hep2flow/model": self.spec.recipe.name,
-        }
+        product = dict.fromkeys(("app.kubernetes.io/name", "app.kubernetes.io/part-of"), "hep2flow")
+        run = {"hep2flow/run": self.spec.run_id, "hep2flow/stage": self.spec.stage}
+        return {**product, JOB_LABEL: self.name, **run, "hep2flow/model": self.spec.recipe.name}
 
     def to_manifest(self) -> dict[str, Any]:
         """The manifest; UserError for a store whose names do not fit into a command line."""
@@ -80,13 +71,15 @@ class RayJob:
         options = self.options
         queue_labels = {"kueue.x-k8s.io/queue-name": options.queue, "kueue.x-k8s.io/priority-class": options.priority}
         kueue = {key: value for key, value in queue_labels.items() if options.queue and value}
-        metadata: dict[str, Any] = {
+        metadata = {
             "name": self.name,
             "labels": {**self.labels, **kueue},
             "annotations": {DIGEST_ANNOTATION: self.spec.digest},
+            **({"namespace": options.namespace} if options.namespace else {}),
         }
-        if options.namespace:
-            metadata["namespace"] = options.namespace
+        # It submits the entry point to Ray and follows its log; it needs no access to the store.
+        submitter = pod_template("submitter", SUBMITTER, self.labels, options, common_environment())
+        submitter["spec"]["restartPolicy"] = "Never"
         return {
             "apiVersion": API_VERSION,
             "kind": "RayJob",
@@ -94,7 +87,7 @@ class RayJob:
             "spec": {
                 "entrypoint": f"hep2flow {self.spec.stage} --spec {self.uri}",
                 "submissionMode": "K8sJobMode",
-                "submitterPodTemplate": self._submitter(),
+                "submitterPodTemplate": submitter,
                 "rayClusterSpec": self._ray_cluster(),
                 "shutdownAfterJobFinishes": True,
                 "ttlSecondsAfterFinished": options.ttl_seconds,
@@ -104,12 +97,6 @@ class RayJob:
             },
         }
 
-    def _submitter(self) -> dict[str, Any]:
-        """It submits the entry point to Ray and follows its log; it needs no access to the store."""
-        template = pod_template("submitter", SUBMITTER, self.labels, self.options, common_environment())
-        template["spec"]["restartPolicy"] = "Never"
-        return template
-
     def _ray_cluster(self) -> dict[str, Any]:
         options, resources = self.options, self.spec.recipe.resources
         environment = common_environment() + store_environment(self.store, options)
@@ -117,6 +104,7 @@ class RayJob:
         least, most = worker_pods(self.spec, options)
         workers = pod_template("worker", worker_resources(resources), self.labels, options, environment)
         workers["spec"].update(worker_placement(math.ceil(resources.gpus_per_worker), options))
+        sizes = {"replicas": most, "minReplicas": least, "maxReplicas": most}
         return {
             "rayVersion": RAY_VERSION,
             **({"authOptions": {"mode": "token"}} if options.ray_token else {}),
@@ -125,16 +113,7 @@ class RayJob:
                 "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104 - the submitter connects there
                 "template": pod_template("head", head, self.labels, options, environment),
             },
-            "workerGroupSpecs": [
-                {
-                    "groupName": "workers",
-                    "replicas": most,
-                    "minReplicas": least,
-                    "maxReplicas": most,
-                    "rayStartParams": {},
-                    "template": workers,
-                }
-            ],
+            "workerGroupSpecs": [{"groupName": "workers", **sizes, "rayStartParams": {}, "template": workers}],
         }
 
 
@@ -161,9 +140,6 @@ def worker_pods(spec: JobSpec, options: ClusterOptions) -> tuple[int, int]:
     if spec.stage == "evaluate":
         return 1, 1
     at_once = 1 if sweep is None else min(sweep.trials, sweep.concurrency or options.trials_at_once)
-
-    def pods(workers: int) -> int:
-        return math.ceil(workers / workers_per_pod(resources))
-
-    most = pods(at_once * resources.workers.max)
-    return most if options.queue else pods(resources.workers.min), most
+    wanted = (resources.workers.min, at_once * resources.workers.max)
+    least, most = (math.ceil(workers / workers_per_pod(resources)) for workers in wanted)
+    return most if options.queue else least, most

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from typing import Any
@@ -11,6 +10,7 @@ from hep2flow.errors import UserError
 from hep2flow.execution.kubernetes.client import KubernetesApi
 from hep2flow.execution.kubernetes.rayjob import JOB_LABEL
 from hep2flow.process import TerminatedError
+from hep2flow.store.outage import log_to_stderr
 from hep2flow.store.s3 import Store
 
 PAUSE_SECONDS = 2.0
@@ -54,7 +54,7 @@ class JobLog:
                 for pod in self._api.pods(self._selector):
                     self._read_pod(pod)
             except UserError as error:  # the job runs on without it
-                print(f"hep2flow: the job's log cannot be shown: {error}", file=sys.stderr, flush=True)
+                log_to_stderr(f"hep2flow: the job's log cannot be shown: {error}")
                 return
             self._over.wait(PAUSE_SECONDS)
 
@@ -68,7 +68,7 @@ class JobLog:
                 if at > self._last_time.get(name, ""):
                     self._last_time[name] = at
                     self._lines.append(text)
-                    print(text, file=sys.stderr, flush=True)
+                    log_to_stderr(text)
                     if time.monotonic() - self._uploaded_at > UPLOAD_SECONDS:
                         self._upload()
         except OSError:  # broken off, or not started: the next round continues
@@ -83,5 +83,5 @@ class JobLog:
         try:
             self._store.put_bytes(self._key, "".join(f"{line}\n" for line in self._lines[:count]).encode())
         except UserError as error:
-            print(f"hep2flow: the job's log cannot be stored: {error}", file=sys.stderr, flush=True)
+            log_to_stderr(f"hep2flow: the job's log cannot be stored: {error}")
         self._uploaded = count

@@ -1,7 +1,5 @@
 """State of a RayJob and its pods in words: pure functions of the Kubernetes API's answers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +8,7 @@ from hep2flow.errors import UserError
 OVER = frozenset({"Complete", "Failed", "ValidationFailed"})
 # Reasons of a waiting container that do not pass by themselves.
 BAD_IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
-BAD_SETTING = frozenset({"CreateContainerConfigError"})
+BAD_SETTING = "CreateContainerConfigError"
 MESSAGE_CHARACTERS = 300
 
 
@@ -36,11 +34,6 @@ def has_succeeded(job: dict[str, Any]) -> bool:
     return is_over(job) and _status(job).get("jobStatus") == "SUCCEEDED"
 
 
-def is_retried(job: dict[str, Any]) -> bool:
-    """Whether KubeRay is about to start it again, with a new Ray cluster."""
-    return _status(job).get("jobDeploymentStatus") == "Retrying"
-
-
 def is_waiting(job: dict[str, Any]) -> bool:
     """Whether its entry point has not started."""
     return not is_over(job) and _status(job).get("jobStatus") not in ("RUNNING", "SUCCEEDED", "FAILED", "STOPPED")
@@ -52,7 +45,7 @@ def describe(job: dict[str, Any], problem: StartProblem | None) -> str:
     queue = job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name")
     if job["spec"].get("suspend") or deployment in ("Suspending", "Suspended"):
         return f"waits in the queue {queue}" if queue else "is suspended"
-    if is_retried(job):
+    if deployment == "Retrying":
         return "starts again with a new Ray cluster"
     if not is_waiting(job):
         return "runs"
@@ -61,23 +54,21 @@ def describe(job: dict[str, Any], problem: StartProblem | None) -> str:
 
 def job_failure(job: dict[str, Any], waited_for: str) -> Exception:
     """Why a job ended without a result; ``waited_for`` is what it last waited for, empty where it ran."""
-    status, spec, name = _status(job), job["spec"], job["metadata"]["name"]
+    status, spec, name = _status(job), job["spec"], f"RayJob {job['metadata']['name']}"
     reason, message = status.get("reason", ""), _last_line(status.get("message", ""))
+    again = "run again, it resumes from its last state"
     if reason == "DeadlineExceeded":
-        return UserError(
-            f"RayJob {name}: took longer than {spec['activeDeadlineSeconds']} s; run again, it resumes from its last "
-            "state, or raise cluster.deadline_seconds"
-        )
+        what = f"{name}: took longer than {spec['activeDeadlineSeconds']} s"
+        return UserError(f"{what}; {again}, or raise cluster.deadline_seconds")
     if reason == "PreRunningDeadlineExceeded":
-        return UserError(
-            f"RayJob {name}: did not start within {spec['preRunningDeadlineSeconds']} s ({waited_for or message}); give the "
-            "cluster what it waits for, ask for less (resources), or raise cluster.waiting_seconds"
-        )
+        what = f"{name}: did not start within {spec['preRunningDeadlineSeconds']} s ({waited_for or message})"
+        fix = "give the cluster what it waits for, ask for less (resources), or raise cluster.waiting_seconds"
+        return UserError(f"{what}; {fix}")
     if status.get("jobStatus") == "STOPPED":
-        return UserError(f"RayJob {name}: was stopped by somebody; run again, it resumes from its last state")
+        return UserError(f"{name}: was stopped by somebody; {again}")
     if status.get("jobStatus") == "SUCCEEDED":
-        return JobFailedError(f"RayJob {name}: succeeded, but left no result in the store")
-    return JobFailedError(f"RayJob {name}: {reason or 'failed'}: {message or 'no message'}")
+        return JobFailedError(f"{name}: succeeded, but left no result in the store")
+    return JobFailedError(f"{name}: {reason or 'failed'}: {message or 'no message'}")
 
 
 def find_start_problem(pods: list[dict[str, Any]]) -> StartProblem | None:
@@ -95,15 +86,11 @@ def _start_problem(pod: dict[str, Any]) -> StartProblem | None:
         waiting = (container.get("state") or {}).get("waiting") or {}
         reason, message = waiting.get("reason", ""), _last_line(waiting.get("message", ""))
         if reason in BAD_IMAGE:
-            return StartProblem(
-                f"{name} cannot pull {container.get('image', 'its image')} ({reason}: {message}); check cluster.image and "
-                "cluster.pull_secret",
-                hopeless=True,
-            )
-        if reason in BAD_SETTING:
-            return StartProblem(
-                f"{name} cannot be set up ({message}); check cluster.secret, access_key and secret_key", hopeless=True
-            )
+            what = f"{name} cannot pull {container.get('image', 'its image')} ({reason}: {message})"
+            return StartProblem(f"{what}; check cluster.image and cluster.pull_secret", hopeless=True)
+        if reason == BAD_SETTING:
+            what = f"{name} cannot be set up ({message})"
+            return StartProblem(f"{what}; check cluster.secret, access_key and secret_key", hopeless=True)
     return None
 
 

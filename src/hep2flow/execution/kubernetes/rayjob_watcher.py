@@ -1,9 +1,6 @@
 """Creates a RayJob or adopts a running one, watches it to its end, and deletes it where this step is stopped."""
 
-from __future__ import annotations
-
 import os
-import sys
 import time
 from collections.abc import Callable
 from itertools import count
@@ -33,7 +30,7 @@ from hep2flow.execution.kubernetes.rayjob_state import (
 from hep2flow.process import TerminatedError
 from hep2flow.stage_result import StageResult
 from hep2flow.store import layout
-from hep2flow.store.outage import Log
+from hep2flow.store.outage import Log, log_to_stderr
 from hep2flow.store.s3 import Store
 from hep2flow.store.stage_recorder import DetachedError
 
@@ -43,11 +40,7 @@ SHORT_SECONDS = 1.0  # a watch that ends sooner was broken off
 
 
 def run_rayjob(
-    store: Store,
-    spec: JobSpec,
-    options: ClusterOptions,
-    log: Log,
-    is_superseded: Callable[[], bool] = lambda: False,
+    store: Store, spec: JobSpec, options: ClusterOptions, log: Log, is_superseded: Callable[[], bool] = lambda: False
 ) -> StageResult:
     """Run a job specification as a RayJob, and return what the stage returned there.
 
@@ -55,12 +48,8 @@ def run_rayjob(
     is deleted, and its GPUs are free in seconds. Where only the pod of this process is deleted, as when its node is
     drained, the job runs on for as long as its lease lasts: the next attempt at this step adopts it.
 
-    Args:
-        store: Where everything lies.
-        spec: What to run.
-        options: Of the cluster.
-        log: Called with one line whenever the job's state changes.
-        is_superseded: Whether another attempt at the run watches the job by now.
+    ``log`` gets one line whenever the job's state changes; ``is_superseded`` says whether another attempt at the run
+    watches the job by now.
 
     Raises:
         UserError: The user can fix it; also as the stage raised it.
@@ -109,10 +98,9 @@ def _create_or_adopt(api: KubernetesApi, store: Store, spec: JobSpec, options: C
             delete_outcome(store, spec)
             try:
                 _create(api, job, options.waiting_seconds, log)
+                return job.name
             except ConflictError:  # another process was faster, or Kubernetes' answer was lost
                 existing = api.get(job.name)
-            else:
-                return job.name
         if existing is not None:
             if existing["metadata"].get("annotations", {}).get(DIGEST_ANNOTATION) != spec.digest:
                 raise UserError(
@@ -147,21 +135,16 @@ def _delete(api: KubernetesApi, name: str) -> None:
     try:
         api.delete(name)
     except UserError as error:  # its lease ends it in minutes
-        print(f"hep2flow: RayJob {name} could not be deleted: {error}", file=sys.stderr, flush=True)
+        log_to_stderr(f"hep2flow: RayJob {name} could not be deleted: {error}")
 
 
 class _Watcher:
-    """Watches one job.
-
-    Attributes:
-        waited_for: What the job last waited for; empty once it runs.
-    """
+    """Watches one job."""
 
     def __init__(self, api: KubernetesApi, name: str, log: Log) -> None:
-        self._api, self._name, self._log = api, name, log
-        self._state = ""
+        self._api, self._name, self._log, self._state = api, name, log, ""
         self._hopeless_since: float | None = None
-        self.waited_for = ""
+        self.waited_for = ""  # what the job last waited for; empty once it runs
 
     def wait(self) -> dict[str, Any]:
         """The job, once it is over."""

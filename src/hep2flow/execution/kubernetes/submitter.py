@@ -1,10 +1,9 @@
 """The submitter of a RayJob: sends the entry point to the Ray cluster, and prints the job's log until the job has ended.
 
 KubeRay's own submitter runs Ray's command line three times, 7 s of the 32 s from a RayJob to its entry point, and prints
-the command line's words among the job's. Here nothing of Ray is imported, and nothing is printed but the job's log.
+the command line's words among the job's. Here nothing of Ray is imported, and only the job's log is printed: the entry
+point's output, and a line or two of Ray's on how it starts.
 """
-
-from __future__ import annotations
 
 import asyncio
 import os
@@ -18,6 +17,7 @@ import aiohttp
 PAUSE_SECONDS = 0.5
 # Network policies may refuse a new pod for a minute, and the head has a moment to become ready.
 PATIENCE_SECONDS = 300.0
+ANSWER_SECONDS = 60.0
 HEARTBEAT_SECONDS = 30.0  # of the log's connection: one that is dead is noticed, and opened again
 REFUSED = frozenset({400, 401, 403})
 OVER = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
@@ -42,7 +42,8 @@ async def submit(address: str, submission_id: str, entrypoint: str, token: str =
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     job = f"/api/jobs/{quote(submission_id)}"
     printed, answered = 0, time.monotonic()
-    async with aiohttp.ClientSession(address, headers=headers) as session:
+    limit = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+    async with aiohttp.ClientSession(address, headers=headers, timeout=limit) as session:
         while True:
             try:
                 status = await _status(session, job)
@@ -56,7 +57,7 @@ async def submit(address: str, submission_id: str, entrypoint: str, token: str =
                     if status in OVER:
                         return status
                 answered = time.monotonic()
-            except aiohttp.ClientError as error:
+            except (aiohttp.ClientError, TimeoutError) as error:
                 if isinstance(error, aiohttp.ClientResponseError) and error.status in REFUSED:
                     raise
                 if time.monotonic() - answered > PATIENCE_SECONDS:

@@ -1,13 +1,11 @@
 """Pipeline tasks as Docker containers on this machine, of the images that they have on a cluster."""
 
-from __future__ import annotations
-
 import codecs
 import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,43 +14,31 @@ import boto3
 
 from hep2flow.components import images
 from hep2flow.errors import UserError
+from hep2flow.process import handling
 
 OPTION = "--runner docker"
 LABEL = "hep2flow/step"
 SCRATCH = "/tmp"  # noqa: S108 - a volume of the container's own
 SHARED_MEMORY = "2g"  # Ray's objects, and the batches of a training's loaders
 # Settings that a step on this machine would find in its environment; not the folders, which no container has.
-FORWARDED_VARIABLES = (
-    "HF_ENDPOINT",
-    "HF_HUB_OFFLINE",
-    "HF_TOKEN",
-    "MLFLOW_EXPERIMENT_NAME",
-    "MLFLOW_TRACKING_URI",
-    "RAY_ADDRESS",
-)
+HUB_VARIABLES = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_TOKEN")
+FORWARDED_VARIABLES = (*HUB_VARIABLES, "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_URI", "RAY_ADDRESS")
 # KFP starts its executor as the child of a shell, which does not forward SIGTERM; exec replaces the shell.
 CHILD, REPLACED = "_KFP_RUNTIME=true python3", "exec env _KFP_RUNTIME=true python3"
 
 
 @dataclass(frozen=True)
 class Images:
-    """Image names.
+    """Image names."""
 
-    Attributes:
-        step: For tasks that need no torch.
-        ray: For trainings, sweeps and evaluations.
-    """
-
-    step: str = images.STEP
-    ray: str = images.RAY
+    step: str = images.STEP  # for tasks that need no torch
+    ray: str = images.RAY  # for trainings, sweeps and evaluations
 
 
 class DockerSteps:
     """Containers of this user, each with its own Ray, the host's network, and one place to write.
 
-    Args:
-        chosen: Images.
-        source: The only part of this machine's disk that they see, read-only; None where it is in the store.
+    ``source`` is the only part of this machine's disk that they see, read-only; None where it is in the store.
 
     Raises:
         UserError: There is no Docker engine, or no such image.
@@ -72,13 +58,11 @@ class DockerSteps:
     def adapt(self, pipeline: Any) -> None:
         """Set the images, and let SIGTERM reach the task itself."""
         names = {images.STEP: self._images.step, images.RAY: self._images.ray}
-        for executor in pipeline.pipeline_spec.deployment_spec["executors"].values():
-            if "container" in executor:
-                container = executor["container"]
-                container["image"] = names[container["image"]]
-                script = container["command"][2]
-                assert CHILD in script, script
-                container["command"][2] = script.replace(CHILD, REPLACED)
+        executors = pipeline.pipeline_spec.deployment_spec["executors"].values()
+        for container in (executor["container"] for executor in executors if "container" in executor):
+            container["image"], script = names[container["image"]], container["command"][2]
+            assert CHILD in script, script
+            container["command"][2] = script.replace(CHILD, REPLACED)
 
     @contextmanager
     def running(self) -> Iterator[Any]:
@@ -134,12 +118,8 @@ class DockerSteps:
             self._containers.pop(container.id, None)
             container.remove(v=True, force=True)
 
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
+    def _interruptible(self) -> AbstractContextManager[None]:
         """Pass Ctrl-C on: it reaches the processes of a terminal, but no containers, and KFP waits for them."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
 
         def pass_on() -> None:
             for name in list(self._containers):
@@ -150,11 +130,7 @@ class DockerSteps:
             threading.Thread(target=pass_on, name="interrupt", daemon=True).start()
             raise KeyboardInterrupt
 
-        before = signal.signal(signal.SIGINT, interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+        return handling(signal.SIGINT, interrupt)
 
     def _signal(self, name: str, which: str) -> None:
         from docker.errors import APIError
@@ -172,9 +148,8 @@ def _engine() -> Any:
         engine = docker.from_env()
         engine.ping()
     except docker.errors.DockerException as error:
-        raise UserError(
-            f"{OPTION}: no Docker engine answers ({error}); start one, or set DOCKER_HOST to its address"
-        ) from error
+        what = f"{OPTION}: no Docker engine answers ({error})"
+        raise UserError(f"{what}; start one, or set DOCKER_HOST to its address") from error
     return engine
 
 
@@ -185,10 +160,8 @@ def _check_image(engine: Any, image: str) -> None:
         engine.images.get(image)
     except ImageNotFound as error:
         # Not pulled: a name without a registry would be looked up at Docker's, where anybody may have taken it.
-        raise UserError(
-            f"{OPTION}: the engine has no image {image}; make it with `make images`, or `docker pull` one and name it with "
-            "--step-image and --ray-image"
-        ) from error
+        fix = "make it with `make images`, or `docker pull` one and name it with --step-image and --ray-image"
+        raise UserError(f"{OPTION}: the engine has no image {image}; {fix}") from error
 
 
 def _environment() -> dict[str, str]:

@@ -1,7 +1,5 @@
 """Checks of this machine: what is missing, and how to fix it."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil
@@ -28,19 +26,12 @@ NAMED = ("torch", "ray", "timm", "kfp")  # whose versions a reader asks for firs
 
 @dataclass(frozen=True)
 class Finding:
-    """Result of one check, as ``doctor --json`` prints it.
-
-    Attributes:
-        subject: What was checked.
-        state: ``warning`` is for some users, ``error`` is for all to fix.
-        what: What was found.
-        mend: How to fix it; empty with ``ok``.
-    """
+    """Result of one check, as ``doctor --json`` prints it."""
 
     subject: str
-    state: Literal["ok", "warning", "error"]
+    state: Literal["ok", "warning", "error"]  # a warning is for some users, an error is for all to fix
     what: str
-    mend: str = ""
+    mend: str = ""  # how to fix it; empty with ok
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.what}" + (f"; {self.mend}" if self.mend else "")
@@ -52,12 +43,9 @@ def ok(subject: str, what: str) -> Finding:
 
 
 def check_machine(distribution: str = "hep2flow") -> Iterator[Finding]:
-    """Check everything that work on this machine needs, one after the other.
+    """Check everything that work on this machine needs, one after the other: first that distribution's requirements.
 
     Starts the embedded store where the environment names no other, and creates a missing bucket.
-
-    Args:
-        distribution: Whose requirements have to be installed.
     """
     if image := os.environ.get("HEP2FLOW_IMAGE"):  # one of ours, which has what its steps need and no more
         yield ok("packages", f"those of the image {image}")
@@ -77,7 +65,7 @@ def check_packages(distribution: str) -> Iterator[Finding]:
     """Python and every required package, in the required versions."""
     yield ok("python", ".".join(map(str, sys.version_info[:3])))
     required = list(_required(distribution, frozenset()))
-    faults = [fault for one in required if (fault := _missing(one)) is not None]
+    faults = list(filter(None, map(_missing, required)))
     yield from faults
     if not faults:
         named = ", ".join(f"{name} {metadata.version(name)}" for name in NAMED)
@@ -110,8 +98,7 @@ def check_disk(subject: str, folder: Path, variable: str) -> Finding:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free / 2**30
     if not os.access(existing, os.W_OK):
-        fix = f"set {variable} to a folder you may write to"
-        return Finding(subject, "error", f"{folder} cannot be written", fix)
+        return Finding(subject, "error", f"{folder} cannot be written", f"set {variable} to a folder you may write to")
     if free < NEEDED_GIB:
         fix = f"free some, or set {variable} to a folder on a disk with room"
         return Finding(subject, "error", f"{free:.1f} GiB free at {folder}, {NEEDED_GIB} are needed", fix)
@@ -150,10 +137,10 @@ def check_gpus() -> Finding:
         import torch
     except ImportError:  # reported among the packages
         return Finding("gpu", "warning", "cannot be looked for without torch", "install the packages named above")
-    names = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    if names:
-        listed = ", ".join(f"{one.name} ({one.total_memory / 2**30:.0f} GiB)" for one in names)
-        return ok("gpu", f"{len(names)}: {listed}; torch is built for CUDA {torch.version.cuda}")
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    if gpus:
+        names = ", ".join(f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in gpus)
+        return ok("gpu", f"{len(gpus)}: {names}; torch is built for CUDA {torch.version.cuda}")
     if any(Path("/dev").glob("nvidia[0-9]*")):
         what = f"there is one, but torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use it"
         fix = "install the torch build that fits the driver (nvidia-smi names its newest CUDA)"

@@ -1,6 +1,4 @@
-"""Runs a pipeline on this machine with Kubeflow's own local runner."""
-
-from __future__ import annotations
+"""Runs a pipeline on this machine with Kubeflow's own local runner, its tasks as processes or as containers."""
 
 import builtins
 import contextlib
@@ -13,11 +11,15 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
+
+from hep2flow.distributed.ray_cluster import shared_cluster
 from hep2flow.process import on_sigterm
 from hep2flow.store.runs import RunView, show_run
 from hep2flow.store.s3 import Store
 
 BETWEEN_STEPS_SECONDS = 0.5
+EXECUTOR = "kfp.dsl.executor_main"
 
 
 class StepRunner(Protocol):
@@ -33,15 +35,42 @@ class StepRunner(Protocol):
         """Send SIGTERM to each task that had none: it saves its state and ends."""
 
 
-def run_pipeline(store: Store, pipeline: Any, parameters: dict[str, Any], log: Path, steps: StepRunner) -> RunView:
-    """Run a Kubeflow pipeline; returns the finished run's view.
+class SubprocessSteps:
+    """Pipeline tasks as processes of this Python that share one Ray cluster and this process's environment."""
 
-    Args:
-        store: Where the run lies.
-        pipeline: Changed to what can be run here.
-        parameters: Of the pipeline.
-        log: Where the output of the runner and of the tasks is appended.
-        steps: Runs the pipeline's tasks.
+    def __init__(self) -> None:
+        self._terminated: set[int] = set()
+
+    def adapt(self, pipeline: Any) -> None:
+        """Change nothing: a process has no image."""
+
+    @contextmanager
+    def running(self) -> Iterator[Any]:
+        """Kubeflow's runner, and the Ray cluster."""
+        from kfp import local
+
+        with shared_cluster():
+            yield local.SubprocessRunner(use_venv=False)
+
+    def terminate(self) -> None:
+        """Send SIGTERM to each step that had none."""
+        for child in psutil.Process().children(recursive=True):
+            if child.pid not in self._terminated and _is_step(child):
+                self._terminated.add(child.pid)
+                child.terminate()
+
+
+def _is_step(process: psutil.Process) -> bool:
+    try:
+        return EXECUTOR in process.cmdline()
+    except psutil.Error:  # it has ended
+        return False
+
+
+def run_pipeline(store: Store, pipeline: Any, parameters: dict[str, Any], log: Path, steps: StepRunner) -> RunView:
+    """Run a Kubeflow pipeline, changed to what can be run here; returns the finished run's view.
+
+    The output of the runner and of the tasks is appended to the file ``log``.
     """
     from kfp import local
 

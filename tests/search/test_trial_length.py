@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hep2flow.recipe import load_recipe
-from hep2flow.search.trial_budget import trial_updates, with_updates
+from hep2flow.search.trials import trial_updates, with_updates
 from hep2flow.training.trainer import training_length
 
 LABELS = torch.tensor([index % 6 for index in range(361)])

@@ -10,7 +10,7 @@ import pytest
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Model, load_recipe
-from hep2flow.stages.preflight import preflight
+from hep2flow.stages.begin import preflight
 from hep2flow.store.s3 import Store
 from hep2flow.store.weights_mirror import mirror_file
 
@@ -49,7 +49,7 @@ def test_a_second_run_with_mirrored_weights_begins_without_torch(store: Store, t
 def test_a_step_without_timm_leaves_its_questions_to_the_training(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hep2flow.stages.preflight.find_spec", lambda _: None)
+    monkeypatch.setattr("hep2flow.stages.begin.find_spec", lambda _: None)
     preflight(store, [load_recipe("convnext-b", "laptop", ["model.network=unheard_of", "model.weights=pretrained"])])
     with pytest.raises(UserError, match="no file nowhere"):
         preflight(store, [load_recipe("convnext-b", "laptop", ["model.weights=nowhere.safetensors"])])
