@@ -469,6 +469,30 @@ def test_http_double_the_log_is_shown_and_kept_without_a_line_twice(
     assert text in capsys.readouterr().err
 
 
+def test_http_double_a_submitter_that_replaces_a_lost_one_repeats_no_line(
+    double: Double, follow: Followed, store: Store
+) -> None:
+    """It prints the whole log of the same Ray job; a new Ray cluster's job has another id, and a log of its own."""
+
+    def submitter(name: str, submission: str) -> dict[str, Any]:
+        environment = [{"name": "RAY_JOB_SUBMISSION_ID", "value": submission}]
+        return {**pod(name, phase="Failed"), "spec": {"containers": [{"env": environment}]}}
+
+    def log(minute: int, *texts: str) -> list[str]:
+        return [f"2026-01-01T00:{minute:02}:0{second}.000000000Z {text}" for second, text in enumerate(texts)]
+
+    double.pods = [submitter("submitter-1", "a"), submitter("submitter-2", "a"), submitter("submitter-3", "b")]
+    double.logs = {
+        "submitter-1": [log(0, "start", "epoch 1")] * 3,
+        "submitter-2": [log(1, "start", "epoch 1", "epoch 2")] * 3,
+        "submitter-3": [[], log(2, "start", "epoch 3")],
+    }
+    double.script = [RUNNING, double.wait_for_log, follow.leaves(result=RESULT), *SUCCEEDED]
+    follow()
+    (name,) = double.jobs
+    assert store.get_bytes(layout.log_key(RUN, name)).decode() == "start\nepoch 1\nepoch 2\nstart\nepoch 3\n"
+
+
 def test_http_double_a_log_that_may_not_be_read_does_not_end_the_job(
     double: Double, follow: Followed, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ GROUP, VERSION, RAYJOBS = "ray.io", "v1", "rayjobs"
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 CONNECT_SECONDS = 5
 READ_SECONDS = 30
+SILENCE_SECONDS = 120  # of a log, after which it is opened again: a connection that is dead says nothing
 WATCH_SECONDS = 20  # after which a watch is started again
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 # A running job needs no API server, and one that is given up because of an outage would have ended well.
@@ -154,7 +155,7 @@ class KubernetesApi:
     def log(self, pod: str) -> Iterator[str]:
         """Yield lines of a pod's log, each with its time before it, until the pod ends; OSError where the log breaks off."""
         try:
-            options = {"follow": True, "timestamps": True, "_request_timeout": (CONNECT_SECONDS, None)}
+            options = {"follow": True, "timestamps": True, "_request_timeout": (CONNECT_SECONDS, SILENCE_SECONDS)}
             answer = self._core.read_namespaced_pod_log(pod, self.namespace, _preload_content=False, **options)
             with closing(answer):
                 yield from kubernetes.watch.watch.iter_resp_lines(answer)
