@@ -4,7 +4,7 @@ import importlib
 import tempfile
 from pathlib import Path
 
-STAGES = ("artifacts", "begin", "cell_masks", "finalists", "ingest", "leakage", "mask", "report", "split")
+STAGES = ("artifacts", "begin", "finalists", "ingest", "leakage", "mask", "report", "split")
 for name in (
     *(f"hep2flow.stages.{stage}" for stage in STAGES),
     *(

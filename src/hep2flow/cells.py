@@ -1,13 +1,11 @@
 """The Cell table: one row per cell, its schema, its pixels, its digest."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -92,7 +90,7 @@ def dataset_digest(rows: pa.Table) -> str:
     return hashlib.sha256(b"".join(rows["digest"].to_pylist())).hexdigest()[:DIGEST_LENGTH]
 
 
-class CellWriter:
+class CellWriter(AbstractContextManager["CellWriter"]):
     """Writes cells to Parquet parts in a folder, one part in memory at a time; of the others their ids and digests.
 
     A part never mixes official splits, so that reading the training cells never touches a part with test cells.
@@ -108,9 +106,6 @@ class CellWriter:
         self._flushed: list[pa.Table] = []
         folder.mkdir(parents=True, exist_ok=True)
 
-    def __enter__(self) -> CellWriter:
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._flush()
@@ -118,9 +113,8 @@ class CellWriter:
 
     def add(self, cell: Cell, max_value: int, mask_sha256: str | None) -> None:
         """Append one cell, with the largest value of its pixels and :func:`pixel_sha256` of its boolean mask, if any."""
-        if self._rows and (
-            self._rows[-1].official_split != cell.official_split or self._bytes + len(cell.image) > self.part_bytes
-        ):
+        full = self._bytes + len(cell.image) > self.part_bytes
+        if full or (self._rows and self._rows[-1].official_split != cell.official_split):
             self._flush()
         self._digests.append(row_digest(cell, mask_sha256))
         self.max_value = max(self.max_value, max_value)
@@ -164,9 +158,7 @@ def _translate_disk_full(what: str) -> Iterator[None]:
         ) from error
 
 
-def read_part(
-    path: Path, keep: set[str] | None = None, columns: Iterable[str] | None = None
-) -> Iterator[dict[str, Any]]:
+def read_part(path: Path, keep: set[str] | None, columns: Iterable[str] | None) -> Iterator[dict[str, Any]]:
     """Read rows of one Parquet part as dictionaries, a row group at a time; only those in ``keep`` unless None."""
     names = list(columns) if columns is not None else SCHEMA.names
     with pq.ParquetFile(path) as file:

@@ -32,17 +32,11 @@ def parallel_map(
     Not joblib (1.6): its generator takes items without bound while the caller is slow, and its workers outlive a killed
     parent and an abandoned generator.
 
-    Args:
-        work: Can be pickled, as can the items and the results.
-        items: What is worked on.
-        count: How many items there are.
-        size: Returns the bytes of an item.
-
-    Yields:
-        The results. What ``work`` raises is raised here.
+    ``work``, the ``count`` items and the results can be pickled; ``size`` returns the bytes of an item.
 
     Raises:
         UserError: One of the processes was killed.
+        Exception: Whatever ``work`` raises.
     """
     processes = min(cpu_count(), MAX_PROCESSES)
     if count < FEW or processes == 1:

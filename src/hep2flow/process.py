@@ -79,6 +79,19 @@ def handling(number: signal.Signals, handler: Callable[[int, Any], None]) -> Ite
         signal.signal(number, before)
 
 
+@contextmanager
+def in_background(work: Callable[[threading.Event], None], name: str, patience: float | None = None) -> Iterator[None]:
+    """Call ``work`` in a thread while the block runs; its event is set then, and the thread has so many seconds to end."""
+    over = threading.Event()
+    thread = threading.Thread(target=work, args=(over,), name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(patience)
+
+
 def _run_callbacks() -> None:
     for callback in list(_callbacks):
         with suppress(Exception):  # only a message; the process ends in any case

@@ -3,12 +3,11 @@
 from typing import Any
 
 OPTIMISTIC_WARNING = "selected on the test set: optimistic, not a test result"
-WHOLE_TRAIN = "whole-train"
 
 
 def protocol_note(protocol: str) -> dict[str, Any]:
     """Return :func:`selection_note` of what was trained on a split of this protocol."""
-    return selection_note(protocol == WHOLE_TRAIN)
+    return selection_note(protocol == "whole-train")
 
 
 def selection_note(on_test: bool) -> dict[str, Any]:

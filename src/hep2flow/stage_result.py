@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 Progress = Callable[[int, int], None]  # done, total
 
 
-class StageResult(BaseModel):
+class StageResult(BaseModel, extra="forbid"):
     """Result of one stage."""
-
-    model_config = ConfigDict(extra="forbid")
 
     stage: str  # ingest, mask, split, train, evaluate or report
     key: str  # of the stage's cache entry

@@ -10,7 +10,7 @@ import pytest
 
 from hep2flow.distributed.ray_cluster import _shared_address, prestart_cluster, shared_cluster
 from hep2flow.errors import UserError
-from hep2flow.stages import cell_masks
+from hep2flow.stages import mask as mask_stage
 from hep2flow.stages.ingest import ingest
 from hep2flow.stages.mask import mask
 from hep2flow.store.datasets import open_dataset
@@ -42,7 +42,7 @@ def test_a_cluster_makes_the_data_set_that_this_machine_makes(
     assert len(parts) == 2
 
     monkeypatch.setenv("RAY_ADDRESS", cluster)
-    monkeypatch.setattr(cell_masks, "parallel_map", not_here)
+    monkeypatch.setattr(mask_stage, "parallel_map", not_here)
     there = mask(store, parent)
     assert store.key(there.uri) == own.key(here.uri)
     assert there.summary == here.summary

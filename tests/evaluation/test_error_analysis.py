@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hep2flow.evaluation.error_analysis import COVERAGES, most_confident_mistakes, reject_curve
+from hep2flow.evaluation.metrics import COVERAGES, most_confident_mistakes, reject_curve
 
 
 def test_the_surest_mistakes_come_first_and_equals_by_id() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hep2flow.errors import UserError
-from hep2flow.execution.kubernetes.image_digests import pin_image
+from hep2flow.execution.kubeflow.image_digests import pin_image
 
 DIGEST = "sha256:" + 64 * "a"
 

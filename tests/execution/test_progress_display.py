@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hep2flow.execution.progress_display import describe_sweep, sweep_table
+from hep2flow.execution.progress_display import describe_progress, sweep_table
 from hep2flow.execution.watch_run import show_stage_progress
 from hep2flow.store.layout import output_prefix
 from hep2flow.store.s3 import Store
@@ -49,10 +49,10 @@ def test_a_table_shows_the_best_and_the_running_trials_however_narrow(width: int
 
 def test_a_line_tells_the_best_so_far_and_the_time_left() -> None:
     told = "7 of 12 trials, 3 stopped, 1 failed, best 55.1% (trial 4), about 2:51 left"
-    assert describe_sweep(PROGRESS) == told
+    assert describe_progress(PROGRESS) == told
     fresh = {**PROGRESS, "ended": 0, "stopped": 0, "failed": 0, "best": None, "seconds_left": None}
-    assert describe_sweep(fresh) == "0 of 12 trials"
-    assert describe_sweep({"judging": 3, "trainings": 10}) == "judging the winner, 3 of 10 trainings done"
+    assert describe_progress(fresh) == "0 of 12 trials"
+    assert describe_progress({"judging": 3, "trainings": 10}) == "judging the winner, 3 of 10 trainings done"
 
 
 class Heard(io.StringIO):
@@ -71,8 +71,8 @@ def test_a_sweep_is_told_as_json_lines_where_asked(store: Store, monkeypatch: py
     monkeypatch.setenv("HEP2FLOW_LOG", "json")
     monkeypatch.setattr("sys.__stderr__", heard)
     TrainingStatus(store, output_prefix("tune", key)).put_progress(PROGRESS)
-    with show_stage_progress(store, "tune", "coat-mini") as progress:
-        progress.announce(key)
+    with show_stage_progress(store, "tune", "coat-mini") as (announce, _):
+        announce(key)
         assert heard.line.wait(30)
     told = json.loads(heard.getvalue().splitlines()[0])
     assert (told["stage"], told["ended"], told["best"]["trial"]) == ("tune coat-mini", 7, 4)

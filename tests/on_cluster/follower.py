@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hep2flow.execution.job_spec import JobSpec
-from hep2flow.execution.kubernetes.pods import common_environment, pod_template, store_environment
-from hep2flow.execution.kubernetes.rayjob import JOB_LABEL
+from hep2flow.execution.kubernetes.rayjob import ENVIRONMENT, JOB_LABEL, pod_template, store_environment
 from hep2flow.execution.kubernetes.rayjob_log import ENDED
 from hep2flow.execution.kubernetes.rayjob_state import find_start_problem, is_over
 from hep2flow.store.address import StoreAddress
@@ -35,7 +34,7 @@ def pod(overlay: Overlay, store: StoreAddress, specification: JobSpec) -> Tree:
     options = overlay.options.model_copy(update={"service_account": overlay.account})
     # As Kubeflow has it, so that the step can ask whether its pod is being deleted.
     itself = [{"name": "KFP_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
-    environment = common_environment() + store_environment(store, options) + itself
+    environment = ENVIRONMENT + store_environment(store, options) + itself
     template = pod_template("step", ASKED, {RUN: specification.run_id}, options, environment)
     (container,) = template["spec"]["containers"]
     container["name"] = "step"

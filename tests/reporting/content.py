@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hep2flow.cells import encode_png
-from hep2flow.evaluation.error_analysis import most_confident_mistakes
-from hep2flow.evaluation.metrics import evaluate_predictions
+from hep2flow.evaluation.metrics import evaluate_predictions, most_confident_mistakes
 from hep2flow.reporting.report_content import ModelResult, ReportContent
 
 LABELS = ["centromere", "coarse_speckled", "cytoplasmatic", "fine_speckled", "homogeneous", "nucleolar"]

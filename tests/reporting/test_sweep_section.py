@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hep2flow.reporting import figures, sweep_figures, sweep_section, sweep_sentences
+from hep2flow.reporting import figures, sweep_figures, sweep_section
 from hep2flow.reporting.page import illustrations, inline_svg, render, summary, write
 from hep2flow.reporting.report_content import ReportContent, SweepResult
 
@@ -69,7 +69,7 @@ def test_every_sweep_is_drawn_told_and_small(without: ReportContent, case: str) 
     drawn = re.findall(r"<svg.*?</svg>", section, flags=re.DOTALL)
     assert len(drawn) == len(kinds(sweep)) >= 3
     assert sum(map(len, drawn)) < 600_000
-    for sentence in (*sweep_sentences.verdict(sweep), sweep_sentences.effort(sweep)):
+    for sentence in (*sweep_section.verdict(sweep), sweep_section.effort(sweep)):
         assert re.sub(r"\s", " ", sentence) in Text(section).text
     assert not re.search(r"\bnan\b", Text(section).text, flags=re.IGNORECASE)
 
@@ -100,7 +100,7 @@ def test_figures_of_sweeps_are_files_like_the_others(both: ReportContent, tmp_pa
     assert names == {path.stem for path in (tmp_path / "figures").glob("sweep-*.png")}
     written = (tmp_path / "summary.md").read_text(encoding="utf-8")
     for sweep in both.sweeps:
-        assert " ".join(sweep_sentences.verdict(sweep)) in written
+        assert " ".join(sweep_section.verdict(sweep)) in written
 
 
 def test_hostile_texts_are_escaped(without: ReportContent) -> None:
@@ -136,7 +136,7 @@ def test_the_verdict_says_whether_the_winner_is_better_beyond_the_noise(
     difference: float, ci95: tuple[float, float], words: tuple[str, str], other: str
 ) -> None:
     sweep = make_sweep(judgement=make_judgement(difference, ci95))
-    told = " ".join(sweep_sentences.verdict(sweep))
+    told = " ".join(sweep_section.verdict(sweep))
     for expected in (*words, "On 181 validation cells that chose nothing", "360 updates each"):
         assert expected in told
     assert other not in told
@@ -146,25 +146,25 @@ def test_the_verdict_says_whether_the_winner_is_better_beyond_the_noise(
 
 def test_what_was_not_judged_is_not_called_better(without: ReportContent) -> None:
     sweep = make_sweep(judgement=None)
-    assert "nobody knows yet whether it is better" in " ".join(sweep_sentences.verdict(sweep))
+    assert "nobody knows yet whether it is better" in " ".join(sweep_section.verdict(sweep))
     assert "judgement" not in kinds(sweep)
 
 
 def test_the_recipe_that_won_itself_has_nothing_to_be_judged_and_no_changes() -> None:
     sweep = make_sweep(**CASES["own values won"])
-    told = " ".join(sweep_sentences.verdict(sweep))
+    told = " ".join(sweep_section.verdict(sweep))
     assert "The recipe's own values won against 3 other trials" in told
     assert "There is nothing to judge" in told
     assert "crowns noise" not in told
     assert sweep_section.winner(sweep).rows == []
-    assert sweep_sentences.history(sweep) == "No other trial came to a score."
+    assert sweep_section.history(sweep) == "No other trial came to a score."
 
 
 def test_halves_that_share_specimens_are_told() -> None:
     sweep = make_sweep()
-    apart = " ".join(sweep_sentences.verdict(sweep))
+    apart = " ".join(sweep_section.verdict(sweep))
     chosen = {"cells": 180, "by": "cell"}
-    together = " ".join(sweep_sentences.verdict(replace(sweep, manifest=sweep.manifest | {"chosen_on": chosen})))
+    together = " ".join(sweep_section.verdict(replace(sweep, manifest=sweep.manifest | {"chosen_on": chosen})))
     assert "Cells of one specimen may stand among both" not in apart
     assert "Cells of one specimen may stand among both" in together
 
@@ -172,8 +172,8 @@ def test_halves_that_share_specimens_are_told() -> None:
 def test_the_score_is_always_of_the_cells_that_chose() -> None:
     for metric in ("accuracy", "loss"):
         sweep = make_sweep(metric=metric)
-        assert f"validation {metric}" in sweep_sentences.choice(sweep)
-        assert "on the 180 validation cells that chose" in sweep_sentences.choice(sweep)
+        assert f"validation {metric}" in sweep_section.choice(sweep)
+        assert "on the 180 validation cells that chose" in sweep_section.choice(sweep)
         drawn = sweep_section.sweep_figures(sweep)
         for kind in ("history", "curves"):
             assert "(cells that chose)" in texts(figures.to_svg(drawn[kind][2]))
@@ -239,13 +239,13 @@ def test_where_the_best_trials_lie_is_told() -> None:
     best = rates.scores.sort_values(ascending=False).index[:7]
     tried = rates.trials.set_index("trial").loc[best, "optim.lr"]
     assert (
-        sweep_sentences.parallel(rates)
+        sweep_section.parallel(rates)
         == f"Of the 7 best of 38 trials, optim.lr lies between {tried.min():.3g} and {tried.max():.3g}."
     )
     assert re.fullmatch(
-        r"\d of the 7 best of 38 trials have optim.name = adamw?\.", sweep_sentences.parallel(make_sweep(space=CHOICES))
+        r"\d of the 7 best of 38 trials have optim.name = adamw?\.", sweep_section.parallel(make_sweep(space=CHOICES))
     )
-    assert "too few" in sweep_sentences.parallel(make_sweep(6, fail=frozenset()))
+    assert "too few" in sweep_section.parallel(make_sweep(6, fail=frozenset()))
 
 
 def test_importance_is_drawn_or_its_absence_is_told(without: ReportContent, page: str) -> None:
@@ -253,7 +253,7 @@ def test_importance_is_drawn_or_its_absence_is_told(without: ReportContent, page
     assert f"{100 * sweep.manifest['importance']['optim.lr']:.1f}" in texts(
         figures.to_svg(sweep_section.sweep_figures(sweep)["importance"][2])
     )
-    assert "optim.lr says most" in sweep_sentences.importance(sweep)
+    assert "optim.lr says most" in sweep_section.importance(sweep)
     assert Text(part(page)).text.count("the trials are too few") == 1
 
 
@@ -293,12 +293,11 @@ def test_failures_and_what_early_stopping_saved_are_told() -> None:
     rows = [[entry.text for entry in row] for row in sweep_section.failures(sweep).rows]
     assert rows == [[n, "out of memory: 2.1 GiB more were asked for"] for n in ("5", "11")]
     stopped = sweep.manifest["stopped"]
-    assert (
-        f"early stopping ended {stopped} of 40 trials and saved about 388 epochs and 92 min"
-        in sweep_sentences.effort(sweep)
+    assert f"early stopping ended {stopped} of 40 trials and saved about 388 epochs and 92 min" in sweep_section.effort(
+        sweep
     )
     kept = replace(sweep, manifest=sweep.manifest | {"stopped": 0})
-    assert "no trial was stopped early" in sweep_sentences.effort(kept)
+    assert "no trial was stopped early" in sweep_section.effort(kept)
 
 
 def test_equal_sweeps_give_equal_pages_in_the_pages_colours(both: ReportContent, page: str) -> None:

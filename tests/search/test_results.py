@@ -79,9 +79,9 @@ def test_a_table_writes_a_value_one_way() -> None:
 
 
 def test_progress_has_the_best_trial_and_the_time_left() -> None:
-    result = sweep_progress(RECIPE, [FINISHED, STOPPED, RUNNING, FAILED], count=7, seconds=20.0, ended_before=1)
+    result = sweep_progress(RECIPE, [FINISHED, STOPPED, RUNNING, FAILED], count=7, seconds=20.0, had_ended=1)
     assert (result["ended"], result["stopped"], result["failed"], result["trials"]) == (3, 1, 1, 7)
     assert result["best"]["trial"] == 0
     assert result["running"] == [{"trial": 3, "epoch": 1, "val_accuracy": 0.2, "changes": {"optim.lr": "0.01"}}]
     assert result["seconds_left"] == 40.0  # 10 s for each of the two that ended in this process, four to go
-    assert sweep_progress(RECIPE, [RUNNING], count=2, seconds=9.0, ended_before=0)["seconds_left"] is None
+    assert sweep_progress(RECIPE, [RUNNING], count=2, seconds=9.0, had_ended=0)["seconds_left"] is None

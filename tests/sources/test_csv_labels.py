@@ -10,16 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hep2flow.errors import Fault
-from hep2flow.sources.csv_labels import Row, Vocabulary, index_rows, read_rows
+from hep2flow.sources.csv_labels import LabelReader, Row, Vocabulary
 from hep2flow.sources.file_tree import FileTree
+from hep2flow.sources.listing import Labels
 
 COLUMNS = ("ID", "pattern")
 
 
 def parse(data: bytes | str, delimiter: str = ";", optional: tuple[str, ...] = ()) -> tuple[list[Row], list[Fault]]:
-    faults: list[Fault] = []
     encoded = data.encode() if isinstance(data, str) else data
-    return read_rows(FileTree(["gt.csv"], lambda _: encoded), "gt.csv", delimiter, COLUMNS, faults, optional), faults
+    reader = LabelReader(FileTree(["gt.csv"], lambda _: encoded), Labels(), delimiter)
+    return reader.rows("gt.csv", COLUMNS, optional), reader.labels.faults
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
@@ -83,10 +84,11 @@ def test_good_rows_survive_bad_ones() -> None:
 
 
 def test_a_duplicate_names_both_rows() -> None:
-    rows, faults = parse("ID;pattern\n1;golgi\n2;golgi\n1;numem\n")
-    index = index_rows(rows, lambda row: row["ID"], faults)
+    rows, _ = parse("ID;pattern\n1;golgi\n2;golgi\n1;numem\n")
+    reader = LabelReader(FileTree([], lambda _: b""), Labels(), ";")
+    index = reader.index(rows, lambda row: row["ID"])
     assert {key: row.number for key, row in index.items()} == {"1": 2, "2": 3}
-    (fault,) = faults
+    (fault,) = reader.labels.faults
     assert fault.where == "gt.csv, row 4"
     assert "row 2" in fault.what
 

@@ -87,12 +87,11 @@ def test_rows_that_cannot_be_used_are_reported(tmp_path: Path) -> None:
 def test_the_real_cells_have_their_published_counts(i3a_zip: Path) -> None:
     with open_source(str(i3a_zip)) as source:
         report = check(source)
-    assert report.faults == []
-    assert report.cells == 10_876
-    assert report.given_split == {"train": 8701, "val": 2175}
-    assert report.depths == {"grey, 8 bit": 10_876}
-    assert report.width is not None
-    assert (report.width["smallest"], report.width["largest"]) == (78, 78)
+    assert report["faults"] == []
+    assert report["cells"] == 10_876
+    assert report["given_split"] == {"train": 8701, "val": 2175}
+    assert report["depths"] == {"grey, 8 bit": 10_876}
+    assert (report["width"]["smallest"], report["width"]["largest"]) == (78, 78)
     # The contest's IDs are ordered by class.
     ends = {"homogeneous": 2494, "speckled": 5325, "nucleolar": 7923, "centromere": 10664, "numem": 12872}
     starts = dict(zip(["speckled", "nucleolar", "centromere", "numem", "golgi"], ends.values(), strict=True))

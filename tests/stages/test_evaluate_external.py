@@ -101,16 +101,16 @@ def test_the_data_set_is_masked_as_the_networks_own_cells_were(
     folder = written(tmp_path / "bare", some(finished_store, finished, "test", 2), masks=False)
     dataset = ingest(finished_store, str(folder)).uri
     told: list[str] = []
-    result = evaluate_external(finished_store, RUN, None, dataset, MAPS, told.append)
+    result = evaluate_external(finished_store, RUN, None, dataset, MAPS, told.append, None)
     derived = mask(finished_store, dataset, "apply")
     assert any(line.startswith(f"{derived.summary['derived']} masks derived from the images") for line in told)
     manifest = finished_store.get_json(f"{finished_store.key(result.uri)}/manifest.json")
     assert manifest["dataset"] == derived.uri
-    already = evaluate_external(finished_store, RUN, None, derived.uri, MAPS, told.append)
+    already = evaluate_external(finished_store, RUN, None, derived.uri, MAPS, told.append, None)
     assert already.summary == result.summary
 
     cropped = mask(finished_store, dataset, "crop").uri
-    assert evaluate_external(finished_store, RUN, None, cropped, MAPS, told.append).uri == result.uri
+    assert evaluate_external(finished_store, RUN, None, cropped, MAPS, told.append, None).uri == result.uri
 
 
 def test_cells_that_the_network_was_trained_on_are_told(
@@ -123,7 +123,7 @@ def test_cells_that_the_network_was_trained_on_are_told(
         mask_file.unlink()
     told: list[str] = []
     dataset = ingest(finished_store, str(folder)).uri
-    result = evaluate_external(finished_store, RUN, None, dataset, MAPS, told.append)
+    result = evaluate_external(finished_store, RUN, None, dataset, MAPS, told.append, None)
     assert result.summary["trained_on"] == len(known) > 0
     assert f"{len(known)} of these {result.summary['n']} cells are cells that convnext-b was trained on" in "\n".join(
         told
@@ -137,7 +137,7 @@ def test_the_run_records_it_pulls_it_and_takes_it_along(
     finished: Finished, finished_store: Store, tmp_path: Path
 ) -> None:
     dataset = ingest(finished_store, str(written(tmp_path / "lab", some(finished_store, finished, "test", 3)))).uri
-    result = evaluate_external(finished_store, RUN, None, dataset, MAPS, lambda text: None)
+    result = evaluate_external(finished_store, RUN, None, dataset, MAPS, lambda text: None, None)
     name = f"convnext-b-on-lab-{result.key[:8]}"
     assert show_run(finished_store, RUN).stage_status[f"external-{name}"] == "succeeded"
     assert f"external-{name}" in hep2flow("runs", "show", RUN).out
@@ -231,6 +231,6 @@ def test_a_data_set_of_one_pattern_has_figures_too(finished: Finished, finished_
     cells = {i: cell for i, cell in some(finished_store, finished, "test", 4).items() if cell.pattern in OTHER}
     dataset = ingest(finished_store, str(written(tmp_path / "one", cells))).uri
     maps = ["diffuse=", "speckled="]
-    result = evaluate_external(finished_store, RUN, None, dataset, maps, lambda text: None)
+    result = evaluate_external(finished_store, RUN, None, dataset, maps, lambda text: None, None)
     assert result.summary["n"] == sum(cell.pattern == "nucleolar" for cell in cells.values())
     assert open_dataset(finished_store, dataset).labels == ["diffuse", "nucleolar", "speckled"]

@@ -14,9 +14,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from hep2flow import parallel
 from hep2flow.errors import UserError
-from hep2flow.stages.cell_masks import derive_mask
 from hep2flow.stages.ingest import ingest
-from hep2flow.stages.mask import mask
+from hep2flow.stages.mask import derive_mask, mask
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
 from tests.sources import builders

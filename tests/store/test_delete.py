@@ -93,7 +93,9 @@ def deleted(store: Store, run_id: str) -> set[str]:
     before = listing(store)
     delete_run(store, deletion)
     gone = before.keys() - listing(store).keys()
-    assert sum(before[key] for key in gone if not key.startswith("cache/")) == deletion.bytes
+    assert sum(before[key] for key in gone if not key.startswith("cache/")) == sum(
+        part.bytes for part in deletion.parts
+    )
     parts = {part.key for part in deletion.parts}
     assert {
         key for key in gone if not key.startswith("cache/") and not any(key.startswith(part) for part in parts)

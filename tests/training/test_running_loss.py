@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hep2flow.training.checkpoint import BEST, METRICS, STATE
-from hep2flow.training.running_loss import DivergedError, RunningLoss
-from hep2flow.training.trainer import READ_EVERY
+from hep2flow.training.trainer import READ_EVERY, DivergedError, RunningLoss
 from tests.training.builders import CPU, tiny, trained
 
 IDS = [f"c{index}" for index in range(40)]

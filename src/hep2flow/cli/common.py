@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hep2flow.cli.options import Profile, Runner
 from hep2flow.errors import UserError
+from hep2flow.store.layout import new_run_id, valid_run_id
 
 if TYPE_CHECKING:
     from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
@@ -43,9 +44,7 @@ def read_recipes(names: list[str] | None, profile: Profile, overrides: list[str]
 
 def choose_run_id(run_id: str) -> str:
     """Validate ``--run-id``, or make one from date and time where it is empty."""
-    from hep2flow.store.layout import new_run_id, valid_run_id
-
-    return valid_run_id(run_id) if run_id else new_run_id()
+    return valid_run_id(run_id or new_run_id())
 
 
 def read_cluster_options(file: Path | None, **overrides: str | None) -> ClusterOptions:
@@ -57,9 +56,8 @@ def read_cluster_options(file: Path | None, **overrides: str | None) -> ClusterO
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"--options {file}: cannot be read as JSON ({error}); name a file as in k8s/overlays"
-            ) from error
+            what = f"cannot be read as JSON ({error}); name a file as in k8s/overlays"
+            raise UserError(f"--options {file}: {what}") from error
         if not isinstance(values, dict):
             raise UserError(f"--options {file}: the options are a JSON object, this is {type(values).__name__}")
     return parse_cluster_options({**values, **{key: value for key, value in overrides.items() if value is not None}})

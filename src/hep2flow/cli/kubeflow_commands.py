@@ -14,7 +14,7 @@ from hep2flow.errors import UserError
 
 
 def compile(
-    pipeline: options.PipelineArgument, output: Annotated[Path, Option("-o", "--output", help="YAML file to write.")]
+    pipeline: options.Pipeline, output: Annotated[Path, Option("-o", "--output", help="YAML file to write.")]
 ) -> None:
     """Write a pipeline's Kubeflow IR YAML."""
     from hep2flow.execution.kubeflow.compile import compile_pipeline, load_pipeline
@@ -24,7 +24,7 @@ def compile(
 
 
 def submit(
-    pipeline: options.PipelineArgument,
+    pipeline: options.Pipeline,
     source: options.SourceOption,
     host: options.HostOption = "",
     format: options.FormatOption = "auto",
@@ -90,12 +90,12 @@ def submit(
         print(json.dumps(shown, indent=2, ensure_ascii=False, default=lambda model: model.model_dump(mode="json")))
         return
 
-    from hep2flow.execution.kubeflow.client import Kubeflow, Login
+    from hep2flow.execution.kubeflow.client import Kubeflow
     from hep2flow.execution.kubeflow.submit import cluster_store, submit_run, upload_inputs
 
     store = cluster_store()
     submission = build_submission(store.address, request, cluster, name, options)
-    kubeflow = Kubeflow(host, namespace, Login(token_file, cookies_file, ca_file))
+    kubeflow = Kubeflow(host, namespace, token_file, cookies_file, ca_file)
     submission = submission if keep_tags else submission.with_digests()
     store.check()
     submission = submission.with_request(upload_inputs(store, submission.request, progress_counter("ingest")))
@@ -103,10 +103,9 @@ def submit(
     print(f"{'recurring run' if cron else 'run'} {name or sent.id}: {sent.url}", flush=True)
     if wait:
         from hep2flow.execution.kubeflow.wait_for_run import wait_for_run
-        from hep2flow.store.outage import log_to_stderr
 
         again = partial(submit_run, store, kubeflow, submission)
-        wait_for_run(store, kubeflow, sent, name, resubmit, again, log_to_stderr)
+        wait_for_run(store, kubeflow, sent, name, resubmit, again)
         print(f"run {name}: succeeded; fetch its results with: hep2flow pull {name}")
     elif not cron:
         print(f"follow it with: hep2flow runs show {name} --host {host}")

@@ -7,15 +7,9 @@ from typing import Annotated
 from typer import Argument, Option
 
 from hep2flow.cli import options
-from hep2flow.cli.common import (
-    choose_run_id,
-    connect_to_store,
-    container_images,
-    print_report,
-    read_recipe,
-    read_recipes,
-)
+from hep2flow.cli.common import choose_run_id, connect_to_store, container_images, print_report, read_recipes
 from hep2flow.errors import UserError
+from hep2flow.store.layout import new_run_id, valid_run_id
 
 WHOLE_TRAIN = "data.split.protocol=whole-train"
 PRETRAINED = "model.weights=pretrained"
@@ -131,15 +125,14 @@ def ablate(
     from hep2flow.recipe import changed_values
     from hep2flow.reporting.comparison import compare_values, render_ablation
     from hep2flow.stages.artifacts import read_family
-    from hep2flow.store.layout import new_run_id, valid_run_id
 
     key, values = changed_values(change)
-    recipes = {value: read_recipe(recipe, profile, [*(set or []), f"{key}={value}"]) for value in values}
+    recipes = {value: read_recipes([recipe], profile, [*(set or []), f"{key}={value}"]) for value in values}
     name = run_id or new_run_id()
     run_ids = {value: valid_run_id(f"{name}-{number}") for number, value in enumerate(values, start=1)}
     folder, store = out or Path("out") / name, connect_to_store()
     for value in values:
-        request = RunRequest(source, [recipes[value]], format, profile, seeds)
+        request = RunRequest(source, recipes[value], format, profile, seeds)
         run_locally(store, run_ids[value], request, folder / run_ids[value])
     found = compare_values(key, {value: read_family(store, run_ids[value]) for value in values})
     (folder / "ablation.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -14,11 +14,11 @@ from typing import Annotated
 import typer
 
 from hep2flow import __version__
-from hep2flow.cli import data_commands, recipe_commands, runs_commands, storage_commands, weights_commands
-from hep2flow.cli.doctor import doctor
-from hep2flow.cli.finished_runs import export, predict, pull
+from hep2flow.cli.input_commands import data, recipe, weights
 from hep2flow.cli.kubeflow_commands import compile, submit
 from hep2flow.cli.local_runs import ablate, run, sweep
+from hep2flow.cli.machine_commands import doctor, storage
+from hep2flow.cli.runs_commands import export, predict, pull, runs
 from hep2flow.cli.stage_commands import evaluate, ingest, mask, report, split, train, tune
 from hep2flow.errors import RunFailedError, UserError
 from hep2flow.process import raise_on_sigterm, skip_last_collection
@@ -28,7 +28,6 @@ INTERRUPTED = 130
 # In the order in which --help lists them.
 STAGES: list[Callable[..., None]] = [ingest, mask, split, train, tune, evaluate, report]
 COMMANDS: list[Callable[..., None]] = [run, sweep, submit, ablate, *STAGES, predict, export, pull, compile, doctor]
-GROUPS = (data_commands, recipe_commands, weights_commands, runs_commands, storage_commands)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,8 +37,8 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
-for group in GROUPS:
-    app.add_typer(group.app)
+for group in (data, recipe, weights, runs, storage):
+    app.add_typer(group)
 
 
 @app.callback(invoke_without_command=True)

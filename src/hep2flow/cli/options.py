@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Argument, Option
+from typer import Option
 
 
 def _set_ray_address(address: str | None) -> None:
@@ -17,10 +17,8 @@ def _set_ray_address(address: str | None) -> None:
 Pipeline = Literal["reproduce", "sweep"]
 Format = Literal["auto", "icpr2012", "i3a", "folder"]
 Profile = Literal["paper", "laptop"]
-PipelineArgument = Annotated[Pipeline, Argument()]
 SourceOption = Annotated[str, Option(help="Folder, .zip, .tar(.gz), or s3:// prefix of cell images.")]
 FormatOption = Annotated[Format, Option(help="Form of the source; recognised when not given.")]
-RecipeArgument = Annotated[str, Argument(help="A shipped recipe's name, or a .yaml file.")]
 RecipeOption = Annotated[str, Option(help="A shipped recipe's name, or a .yaml file.")]
 RecipesOption = Annotated[list[str] | None, Option(help="Shipped name or .yaml file; several are compared.")]
 ProfileOption = Annotated[Profile, Option(help="paper: the paper's values; laptop: small stand-ins.")]

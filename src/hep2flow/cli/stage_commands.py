@@ -9,6 +9,7 @@ from typer import Option
 from hep2flow.cli import options
 from hep2flow.cli.common import connect_to_store, print_result, progress_counter, read_recipe, validate_section
 from hep2flow.errors import UserError
+from hep2flow.store.outage import log_to_stderr
 
 
 def ingest(
@@ -68,8 +69,8 @@ def train(
     from hep2flow.stages.train import train as stage
 
     parsed, store = read_recipe(recipe, profile, set), connect_to_store()
-    with show_stage_progress(store, "train", parsed.name) as progress:
-        result = stage(store, parsed, dataset, split, progress.announce, progress.log)
+    with show_stage_progress(store, "train", parsed.name) as (announce, log):
+        result = stage(store, parsed, dataset, split, announce, log)
     print_result(result, as_json)
 
 
@@ -101,14 +102,13 @@ def tune(
     from hep2flow.stages.judge import judge_sweep
     from hep2flow.stages.tune import tune as stage
 
-    settings = parse_sweep_settings(
-        {"trials": trials, "hours": hours or 0, "concurrency": concurrency or 0, "earlier": earlier}, "--"
-    )
+    given = {"trials": trials, "hours": hours or 0, "concurrency": concurrency or 0, "earlier": earlier}
+    settings = parse_sweep_settings(given, "--")
     parsed, store = read_recipe(recipe, profile, set), connect_to_store()
-    with show_stage_progress(store, "tune", parsed.name) as progress:
-        result = stage(store, parsed, dataset, split, settings, announce=progress.announce, log=progress.log)
+    with show_stage_progress(store, "tune", parsed.name) as (announce, log):
+        result = stage(store, parsed, dataset, split, settings, announce=announce, log=log)
         if judge:
-            judged = judge_sweep(store, result.uri, judge, progress.announce, progress.log)
+            judged = judge_sweep(store, result.uri, judge, announce, log)
             result.summary["judgement"] = judged.summary
     print_result(result, as_json)
 
@@ -150,7 +150,6 @@ def evaluate(
     progress = progress_counter("evaluate")
     if run is not None:
         from hep2flow.stages.evaluate_external import evaluate_external
-        from hep2flow.store.outage import log_to_stderr
 
         result = evaluate_external(connect_to_store(), run, model, dataset, map or [], log_to_stderr, progress)
     else:
@@ -194,7 +193,6 @@ def _ran_spec(
         raise UserError(f"{stage}: --spec says everything; leave out {', '.join(given)}")
     from hep2flow.execution.kubernetes.job_entrypoint import run_job
     from hep2flow.store.open_store import open_store
-    from hep2flow.store.outage import log_to_stderr
 
     # Not checked: where network policies are enforced, a pod's first connections are refused for up to a minute.
     if (result := run_job(open_store(on_outage=log_to_stderr), spec)) is not None:

@@ -9,17 +9,11 @@ from hep2flow.recipe import Recipe
 
 
 class Batch(NamedTuple):
-    """Cells as a network takes them.
+    """Cells as a network takes them."""
 
-    Attributes:
-        images: float32 (b, 3, size, size), normalised.
-        measurements: float32 (b, k), the recipe's ``model.aux_features`` in their own units; k may be 0.
-        labels: int64 (b,); soft targets float32 (b, classes) once mixed.
-    """
-
-    images: torch.Tensor
-    measurements: torch.Tensor
-    labels: torch.Tensor
+    images: torch.Tensor  # float32 (b, 3, size, size), normalised
+    measurements: torch.Tensor  # float32 (b, k), the recipe's ``model.aux_features`` in their own units; k may be 0
+    labels: torch.Tensor  # int64 (b,); soft targets float32 (b, classes) once mixed
 
     def inputs(self, device: torch.device, layout: torch.memory_format = torch.contiguous_format) -> list[torch.Tensor]:
         """The network's arguments on its device: images, and measurements where there are any."""

@@ -31,9 +31,8 @@ def to_rgb8(png: bytes, bits: int) -> torch.Tensor:
     pixels = decode_png(png)
     if pixels.dtype == np.uint16:
         pixels = np.clip(np.rint(pixels * (255.0 / (2**bits - 1))), 0, 255).astype(np.uint8)
-    if pixels.ndim == 2:
-        return torch.from_numpy(pixels).expand(3, -1, -1).contiguous()
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    image = torch.from_numpy(pixels)
+    return (image.expand(3, -1, -1) if image.ndim == 2 else image.permute(2, 0, 1)).contiguous()
 
 
 def resize(image: torch.Tensor, size: int, data: Data) -> torch.Tensor:

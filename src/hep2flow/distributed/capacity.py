@@ -9,6 +9,7 @@ import ray
 from ray.util.client import ray as client
 
 from hep2flow.errors import UserError
+from hep2flow.process import in_background
 from hep2flow.recipe import Resources
 
 POLL_SECONDS = 3.0
@@ -49,16 +50,13 @@ def check_capacity(resources: Resources, workers: int | None = None) -> None:
         key = f"resources.{kind.lower()}s_per_worker"
         largest = max((node.get(kind, 0.0) for node in nodes), default=0.0)
         if required > largest and not (autoscales and not nodes):
-            raise UserError(
-                f"{key}: the recipe asks for {required:g} {kind}s on a worker, the largest machine of the Ray cluster "
-                f"has {largest:g}; give it more, or --set {key}={int(largest)}"
-            )
+            what = f"the recipe asks for {required:g} {kind}s on a worker, the largest machine of the Ray cluster has"
+            raise UserError(f"{key}: {what} {largest:g}; give it more, or --set {key}={int(largest)}")
     fitting = sum(_fitting(node, resources) for node in nodes)
     if minimum > fitting and not autoscales:
-        raise UserError(
-            f"resources.workers: the recipe asks for {minimum} workers, this machine has capacity for {fitting}; "
-            f"--set resources.workers={fitting}, or name a larger cluster with --address"
-        )
+        what = f"the recipe asks for {minimum} workers, this machine has capacity for {fitting}"
+        fix = f"--set resources.workers={fitting}, or name a larger cluster with --address"
+        raise UserError(f"resources.workers: {what}; {fix}")
 
 
 def _fitting(available: dict[str, float], resources: Resources) -> int:
@@ -73,21 +71,15 @@ def alive_nodes() -> set[str]:
 @contextmanager
 def watch_capacity(count: Callable[[], int], on_growth: Callable[[int], None]) -> Iterator[None]:
     """Call ``on_growth(n)`` once, as soon as ``count()`` has been positive in STABLE_POLLS polls in a row; n is the last."""
-    stop = threading.Event()
 
-    def poll() -> None:
+    def poll(over: threading.Event) -> None:
         positive = 0
-        while not stop.wait(POLL_SECONDS):
+        while positive < STABLE_POLLS:
+            if over.wait(POLL_SECONDS):
+                return
             free = count()
             positive = positive + 1 if free > 0 else 0
-            if positive == STABLE_POLLS:
-                on_growth(free)
-                return
+        on_growth(free)
 
-    watcher = threading.Thread(target=poll, name="capacity", daemon=True)
-    watcher.start()
-    try:
+    with in_background(poll, "capacity"):
         yield
-    finally:
-        stop.set()
-        watcher.join()

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from hep2flow.store.errors import DamagedError, NotThereError
 from hep2flow.store.outage import Log
@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     from hep2flow.training.checkpoint import CheckpointFiles
 
 
-class SavedState(BaseModel):
+class SavedState(BaseModel, extra="forbid"):
     """One resumable state."""
-
-    model_config = ConfigDict(extra="forbid")
 
     epoch: int  # the last complete one
     updates: int  # optimizer steps done

@@ -9,12 +9,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from hep2flow.errors import UserError
+from hep2flow.process import in_background
 
 ADDRESS_FILE = "HEP2FLOW_RAY_ADDRESS_FILE"
 REQUESTED = "requested"  # a file beside that one, once a process needs the cluster
@@ -23,6 +25,7 @@ STOP_SECONDS = 20
 POLL_SECONDS = 0.1
 CONNECT_SECONDS = 5
 CONNECT_ATTEMPTS = 3
+OBJECT_STORE_BYTES = 256 * 2**20  # small: cells travel through S3
 
 # Ray's settings for a quiet and quick start.
 RAY_ENVIRONMENT = {
@@ -61,16 +64,13 @@ def shared_cluster() -> Iterator[None]:
         return
     os.environ.update({name: value for name, value in RAY_ENVIRONMENT.items() if name not in os.environ})
     with tempfile.TemporaryDirectory(prefix="hep2flow-ray-") as folder:
-        address, stop = Path(folder) / "address", threading.Event()
+        address = Path(folder) / "address"
         os.environ[ADDRESS_FILE] = str(address)
-        supervisor = threading.Thread(target=_supervise_head, args=(address, stop), name="ray-head", daemon=True)
-        supervisor.start()
         try:
-            yield
+            with in_background(partial(_supervise_head, address), "ray-head"):
+                yield
         finally:
             del os.environ[ADDRESS_FILE]
-            stop.set()
-            supervisor.join()
 
 
 def _supervise_head(address: Path, stop: threading.Event) -> None:
@@ -78,7 +78,7 @@ def _supervise_head(address: Path, stop: threading.Event) -> None:
     while not address.with_name(REQUESTED).exists():
         if stop.wait(POLL_SECONDS):
             return
-    command = [sys.executable, "-m", "hep2flow.distributed.ray_head", str(address)]
+    command = [sys.executable, "-m", "hep2flow.distributed.ray_cluster", str(address)]
     with (address.with_name("head.log")).open("wb") as log:
         # A session of its own: Ctrl-C is for the run, which then ends its cluster itself.
         head = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
@@ -89,6 +89,19 @@ def _supervise_head(address: Path, stop: threading.Event) -> None:
         head.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         head.kill()
+
+
+def serve_cluster(address: Path) -> None:
+    """Serve a local cluster, whose address the file gets once it is up, until this process's standard input closes."""
+    import ray
+
+    quiet = {"include_dashboard": False, "log_to_driver": False}
+    context = ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    temporary = address.with_suffix(".tmp")
+    temporary.write_text(context.address_info["gcs_address"])
+    temporary.replace(address)
+    sys.stdin.buffer.read()
+    ray.shutdown()
 
 
 def prestart_cluster() -> None:
@@ -107,16 +120,18 @@ def ray_data_available() -> bool:
 def connected() -> Iterator[None]:
     """Connect to ``RAY_ADDRESS``, to the run's shared cluster, or to a local one that ends with the block.
 
+    Inside it standard output, on which Ray reports, goes to standard error: the first is for a stage's result.
+
     Raises:
         RayRequiredError: Inside :func:`without_ray`.
         UserError: The cluster cannot be reached.
     """
     if _ray_refused.get():
         raise RayRequiredError
-    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
-        yield
-        return
-    with ExitStack() as stack:
+    with redirect_stdout(sys.stderr), ExitStack() as stack:
+        if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+            yield
+            return
         if not os.environ.get("RAY_ADDRESS"):
             if ADDRESS_FILE not in os.environ:
                 stack.enter_context(shared_cluster())
@@ -168,3 +183,7 @@ def _shared_address() -> str:
             raise UserError(f"the local Ray did not start within {START_SECONDS} s: {' '.join(last) or 'no message'}")
         time.sleep(POLL_SECONDS)
     return path.read_text()
+
+
+if __name__ == "__main__":
+    serve_cluster(Path(sys.argv[1]))

@@ -5,6 +5,8 @@ from safetensors import SafetensorError
 from hep2flow.errors import UserError
 from hep2flow.store.errors import NO_SPACE
 
+FEWER = "lower train.batch_size or train.loader_workers, set train.accumulation=2 or more"
+LESS_MEMORY = f"{FEWER}, or give the machine more"
 # Messages of torch's allocator and of safetensors, which raise no class of their own for these.
 NO_MEMORY = ("can't allocate memory", "not enough memory")
 DISK_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
@@ -21,15 +23,12 @@ def as_resource_error(error: Exception, folder: str) -> UserError | None:
         return error
     text = str(error)
     if isinstance(error, torch.OutOfMemoryError):
-        return UserError(
-            "GPU out of memory: lower train.batch_size, or keep it and set train.accumulation=2 or more, "
-            f"model.gradient_checkpointing=true, or resources.workers=2 or more ({text.splitlines()[0]})"
-        )
+        what = "GPU out of memory: lower train.batch_size, or keep it and set train.accumulation=2 or more"
+        others = "model.gradient_checkpointing=true, or resources.workers=2 or more"
+        return UserError(f"{what}, {others} ({text.splitlines()[0]})")
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(sign in text for sign in NO_MEMORY)):
-        return UserError(
-            "out of memory on the worker's machine: lower train.batch_size or train.loader_workers, "
-            f"set train.accumulation=2 or more, or give the machine more ({text.splitlines()[0] if text else 'malloc'})"
-        )
+        what = "out of memory on the worker's machine"
+        return UserError(f"{what}: {LESS_MEMORY} ({text.splitlines()[0] if text else 'malloc'})")
     full = isinstance(error, OSError) and error.errno in NO_SPACE
     if full or (isinstance(error, (SafetensorError, OSError)) and any(sign in text for sign in DISK_FULL)):
         return UserError(f"no space left on the worker's disk at {folder}: free some, or set TMPDIR to a larger disk")

@@ -3,8 +3,6 @@
 Tune's own state is thrown away: an interrupted sweep is rebuilt from its records.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 import time
@@ -26,7 +24,7 @@ from hep2flow.errors import StoreError
 from hep2flow.search.population_based_training import Population
 from hep2flow.search.results import sweep_progress
 from hep2flow.search.suggestions import Suggestions
-from hep2flow.search.trials import CurvePoint, Trial, read_trials, trial_updates, with_updates, write_trial
+from hep2flow.search.trials import CurvePoint, Status, Trial, read_trials, trial_updates, with_updates, write_trial
 from hep2flow.store.open_store import open_store
 from hep2flow.store.outage import Log
 from hep2flow.store.s3 import Store
@@ -95,7 +93,7 @@ class _NotCheckpointed:
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _NotCheckpointed:
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_NotCheckpointed":
         return self
 
 
@@ -124,9 +122,8 @@ class _Recorder(_NotCheckpointed, tune.Callback):  # type: ignore[misc] # Ray's 
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         record = self.records[trial.config["number"]]
-        record.status = "finished" if trial.last_result.get("last") else "stopped"
-        if record.reason is not None:
-            record.status = "failed"
+        ended: Status = "finished" if trial.last_result.get("last") else "stopped"
+        record.status = ended if record.reason is None else "failed"
         self._end(record)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -145,13 +142,13 @@ class _Recorder(_NotCheckpointed, tune.Callback):  # type: ignore[misc] # Ray's 
         self._report_progress(at_once=True)
 
     def _report_progress(self, *, at_once: bool = False) -> None:
-        now = time.monotonic()
+        now, spec = time.monotonic(), self.spec
         if not at_once and now - self._progress_time < PROGRESS_SECONDS:
             return
         self._progress_time, trials = now, [self.records[number] for number in sorted(self.records)]
+        progress = sweep_progress(spec.recipe, trials, spec.trials, now - self._started, self._ended_before)
         with suppress(StoreError):  # an outage must not fail the sweep
-            seconds, total = now - self._started, self.spec.trials
-            self.status.put_progress(sweep_progress(self.spec.recipe, trials, total, seconds, self._ended_before))
+            self.status.put_progress(progress)
 
 
 class _Searcher(_NotCheckpointed, Searcher):  # type: ignore[misc] # Ray's classes are untyped

@@ -13,6 +13,7 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 
 from hep2flow.distributed.capacity import alive_nodes, check_capacity, free_workers, watch_capacity
+from hep2flow.distributed.resource_errors import LESS_MEMORY
 from hep2flow.distributed.torch_trainer import fit_on_workers
 from hep2flow.distributed.train_worker import TrainingSpec, run_worker
 from hep2flow.errors import StoreError, UserError
@@ -55,13 +56,11 @@ def run_training(spec: TrainingSpec, log: Log) -> None:
                     raise UserError(rejection) from error
                 if terminated.is_set():
                     break
-                reason = _uncounted_reason(error, nodes)
-                if reason is None:
-                    failures += 1
-                    if failures > resources.max_failures:
+                if (reason := _uncounted_reason(error, nodes)) is None:
+                    failures, allowed = failures + 1, resources.max_failures
+                    if failures > allowed:
                         raise _final_error(error, failures) from error
-                    lost, allowed = _first_line(error), resources.max_failures
-                    reason = f"a worker was lost ({lost}), {failures} of {allowed} times allowed"
+                    reason = f"a worker was lost ({_first_line(error)}), {failures} of {allowed} times allowed"
                 _notify(status, log, f"{reason}; the training resumes from its last state")
             else:
                 if result == "completed":
@@ -122,10 +121,7 @@ def _uncounted_reason(error: TrainingFailedError, nodes: set[str]) -> str | None
 def _final_error(error: Exception, failures: int) -> Exception:
     """The error to raise after too many failures: a UserError where memory was short."""
     if any(isinstance(cause, OutOfMemoryError) or "low on memory" in str(cause) for cause in _causes(error)):
-        return UserError(
-            f"out of memory on the worker's machine, {failures} times: lower train.batch_size or train.loader_workers, "
-            "set train.accumulation=2 or more, or give the machine more"
-        )
+        return UserError(f"out of memory on the worker's machine, {failures} times: {LESS_MEMORY}")
     return error
 
 

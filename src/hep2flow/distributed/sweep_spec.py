@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from hep2flow.recipe import Recipe
 from hep2flow.store import layout
@@ -17,31 +17,18 @@ if TYPE_CHECKING:
     import torch
 
 
-class SweepSpec(BaseModel):
-    """One sweep.
-
-    Attributes:
-        key: Of the sweep in the store.
-        recipe: Its ``search`` section says what is tried.
-        datasets: data.mask -> URI of the data set masked so, for every value that is tried.
-        halves: URI of the split into training, choosing (val) and judging (test) cells.
-        trials: Total number, existing ones included.
-        concurrency: Trials at once, None for as many as fit on the cluster.
-        seconds: Time budget, None for no limit.
-        weights: Store key of the initial weights (safetensors), None for none.
-    """
-
-    model_config = ConfigDict(extra="forbid")
+class SweepSpec(BaseModel, extra="forbid"):
+    """One sweep."""
 
     store: StoreAddress
-    key: str
-    recipe: Recipe
-    datasets: dict[str, str]
-    halves: str
-    trials: int
-    concurrency: int | None = None
-    seconds: float | None = None
-    weights: str | None = None
+    key: str  # of the sweep in the store
+    recipe: Recipe  # its ``search`` section says what is tried
+    datasets: dict[str, str]  # data.mask -> URI of the data set masked so, for every value that is tried
+    halves: str  # URI of the split into training, choosing (val) and judging (test) cells
+    trials: int  # total number, existing ones included
+    concurrency: int | None = None  # trials at once, None for as many as fit on the cluster
+    seconds: float | None = None  # time budget, None for no limit
+    weights: str | None = None  # store key of the initial weights (safetensors), None for none
 
     @property
     def prefix(self) -> str:
@@ -53,10 +40,8 @@ class SweepSpec(BaseModel):
         return f"{self.prefix}/running/{number:05d}"
 
 
-class SweepCells(BaseModel):
+class SweepCells(BaseModel, extra="forbid"):
     """Rows of a sweep's cells under one ``data.mask``; without trainings that judge, ``judging`` is empty."""
-
-    model_config = ConfigDict(extra="forbid")
 
     labels: list[str]
     bits: int
@@ -92,10 +77,5 @@ def _read_cells(store: Store, spec: SweepSpec, uri: str, *, judging: bool) -> Sw
         # The parts of an official test set are not even downloaded.
         return list(dataset.rows(set(split.ids(subset)), columns, {"train", None}))
 
-    return SweepCells(
-        labels=dataset.manifest["labels"],
-        bits=dataset.manifest["bits"],
-        training=rows("train"),
-        validation=rows("val"),
-        judging=rows("test") if judging else [],
-    )
+    cells = {"training": rows("train"), "validation": rows("val"), "judging": rows("test") if judging else []}
+    return SweepCells(labels=dataset.manifest["labels"], bits=dataset.manifest["bits"], **cells)

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from hep2flow.distributed.checkpoint_uploader import CheckpointUploader, delete_states, download_state
 from hep2flow.distributed.status_reporter import StatusReporter
@@ -35,30 +35,21 @@ if TYPE_CHECKING:
     from hep2flow.data.cell_set import CellSet
     from hep2flow.store.datasets import Dataset
     from hep2flow.store.splits import Split
-    from hep2flow.training.running_loss import DivergedError
-    from hep2flow.training.trainer import Callbacks, Epoch, Progress, Trainer
+    from hep2flow.training.trainer import Callbacks, DivergedError, Epoch, Progress, Trainer
 
 WorkerResult = Literal["completed", "stopped", "rejected"]
 
 
-class TrainingSpec(BaseModel):
-    """What a worker needs to train, in plain values; credentials come from the worker's environment.
-
-    Attributes:
-        prefix: The training's in the store, ``trainings/{key}``.
-        weights: Store key of the initial weights (safetensors), None to start from scratch.
-        weights_origin: Their origin, for the manifest.
-    """
-
-    model_config = ConfigDict(extra="forbid")
+class TrainingSpec(BaseModel, extra="forbid"):
+    """What a worker needs to train, in plain values; credentials come from the worker's environment."""
 
     store: StoreAddress
     recipe: Recipe
     dataset: str
     split: str
-    prefix: str
-    weights: str | None = None
-    weights_origin: dict[str, Any] | None = None
+    prefix: str  # the training's in the store, ``trainings/{key}``
+    weights: str | None = None  # store key of the initial weights (safetensors), None to start from scratch
+    weights_origin: dict[str, Any] | None = None  # their origin, for the manifest
 
 
 def run_worker(config: dict[str, Any]) -> WorkerResult:
@@ -75,7 +66,7 @@ def run_worker(config: dict[str, Any]) -> WorkerResult:
     from torch import distributed
 
     from hep2flow.distributed.resource_errors import as_resource_error
-    from hep2flow.training.running_loss import DivergedError
+    from hep2flow.training.trainer import DivergedError
 
     spec = TrainingSpec.model_validate(config)
     # The reporter's own store client gives up soon on an outage, because it comes again; the training's waits.

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from hep2flow.distributed.checkpoint_uploader import CheckpointUploader, download_state
 from hep2flow.distributed.sweep_spec import SweepCells
@@ -36,25 +36,16 @@ SharedCells = Mapping[str, Any]  # data.mask -> Ray's reference of SweepCells, s
 Report = Callable[[dict[str, Any]], None]
 
 
-class TrialSpec(BaseModel):
-    """What a trial needs beside its cells, in plain values; credentials come from the worker's environment.
-
-    Attributes:
-        prefix: Of its state in the store while it runs.
-        parent: Prefix of the state that it starts from, until it has one of its own; None to start from scratch.
-        recipe: With the trial's values and length.
-        end_epoch: Epoch after which it ends before its recipe does; None for the recipe's end.
-        weights: Store key of the initial weights (safetensors), None for none.
-    """
-
-    model_config = ConfigDict(extra="forbid")
+class TrialSpec(BaseModel, extra="forbid"):
+    """What a trial needs beside its cells, in plain values; credentials come from the worker's environment."""
 
     store: StoreAddress
-    prefix: str
+    prefix: str  # of its state in the store while it runs
+    # Prefix of the state that it starts from, until it has one of its own; None to start from scratch.
     parent: str | None = None
-    recipe: Recipe
-    end_epoch: int | None = None
-    weights: str | None = None
+    recipe: Recipe  # with the trial's values and length
+    end_epoch: int | None = None  # epoch after which it ends before its recipe does; None for the recipe's end
+    weights: str | None = None  # store key of the initial weights (safetensors), None for none
 
 
 def run_trial(config: Mapping[str, Any], shared: SharedCells) -> None:
@@ -84,24 +75,21 @@ def _run(spec: TrialSpec, shared: SharedCells, name: str, report: Report | None)
     import ray
     import torch
 
-    if spec.recipe.resources.workers.max > 1:
-        return _run_on_workers(spec, shared, name, reports=report is not None)
-    device = torch.device("cuda" if spec.recipe.resources.gpus_per_worker else "cpu")
-    return _train(spec, ray.get(shared[spec.recipe.data.mask]), device, report)
-
-
-def _run_on_workers(spec: TrialSpec, shared: SharedCells, name: str, *, reports: bool) -> Any:
+    resources = spec.recipe.resources
+    if resources.workers.max == 1:
+        device = torch.device("cuda" if resources.gpus_per_worker else "cpu")
+        return _train(spec, ray.get(shared[spec.recipe.data.mask]), device, report)
     from ray.train.v2.api.exceptions import TrainingFailedError
     from ray.tune.integration.ray_train import TuneReportCallback
 
     from hep2flow.distributed.torch_trainer import fit_on_workers
 
-    status, resources = TrainingStatus(open_store(spec.store), spec.prefix), spec.recipe.resources
+    status = TrainingStatus(open_store(spec.store), spec.prefix)
     status.start_attempt()
-    config = {"spec": spec.model_dump(mode="json"), "shared": dict(shared), "reports": reports}
-    callbacks = [TuneReportCallback()] if reports else []  # hands each worker group's report on to Tune
+    config = {"spec": spec.model_dump(mode="json"), "shared": dict(shared), "reports": report is not None}
+    callbacks = [TuneReportCallback()] if report else []  # hands each worker group's report on to Tune
     try:
-        return fit_on_workers(_worker_loop, config, name, resources.workers.max, resources, callbacks)
+        return fit_on_workers(_worker_loop, config, name, resources.workers.max, resources, *callbacks)
     except TrainingFailedError as error:
         if (rejection := status.rejection()) is None:
             raise

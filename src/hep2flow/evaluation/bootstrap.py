@@ -1,7 +1,5 @@
 """The specimen-clustered bootstrap: its intervals generalise to other specimens, not only to other cells of the same."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -16,20 +14,13 @@ Integers = npt.NDArray[np.int64]
 
 
 def score_intervals(
-    truth: Integers, predicted: Integers, specimens: pd.Series[str], classes: int, bootstrap: int, seed: int
+    truth: Integers, predicted: Integers, specimens: "pd.Series[str]", classes: int, bootstrap: int, seed: int
 ) -> tuple[dict[str, tuple[float, float]], str]:
     """95 % percentile intervals of ACA, MCA and macro F1, each the mean over seeds.
 
     A class whose specimens were not drawn is left out of that resample's means. A skewed bootstrap distribution may
-    leave the point estimate outside its percentiles: the interval is widened to include it.
-
-    Args:
-        truth: Class of every cell, (cells,).
-        predicted: Predicted class of every cell by every training, (seeds, cells).
-        specimens: Specimen of every cell, in the same order.
-        classes: Number of classes.
-        bootstrap: Number of resamples.
-        seed: Of the resamples.
+    leave the point estimate outside its percentiles: the interval is widened to include it. ``truth`` and ``specimens`` are
+    (cells,), ``predicted``, of every training, is (seeds, cells); ``bootstrap`` is the number of resamples.
 
     Returns:
         Low and high by metric, in [0, 1], and the method's name.
@@ -58,7 +49,7 @@ def interval_with(point: float, samples: Floats) -> tuple[float, float]:
     return min(float(low), point), max(float(high), point)
 
 
-def specimen_clusters(specimens: pd.Series[str]) -> tuple[Integers | None, str]:
+def specimen_clusters(specimens: "pd.Series[str]") -> tuple[Integers | None, str]:
     """Specimen number of every cell (None where cells have to be drawn one by one), and the method's name."""
     if specimens.isna().any():
         return None, CELL_BOOTSTRAP
@@ -68,16 +59,9 @@ def specimen_clusters(specimens: pd.Series[str]) -> tuple[Integers | None, str]:
 
 
 def resample(units: Floats, counts: Integers, bootstrap: int = RESAMPLES, seed: int = 0) -> Floats:
-    """Sums over units drawn with replacement, as many as there are in all.
+    """Sums over units drawn with replacement, as many as there are in all: (bootstrap, statistics).
 
-    Args:
-        units: Statistics of each distinct unit, (distinct units, statistics).
-        counts: How many units are of each kind.
-        bootstrap: Number of resamples.
-        seed: Of the resamples.
-
-    Returns:
-        Summed statistics, (bootstrap, statistics).
+    ``units`` are the statistics of each distinct unit, (distinct units, statistics), ``counts`` how many are of each kind.
     """
     total = int(counts.sum())
     drawn = np.random.default_rng(seed).multinomial(total, counts / total, size=bootstrap)

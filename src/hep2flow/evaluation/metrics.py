@@ -4,8 +4,6 @@ ACA is correct / total, the paper's and the contest's ranking figure. MCA is the
 often called "average classification accuracy" in the literature, so both are always reported.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +13,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from hep2flow.evaluation.bootstrap import RESAMPLES, SPECIMEN_BOOTSTRAP, Floats, Integers, score_intervals
-from hep2flow.evaluation.error_analysis import reject_curve
 from hep2flow.evaluation.paired_tests import DifferentCellsError
 
 RELIABILITY_BINS = 15
 ROC_POINTS = 100
+MISTAKES = 12
+COVERAGES = 20
 
 
 def evaluate_predictions(
@@ -42,7 +41,7 @@ def evaluate_predictions(
         ``per_class``, ``confusion`` (rows are the truth), ``roc_auc`` {per_class, macro} (one against the rest),
         ``ece`` with its ``reliability`` bins, ``nll`` (nats), ``by_intensity``, ``by_specimen``,
         ``specimen_vote_accuracy``, ``reject_curve`` and ``reject_area`` (see
-        :func:`hep2flow.evaluation.error_analysis.reject_curve`), ``ci95`` {aca, mca, macro_f1: [low, high]},
+        :func:`reject_curve`), ``ci95`` {aca, mca, macro_f1: [low, high]},
         ``ci95_method`` and ``ci95_one_specimen``: the classes whose cells are all of one specimen, where specimens were
         drawn; how another specimen of such a class varies is not in the intervals of MCA and macro F1.
 
@@ -124,7 +123,7 @@ def _join_cells(predictions: pd.DataFrame, cells: pd.DataFrame, labels: Sequence
     return ordered
 
 
-def _codes(names: pd.Series[str], labels: Sequence[str]) -> Integers:
+def _codes(names: "pd.Series[str]", labels: Sequence[str]) -> Integers:
     return pd.Categorical(names, categories=list(labels)).codes.astype(np.int64)
 
 
@@ -136,6 +135,7 @@ def _scores(truth: Integers, predicted: Integers, probabilities: Floats, labels:
     classes, supported = np.arange(len(labels)), np.unique(truth)
     scores = precision_recall_fscore_support(truth, predicted, labels=classes, zero_division=np.nan)
     precision, recall, f1, support = scores
+    of_classes = {"precision": precision, "recall": recall, "f1": f1}
     return {
         "aca": float(accuracy_score(truth, predicted)),
         "mca": float(recall[supported].mean()),
@@ -143,9 +143,7 @@ def _scores(truth: Integers, predicted: Integers, probabilities: Floats, labels:
         "weighted_f1": float(f1_score(truth, predicted, average="weighted", zero_division=0)),
         "per_class": {
             label: {
-                "precision": _none_if_nan(precision[k]),
-                "recall": _none_if_nan(recall[k]),
-                "f1": _none_if_nan(f1[k]),
+                **{name: _none_if_nan(values[k]) for name, values in of_classes.items()},
                 "support": int(support[k]),
             }
             for k, label in enumerate(labels)
@@ -208,27 +206,67 @@ def _by_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, A
         pattern = max(counts.index, key=lambda label: (counts[label], -labels.index(label)))
         intensities = sorted(group["intensity"].dropna().unique())
         correct = int((group["truth"] == group["predicted"]).sum())
-        result.append(
-            {
-                "specimen_id": str(specimen),
-                "pattern": str(pattern),
-                "intensity": str(intensities[0]) if len(intensities) == 1 else None,
-                "n": len(group),
-                "correct": correct,
-                "accuracy": correct / len(group),
-                "vote": str(vote),
-                "vote_correct": bool(vote == pattern),
-            }
-        )
+        facts = {
+            "specimen_id": str(specimen),
+            "pattern": str(pattern),
+            "intensity": str(intensities[0]) if len(intensities) == 1 else None,
+            "n": len(group),
+            "correct": correct,
+            "accuracy": correct / len(group),
+            "vote": str(vote),
+            "vote_correct": bool(vote == pattern),
+        }
+        result.append(facts)
     return sorted(result, key=lambda entry: (len(entry["specimen_id"]), entry["specimen_id"]))
+
+
+def most_confident_mistakes(predictions: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
+    """The misclassified cells of highest confidence, at most twelve, ties in the order of cell_id.
+
+    The arguments are those of :func:`evaluate_predictions`.
+
+    Returns:
+        cell_id, truth, predicted and ``confidence`` (probability of the predicted class, [0, 1]), with the index of
+        ``predictions``.
+    """
+    wrong = predictions[predictions["truth"] != predictions["predicted"]]
+    confidence = wrong[[f"p_{label}" for label in labels]].max(axis=1)
+    table = wrong[["cell_id", "truth", "predicted"]].assign(confidence=confidence)
+    worst: pd.DataFrame = table.sort_values(["confidence", "cell_id"], ascending=[False, True]).head(MISTAKES)
+    return worst
+
+
+def reject_curve(confidence: Floats, correct: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Accuracy over coverage, the most confident cells first (Chow 1970; Geifman and El-Yaniv 2017).
+
+    No threshold separates cells of equal confidence: they are accepted together or not at all, so that the curve may
+    have fewer points, and within them the area takes the accuracy expected of a random order.
+
+    Args:
+        confidence: Probability of the predicted class, (cells,), in [0, 1].
+        correct: Whether it is the true one, (cells,).
+
+    Returns:
+        ``reject_curve``, a list of ``coverage`` (share of cells accepted), ``accuracy`` (of these) and ``threshold`` (a
+        cell is accepted when its confidence is at least that), at the smallest coverages that reach 5, 10 … 100 %; and
+        ``reject_area``, the mean accuracy of the k most confident cells over every k, which is 1 - AURC. All in [0, 1].
+    """
+    n = len(confidence)
+    thresholds, groups, sizes = np.unique(-confidence, return_inverse=True, return_counts=True)
+    accepted, hits = np.cumsum(sizes), np.cumsum(np.bincount(groups, weights=correct))
+    targets = -(-n * np.arange(1, COVERAGES + 1) // COVERAGES)  # rounded up: the least number of cells of each coverage
+    chosen = np.unique(np.searchsorted(accepted, targets))
+    cells = np.arange(1, n + 1)
+    expected = np.interp(cells, np.append(0, accepted), np.append(0.0, hits))
+    columns = {"coverage": accepted / n, "accuracy": hits / accepted, "threshold": -thresholds}
+    curve = [{name: float(values[k]) for name, values in columns.items()} for k in chosen]
+    return {"reject_curve": curve, "reject_area": min(float(np.mean(expected / cells)), 1.0)}
 
 
 def micro_average_roc(predictions: pd.DataFrame, labels: list[str]) -> dict[str, list[float]]:
     """The micro-averaged one-against-the-rest ROC curve, in the form of Kubeflow's ClassificationMetrics.
 
-    Args:
-        predictions: truth, and ``p_<label>`` per class.
-        labels: Every class.
+    ``predictions`` has truth, and ``p_<label>`` per class.
 
     Returns:
         ``fpr``, ``tpr`` (rates, 0 to 1, from (0, 0) to (1, 1)) and ``threshold`` (probability), at most ROC_POINTS points
@@ -241,7 +279,5 @@ def micro_average_roc(predictions: pd.DataFrame, labels: list[str]) -> dict[str,
     scores = predictions[[f"p_{label}" for label in labels]].to_numpy()
     curve = roc_curve(positive.ravel(), scores.ravel())
     chosen = np.unique(np.linspace(0, len(curve[0]) - 1, ROC_POINTS).round().astype(int))
-    return {
-        name: np.minimum(values[chosen], 2.0).tolist()
-        for name, values in zip(("fpr", "tpr", "threshold"), curve, strict=True)
-    }
+    named = zip(("fpr", "tpr", "threshold"), curve, strict=True)
+    return {name: np.minimum(values[chosen], 2.0).tolist() for name, values in named}

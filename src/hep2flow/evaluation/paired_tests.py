@@ -1,7 +1,5 @@
 """Two models, or two trainings of one, on the same cells: their difference, and whether chance alone explains it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,12 +62,7 @@ def paired_difference(first: Predictions, second: Predictions, cells: pd.DataFra
 
 
 def permutation_test(
-    first: Sequence[pd.DataFrame],
-    second: Sequence[pd.DataFrame],
-    cells: pd.DataFrame,
-    *,
-    draws: int = 10_000,
-    seed: int = 0,
+    first: Predictions, second: Predictions, cells: pd.DataFrame, *, draws: int = 10_000, seed: int = 0
 ) -> dict[str, Any]:
     """Two-sided sign-flip permutation test of the difference in ACA (Fisher's, for paired data).
 
@@ -143,7 +136,7 @@ def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
 
 def _paired_gains(
     first: Predictions, second: Predictions, cells: pd.DataFrame
-) -> tuple[list[pd.DataFrame], pd.Series[float], Integers | None, str]:
+) -> tuple[list[pd.DataFrame], "pd.Series[float]", Integers | None, str]:
     """Both sides' hits (seeds, cells); each cell's gain, averaged over seeds; and the cells' clusters."""
     _check_same_cells([*first, *second])
     sides = [pd.DataFrame([_correct(table) for table in side]) for side in (first, second)]
@@ -158,7 +151,7 @@ def _check_same_cells(tables: Sequence[pd.DataFrame]) -> None:
         raise DifferentCellsError
 
 
-def _correct(table: pd.DataFrame) -> pd.Series[float]:
+def _correct(table: pd.DataFrame) -> "pd.Series[float]":
     """1 for each cell predicted correctly, 0 for the others, sorted by cell_id."""
     indexed = table.set_index("cell_id").sort_index()
     correct: pd.Series[float] = (indexed["truth"] == indexed["predicted"]).astype(float)

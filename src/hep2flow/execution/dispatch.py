@@ -1,6 +1,7 @@
 """Runs a stage that needs Ray: in this process, on an existing Ray cluster, or as a RayJob on Kubernetes."""
 
 import os
+from contextlib import suppress
 from typing import Any
 
 from hep2flow.distributed.ray_cluster import RayRequiredError, without_ray
@@ -21,26 +22,19 @@ def run_on_engine(
     ``engine`` and ``cluster`` are the pipelines' parameters; an evaluation is a RayJob of its own only where it wants a
     GPU. The heartbeat of the step's ``record`` is the RayJob's lease.
     """
-    engine, options = parse_engine(engine, cluster)
+    options = parse_engine(engine, cluster)
     if engine == "ray":
         os.environ["RAY_ADDRESS"] = options.address
     if engine != "rayjob" or (spec.stage == "evaluate" and not spec.recipe.resources.gpus_per_worker):
         return run_spec(store, spec, record.save_key, log_to_stderr)
-    try:
-        return _cached(store, spec, record)
-    except RayRequiredError:
-        # Imported here: a step that runs in its own pod needs no Kubernetes client.
-        from hep2flow.execution.kubernetes.rayjob_watcher import run_rayjob
-
-        return run_rayjob(store, spec, options, log_to_stderr, lambda: record.is_superseded)
-
-
-def _cached(store: Store, spec: JobSpec, record: StageRecord) -> StageResult:
-    """The stage's result; RayRequiredError where it is not cached."""
-    if spec.stage != "evaluate":
-        with without_ray():
+    if spec.stage == "evaluate":
+        cached = evaluation_cache(store, spec.recipe, spec.training, spec.dataset, spec.split).lookup()
+        if cached is not None:
+            return cached
+    else:
+        with suppress(RayRequiredError), without_ray():  # where the result is cached
             return run_spec(store, spec, record.save_key, log_to_stderr)
-    cached = evaluation_cache(store, spec.recipe, spec.training, spec.dataset, spec.split).lookup()
-    if cached is None:
-        raise RayRequiredError
-    return cached
+    # Imported here: a step that runs in its own pod needs no Kubernetes client.
+    from hep2flow.execution.kubernetes.rayjob_watcher import run_rayjob
+
+    return run_rayjob(store, spec, options, log_to_stderr, lambda: record.is_superseded)

@@ -1,12 +1,10 @@
 """Specification of one stage of one recipe: stored for the job that runs it, with the outcome that the job leaves."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
@@ -17,10 +15,8 @@ from hep2flow.store.outage import Log
 from hep2flow.store.s3 import Store
 
 
-class JobSpec(BaseModel):
+class JobSpec(BaseModel, extra="forbid", frozen=True):
     """``runs/{run_id}/specs/{digest}.json``; what is passed between stages are URIs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     run_id: str
     recipe: Recipe
@@ -60,16 +56,13 @@ def read_spec(store: Store, uri: str) -> JobSpec:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         raise UserError(f"{uri}: {key} is damaged, or from another version of hep2flow; start the run again") from error
     if spec.digest not in uri:
-        raise UserError(
-            f"{uri}: was written by another version of hep2flow than this one; give the steps and cluster.image the same"
-        )
+        what = f"{uri}: was written by another version of hep2flow than this one"
+        raise UserError(f"{what}; give the steps and cluster.image the same")
     return spec
 
 
-class JobOutcome(BaseModel):
+class JobOutcome(BaseModel, extra="forbid"):
     """``runs/{run_id}/specs/{digest}-outcome.json``: how a job ended; a job that is killed leaves none."""
-
-    model_config = ConfigDict(extra="forbid")
 
     result: StageResult | None = None
     error: str = ""
@@ -77,7 +70,7 @@ class JobOutcome(BaseModel):
     abandoned: bool = False  # no step watched the job any more, so it saved its state and ended
 
     @staticmethod
-    def read(store: Store, spec: JobSpec) -> JobOutcome | None:
+    def read(store: Store, spec: JobSpec) -> "JobOutcome | None":
         """The outcome of the last job with this specification; None where there is none."""
         found = store.find_json(layout.outcome_key(spec.run_id, spec.digest))
         return None if found is None else JobOutcome.model_validate(found)

@@ -17,6 +17,8 @@ from rich.table import Table
 from hep2flow.store.runs import StageRecord
 
 PLAIN_SECONDS = 20.0  # between two lines about the same training where there is no terminal
+# Keys of what is done and of the total in the progress of a training, of a judging and of a sweep.
+COUNTS = (("update", "updates"), ("judging", "trainings"), ("ended", "trials"))
 
 
 def describe_stage(record: StageRecord) -> str:
@@ -29,17 +31,14 @@ def describe_stage(record: StageRecord) -> str:
     return "cached, nothing to do" if record.cached else f"done in {seconds}"
 
 
-def describe_training(progress: dict[str, Any]) -> str:
-    """A training's progress in words."""
-    parts = [f"epoch {progress['epoch']}/{progress['epochs']}", f"loss {progress['train_loss']:.3f}"]
-    if (accuracy := progress["val_accuracy"]) is not None:
-        parts.append(f"validation accuracy {accuracy:.1%}")
-    parts += [f"{progress['images_per_second']:.0f} images/s", f"{_minutes(progress['seconds_left'])} left"]
-    return ", ".join(parts)
-
-
-def describe_sweep(progress: dict[str, Any]) -> str:
-    """A sweep's progress in words."""
+def describe_progress(progress: dict[str, Any]) -> str:
+    """A training's or a sweep's progress in words."""
+    if "epoch" in progress:
+        parts = [f"epoch {progress['epoch']}/{progress['epochs']}", f"loss {progress['train_loss']:.3f}"]
+        if (accuracy := progress["val_accuracy"]) is not None:
+            parts.append(f"validation accuracy {accuracy:.1%}")
+        parts += [f"{progress['images_per_second']:.0f} images/s", f"{_minutes(progress['seconds_left'])} left"]
+        return ", ".join(parts)
     if "judging" in progress:
         return f"judging the winner, {progress['judging']} of {progress['trainings']} trainings done"
     parts = [f"{progress['ended']} of {progress['trials']} trials"]
@@ -49,10 +48,6 @@ def describe_sweep(progress: dict[str, Any]) -> str:
     if progress["seconds_left"] is not None:
         parts.append(f"about {_minutes(progress['seconds_left'])} left")
     return ", ".join(parts)
-
-
-def _describe(progress: dict[str, Any]) -> str:
-    return describe_training(progress) if "epoch" in progress else describe_sweep(progress)
 
 
 def _minutes(seconds: float) -> str:
@@ -81,7 +76,7 @@ class Display:
         """Show where a training or a sweep is."""
         if time.monotonic() - self._last_line.get(name, 0.0) >= PLAIN_SECONDS:
             self._last_line[name] = time.monotonic()
-            self._write({"stage": name, **progress}, f"{name}: {_describe(progress)}")
+            self._write({"stage": name, **progress}, f"{name}: {describe_progress(progress)}")
 
     def notice(self, name: str, text: str) -> None:
         """Show a line once, though it may come from a driver, from its workers and from the store."""
@@ -112,13 +107,9 @@ class _TerminalDisplay(Display):
             self._show_table(name, None)
 
     def progress(self, name: str, progress: dict[str, Any]) -> None:
-        if "epoch" in progress:
-            total, done = progress["updates"], progress["update"]
-        elif "judging" in progress:
-            total, done = progress["trainings"], progress["judging"]
-        else:
-            total, done = progress["trials"], progress["ended"]
-        self._bars.update(self._task(name), total=total, completed=done, state=_describe(progress))
+        done, total = next(counts for counts in COUNTS if counts[0] in progress)
+        state = describe_progress(progress)
+        self._bars.update(self._task(name), total=progress[total], completed=progress[done], state=state)
         self._show_table(name, sweep_table(name, progress) if "trials" in progress else None)
 
     def _task(self, name: str) -> TaskID:

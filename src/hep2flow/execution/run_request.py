@@ -14,21 +14,14 @@ from hep2flow.store.s3 import Store
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a run is asked to do.
+    """What a run is asked to do."""
 
-    Attributes:
-        source: Folder or archive on this machine, or an s3:// prefix.
-        recipes: Complete; all share mask and split.
-        seeds: Trainings of each recipe as it is, under successive seeds.
-        sweep: Of each recipe; None for a run that trains the recipes as they are.
-    """
-
-    source: str
-    recipes: list[Recipe]
+    source: str  # folder or archive on this machine, or an s3:// prefix
+    recipes: list[Recipe]  # complete; all share mask and split
     format: str = "auto"
     profile: Profile = "paper"
-    seeds: int = 1
-    sweep: SweepSettings | None = None
+    seeds: int = 1  # trainings of each recipe as it is, under successive seeds
+    sweep: SweepSettings | None = None  # of each recipe; None for a run that trains the recipes as they are
 
     @property
     def pipeline(self) -> Literal["reproduce", "sweep"]:

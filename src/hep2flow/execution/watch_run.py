@@ -3,11 +3,14 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 from hep2flow.errors import RunFailedError, UserError
 from hep2flow.execution.progress_display import Display, open_display
+from hep2flow.process import in_background
 from hep2flow.store import layout
+from hep2flow.store.outage import Log
 from hep2flow.store.runs import RunView, show_run
 from hep2flow.store.s3 import Store
 from hep2flow.store.training_status import TrainingStatus
@@ -35,54 +38,37 @@ def show_run_progress(store: Store, run_id: str) -> Iterator[None]:
             yield
 
 
-class StageProgress:
-    """Where a training or a sweep reports its key and its log lines, for the display."""
-
-    def __init__(self, name: str, display: Display) -> None:
-        self.name, self.key, self._display = name, "", display
-
-    def announce(self, key: str) -> None:
-        """Take the key, before the stage starts: its status is read from there."""
-        self.key = key
-
-    def log(self, text: str) -> None:
-        """Show one line from the stage's driver."""
-        self._display.notice(self.name, text)
-
-
 @contextmanager
-def show_stage_progress(store: Store, stage: Literal["train", "tune"], model: str) -> Iterator[StageProgress]:
-    """Show one training or one sweep while the block runs."""
+def show_stage_progress(store: Store, stage: Literal["train", "tune"], model: str) -> Iterator[tuple[Log, Log]]:
+    """Show one training or one sweep while the block runs.
+
+    Yields:
+        What takes the stage's key before it starts, from where its status is read, and what takes its driver's log lines.
+    """
+    name, keys = f"{stage} {model}", list[str]()
     with open_display() as display:
-        progress = StageProgress(f"{stage} {model}", display)
 
         def poll() -> None:
-            if progress.key:
-                _poll_stage(store, stage, progress.key, progress.name, display)
+            for key in keys[-1:]:
+                _poll_stage(store, stage, key, name, display)
 
         with _polling(poll):
-            yield progress
+            yield keys.append, partial(display.notice, name)
 
 
 @contextmanager
 def _polling(poll: Callable[[], None], once_more: bool = False) -> Iterator[None]:
     """Poll in a thread while the block runs, and with ``once_more`` after its end too."""
-    stop = threading.Event()
 
-    def watch() -> None:
+    def watch(over: threading.Event) -> None:
         poll()
-        while not stop.wait(POLL_SECONDS):
+        while not over.wait(POLL_SECONDS):
             poll()
         if once_more:
             poll()
 
-    watcher = threading.Thread(target=watch, name="watch-run", daemon=True)
-    watcher.start()
-    try:
+    with in_background(watch, "watch-run", 10):
         yield
-    finally:
-        stop.set()
-        watcher.join(10)
 
 
 def _poll_stage(store: Store, stage: str, key: str, name: str, display: Display) -> None:

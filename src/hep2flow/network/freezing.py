@@ -19,8 +19,7 @@ def stage_of(name: str) -> int:
     """Stage of a parameter by its name: 0 the stem, 1 and up the stages, TOP what follows them."""
     if name.startswith(_STEM):
         return 0
-    found = _STAGE.match(name)
-    if found is None:
+    if (found := _STAGE.match(name)) is None:
         return TOP
     return int(found[1]) + 1 if found[1] is not None else int(found[2])
 
@@ -49,21 +48,16 @@ class Freezing:
     def __init__(self, network: torch.nn.Module, section: Optim) -> None:
         self.model, self.unfreeze_every = timm_network(network), section.unfreeze_every
         head = set(map(id, head_parameters(self.model)))
-        highest = {"none": -1, "backbone": TOP}.get(section.freeze)
-        if highest is None:
-            highest = int(section.freeze.removeprefix(STAGES))
-        self.frozen = [
-            (stage_of(name), parameter)
-            for name, parameter in self.model.named_parameters()
-            if id(parameter) not in head and stage_of(name) <= highest
-        ]
+        named = {"none": -1, "backbone": TOP}
+        highest = named[section.freeze] if section.freeze in named else int(section.freeze.removeprefix(STAGES))
+        body = [(stage_of(name), each) for name, each in self.model.named_parameters() if id(each) not in head]
+        self.frozen = [(stage, parameter) for stage, parameter in body if stage <= highest]
         self.frozen_stages = sorted({stage for stage, _ in self.frozen})
 
     def before_epoch(self, epoch: int) -> bool:
-        """Freeze what is frozen in this epoch (from 1); call after ``network.train()``.
+        """Freeze what is frozen in this epoch (from 1); returns whether the parameters that are trained changed.
 
-        Returns:
-            Whether the parameters that are trained changed.
+        Call after ``network.train()``.
         """
         # Stages are unfrozen from the top down, one every ``unfreeze_every`` epochs.
         unfrozen = (epoch - 1) // self.unfreeze_every if self.unfreeze_every is not None else 0

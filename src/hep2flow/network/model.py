@@ -35,20 +35,14 @@ def build_network(section: Model, classes: int) -> torch.nn.Module:
 
 
 class HeadWithMeasurements(torch.nn.Linear):
-    """Linear head over pooled features and standardised measurements.
+    """Linear head over pooled features and standardised measurements."""
 
-    Attributes:
-        measurements: Their names, in order.
-        feature_mean: Of each measurement over the training subset; saved with the weights for prediction.
-        feature_std: Likewise.
-    """
-
-    feature_mean: torch.Tensor
-    feature_std: torch.Tensor
+    feature_mean: torch.Tensor  # of each measurement over the training subset; saved with the weights for prediction
+    feature_std: torch.Tensor  # likewise
 
     def __init__(self, head: torch.nn.Linear, measurements: Sequence[Feature]) -> None:
         super().__init__(head.in_features + len(measurements), head.out_features, device=head.weight.device)
-        self.measurements = tuple(measurements)
+        self.measurements = tuple(measurements)  # their names, in order
         torch.nn.init.trunc_normal_(self.weight, std=0.02)
         with torch.no_grad():
             self.weight[:, : head.in_features] = head.weight

@@ -37,8 +37,7 @@ class SynchronisedBatchNorm(_BatchNorm):
     def __init__(self, norm: _BatchNorm, flag: ShardFlag) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         self.weight, self.bias = norm.weight, norm.bias
-        for name in norm._buffers:
-            self._buffers[name] = norm._buffers[name]
+        self._buffers.update(norm._buffers)
         self.drop, self.act = getattr(norm, "drop", nn.Identity()), getattr(norm, "act", nn.Identity())
         self.flag = flag
         self.train(norm.training)
@@ -67,20 +66,14 @@ class SynchronisedBatchNorm(_BatchNorm):
         variance = _sum_over_workers(centred.square().sum(dimensions, dtype=exact) * own_weight) / number
         if self.track_running_stats:
             unbiased = variance.detach() * number / (number - 1).clamp(min=1)
-            self._update_running_stats(mean.detach().float(), unbiased.float())
+            tracked = self.get_buffer("num_batches_tracked").add_(1)
+            momentum = 1.0 / float(tracked) if self.momentum is None else self.momentum
+            self.get_buffer("running_mean").lerp_(mean.detach().float(), momentum)
+            self.get_buffer("running_var").lerp_(unbiased.float(), momentum)
         result = centred * torch.rsqrt(variance + self.eps).float().view(shape)
         if self.affine:
             result = result * self.weight.float().view(shape) + self.bias.float().view(shape)
         return result.to(input.dtype)
-
-    def _update_running_stats(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, momentum)
-        self.running_var.lerp_(variance, momentum)
 
 
 class _SumOverWorkers(torch.autograd.Function):

@@ -1,7 +1,5 @@
 """Combinations of a recipe's values that no single key can refuse."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +15,7 @@ _CHANGED_BY_PBT: tuple[str, ...] = ("augment.", "batch.", "optim.lr", "optim.wei
 _CHANGED_BY_PBT += ("model.drop_path_rate", "train.clipping")
 
 
-def impossible_combinations(recipe: Recipe, searchable: Sequence[str]) -> Iterator[str]:
+def impossible_combinations(recipe: "Recipe", searchable: Sequence[str]) -> Iterator[str]:
     """What cannot be done together, each as ``key: why, and what is allowed``.
 
     The fields are valid one by one; ``searchable`` is every key that a sweep may change. Knows of the networks what can be
@@ -31,7 +29,7 @@ def impossible_combinations(recipe: Recipe, searchable: Sequence[str]) -> Iterat
     yield from _check_search(recipe.search, searchable)
 
 
-def _check_model(model: Model) -> Iterator[str]:
+def _check_model(model: "Model") -> Iterator[str]:
     if model.network.startswith(_IN_STRIDES_OF_32) and model.image_size % 32:
         below = model.image_size // 32 * 32
         yield (
@@ -44,7 +42,7 @@ def _check_model(model: Model) -> Iterator[str]:
         yield f"model.aux_features: one is named twice in {', '.join(model.aux_features)}"
 
 
-def _check_augment(augment: Augment) -> Iterator[str]:
+def _check_augment(augment: "Augment") -> Iterator[str]:
     for key in ("random_erasing", "random_resized_crop"):
         if (section := getattr(augment, key)) is not None:
             yield from _check_range(f"augment.{key}.scale", section.scale)
@@ -60,7 +58,7 @@ def _check_range(key: str, value: float | tuple[float, float]) -> Iterator[str]:
         yield f"{key}: a range is [low, high], not [{value[0]:g}, {value[1]:g}]"
 
 
-def _check_training(recipe: Recipe) -> Iterator[str]:
+def _check_training(recipe: "Recipe") -> Iterator[str]:
     batch, train, optim, workers = recipe.batch, recipe.train, recipe.optim, recipe.resources.workers
     if (batch.mixup or batch.cutmix) and train.batch_size < 2:
         yield "train.batch_size: mixup and cutmix mix two cells, so at least 2; or batch.mixup=0 and batch.cutmix=0"
@@ -78,7 +76,7 @@ def _check_training(recipe: Recipe) -> Iterator[str]:
         yield "optim.fused: timm's AdamP has no such form; allowed: false, or optim.name=adam, adamw or sgd"
 
 
-def _check_optimization(recipe: Recipe) -> Iterator[str]:
+def _check_optimization(recipe: "Recipe") -> Iterator[str]:
     schedule, optim, batch_size = recipe.schedule, recipe.optim, recipe.train.batch_size
     if schedule.warmup_epochs and schedule.warmup_updates:
         yield "schedule: give warmup_epochs or warmup_updates, not both"
@@ -101,7 +99,7 @@ def _check_optimization(recipe: Recipe) -> Iterator[str]:
         yield "optim.unfreeze_every: nothing is frozen; set optim.freeze to backbone or stages:N, or this to null"
 
 
-def _check_search(search: Search, searchable: Sequence[str]) -> Iterator[str]:
+def _check_search(search: "Search", searchable: Sequence[str]) -> Iterator[str]:
     for key in search.space:
         if key not in searchable:
             near = difflib.get_close_matches(key, searchable, n=3) or ["optim.lr"]

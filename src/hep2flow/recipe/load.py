@@ -18,10 +18,8 @@ from hep2flow.recipe.schema import Profile, Recipe, section_type
 def load_recipe(reference: str, profile: Profile = "paper", overrides: Iterable[str] = ()) -> Recipe:
     """The recipe of a shipped name in a profile, or of a YAML file.
 
-    Args:
-        reference: A shipped name, or the path of a ``.yaml`` or ``.yml`` file.
-        profile: Of a shipped name.
-        overrides: ``key=value`` with dotted keys, the value in YAML.
+    ``reference`` is a shipped name or the path of a ``.yaml`` or ``.yml`` file; ``overrides`` are ``key=value`` with dotted
+    keys, the value in YAML.
 
     Raises:
         UserError: There is no such recipe, or it is not valid: the key's path, and what is allowed there.

@@ -1,7 +1,5 @@
 """The recipe's sections: keys, types, ranges and defaults; "the paper" is the one whose Tables 1 and 2 they reproduce."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -30,6 +28,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 PositiveRange = tuple[Positive, Positive]  # low, high
 FactorRange = tuple[NonNegative, NonNegative]  # low, high
 
+_SEED_SUFFIX = "-seed-"
+
 
 class Section(BaseModel):
     """A recipe section: unknown keys are refused, values never change after validation."""
@@ -49,15 +49,13 @@ class Model(Section):
     head_init_scale: NonNegative | None = None  # factor on the new head's initial weights; null: as timm initialises it
     head_init_bias: float | None = None  # initial bias of the new head; null: as timm initialises it
     gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, more time
-    aux_features: tuple[Feature, ...] = ()
-    """Cell measurements that join the pooled features before the head, see :mod:`hep2flow.data.cell_measurements`."""
+    aux_features: tuple[Feature, ...] = ()  # measurements of the cell that join the pooled features before the head
 
 
 class Split(Section):
     """How cells are divided into train, validation and test."""
 
-    protocol: Protocol = "auto"
-    """auto: given where the source has a split, else stratified; the others: :func:`hep2flow.stages.split.split`."""
+    protocol: Protocol = "auto"  # given where the source has a split, else stratified; the others: see stages/split.py
     train_fraction: Fraction = 0.5  # of the training cells; the rest validates; the paper's 5:5 is 0.5
     seed: Natural = 0
 
@@ -159,16 +157,12 @@ class Optim(Section):
     """none | backbone (all but the head) | stages:N (the stem and the first N stages; CoaT's are its serial ones)."""
     unfreeze_every: Count | None = None
     """Gradual unfreezing: after each so many epochs the topmost frozen stage is trained too, the stem last; null: never."""
-    fused: bool = False
-    """The update in one kernel (torch's ``fused=True``), for GPUs; rounds differently from the default one."""
+    fused: bool = False  # the update in one kernel (torch's), for GPUs; rounds differently from the default one
 
     def scaled_lr(self, batch_size: int) -> dict[str, float]:
         """The learning rate at another batch size under each rule of ``lr_scaling``."""
         ratio = batch_size / (self.lr_batch_size or batch_size)
-        return {rule: self.lr * math.pow(ratio, power) for rule, power in _LR_SCALING_POWERS.items()}
-
-
-_LR_SCALING_POWERS = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}
+        return {"none": self.lr, "linear": self.lr * ratio, "sqrt": self.lr * math.pow(ratio, 0.5)}
 
 
 class Schedule(Section):
@@ -194,8 +188,7 @@ class Train(Section):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # autocast to bf16, or to fp16 with a loss scaler (GPU only)
     compile: bool = False  # torch.compile, on a GPU with CUDA graphs: minutes before the first update, faster after it
     channels_last: bool = False
-    ema: Fraction | None = None
-    """Decay of an exponential moving average of the weights, validated and saved in place of the raw ones; null: none."""
+    ema: Fraction | None = None  # decay of the weights' exponential moving average, which is then validated and saved
     accumulation: Count = 1  # parts in which a batch is computed, one update for all of them
     clipping: Positive | None = None  # largest gradient norm; null for none
     loader_workers: Natural = 0  # processes that augment; 0: the training process itself, on its GPU where it has one
@@ -212,8 +205,9 @@ class Select(Section):
 class Eval(Section):
     """Prediction of validation and test cells."""
 
-    tta: Literal["none", "dihedral"] = "none"
-    """none | dihedral (mean softmax over the 8 flips and quarter turns; the paper leaves TTA undefined)."""
+    tta: Literal["none", "dihedral"] = (
+        "none"  # dihedral: mean softmax over the 8 flips and quarter turns (paper: undefined)
+    )
     batch_size: Count = 128
 
 
@@ -252,14 +246,13 @@ class Domain(Section):
     uniform: tuple[float, float] | None = None  # any number from low to high
     loguniform: tuple[Positive, Positive] | None = None  # any number from low to high, evenly on a logarithmic scale
     integer: tuple[int, int] | None = None  # any integer from low to high, both included
-    choice: Annotated[tuple[Any, ...], Field(min_length=2)] | None = None
-    """One of these values as a recipe writes them, null and mappings among them."""
+    choice: Annotated[tuple[Any, ...], Field(min_length=2)] | None = None  # of values, null and mappings too
     when: dict[str, tuple[Any, ...]] = {}
     """Conditional: key -> values. Sampled only if that key has one of them, else the recipe's own value stays. That key
     must come earlier in the space, or not be in it."""
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Domain:
+    def _one_kind(self) -> "Domain":
         kinds = ("uniform", "loguniform", "integer", "choice")
         given = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(given) != 1:
@@ -273,8 +266,7 @@ class Domain(Section):
 class Search(Section):
     """A sweep: what it samples, and how."""
 
-    metric: Literal["accuracy", "loss"] = "accuracy"
-    """Of the validation cells, by which trials are compared: accuracy (the highest), or loss (the lowest)."""
+    metric: Literal["accuracy", "loss"] = "accuracy"  # of the validation cells: highest accuracy or lowest loss wins
     algorithm: Literal["tpe", "random", "grid", "pbt"] = "tpe"
     """tpe (Optuna's) | random | grid (every combination, in random order) | pbt (population based training, Jaderberg et
     al. 2017: generations of ``population`` trials, each resuming from a good one's state)."""
@@ -286,9 +278,6 @@ class Search(Section):
     population: int = Field(default=8, ge=4)
     length: UpToOne = 1.0  # share of the recipe's updates, and of its warm-up, of each trial and each judging training
     space: dict[str, Domain] = {}  # key of the recipe -> what is sampled for it, see :func:`searchable_keys`
-
-
-_SEED_SUFFIX = "-seed-"
 
 
 class Recipe(Section):
@@ -311,7 +300,7 @@ class Recipe(Section):
     resources: Resources = Resources()
 
     @model_validator(mode="after")
-    def _combinations(self) -> Recipe:
+    def _combinations(self) -> "Recipe":
         # Not one validator per section: pydantic would stop before this one, and report a part of the faults.
         if faults := list(impossible_combinations(self, searchable_keys())):
             raise ValueError("; ".join(faults))
@@ -328,12 +317,8 @@ class Recipe(Section):
         """``optim.lr`` at this recipe's batch size, before schedule and layer scales."""
         return self.optim.scaled_lr(self.train.batch_size)[self.optim.lr_scaling or "none"]
 
-    def with_seeds(self, count: int) -> list[Recipe]:
-        """The recipe under successive seeds, each with a name of its own; itself alone for one.
-
-        Raises:
-            UserError: ``count`` is less than one, or a name becomes too long.
-        """
+    def with_seeds(self, count: int) -> list["Recipe"]:
+        """The recipe under successive seeds and names, itself alone for one; UserError for none, or too long a name."""
         if count == 1:
             return [self]
         if count < 1:
@@ -341,7 +326,7 @@ class Recipe(Section):
         seeds = range(self.train.seed, self.train.seed + count)
         return [self.changed({"name": f"{self.name}{_SEED_SUFFIX}{seed}", "train.seed": seed}) for seed in seeds]
 
-    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+    def changed(self, changes: Mapping[str, Any]) -> "Recipe":
         """The recipe with other values, YAML text or numbers by dotted key; UserError where they are impossible together."""
         from hep2flow.recipe.load import parse_recipe
 

@@ -21,18 +21,13 @@ PAPER_GAIN = (0.003, 0.005)  # section 3.1.1: masked over unmasked, "in most exa
 
 
 def compare(first: Family, second: Family, paired: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything :func:`difference_table` and :func:`remarks` show of two models, JSON-able.
-
-    Args:
-        first: A model, all its seeds.
-        second: Another.
-        paired: ``first.compare_with(second)``.
+    """Everything :func:`difference_table` and :func:`remarks` show of two models; ``paired``: first.compare_with(second).
 
     Returns:
         ``first`` and ``second`` {recipe, name (with every reservation), subset, seeds (their numbers), aca, mca, macro_f1
         (means over seeds), ci95 of each, aca_sd (None for one seed)}, ``n`` (cells), of ``paired`` difference, ci95,
         ci95_method, permutation, mcnemar, outside_noise; ``sentence``; and ``recipes``, the keys in which the recipes
-        differ: key -> [first's value, second's], as text.
+        differ: key -> [first's value, second's], as text. JSON-able.
     """
     ours, theirs = flatten(first.recipe), flatten(second.recipe)
     values = {key: [ours.get(key, "–"), theirs.get(key, "–")] for key in ours | theirs}
@@ -87,10 +82,8 @@ def remarks(found: Mapping[str, Any]) -> list[str]:
     several = max(len(found[side]["seeds"]) for side in ("first", "second")) > 1
     over = ", of the means over seeds, which are not drawn" if several else ""
     ways = f"all {permutation['ways']:,} ways" if permutation["exact"] else f"{permutation['ways']:,} random ways"
-    test = (
-        f"Permutation test: the gains of {permutation['units']:,} {permutation['unit']}s, {permutation['moved']:,} of them "
-        f"not 0, with their signs set in {ways}, two-sided"
-    )
+    gains = f"the gains of {permutation['units']:,} {permutation['unit']}s, {permutation['moved']:,} of them not 0"
+    test = f"Permutation test: {gains}, with their signs set in {ways}, two-sided"
     if permutation["unit"] == "cell":
         test += "; by cells, for want of specimens: cells of one specimen are not independent, so that p is too small"
     if permutation["lowest_p"] > SIGNIFICANCE_LEVEL:
@@ -224,10 +217,9 @@ def _masking_claim(masking: Mapping[str, Any]) -> str:
         judged = "which holds part of that"
     else:
         judged = f"which lies {'above' if low > PAPER_GAIN[1] else 'below'} all of that"
-    return (
-        f"The paper claims {claimed} points for masked over unmasked (section 3.1.1, on its own data, without an interval); "
-        f"here it is {100 * masking['difference']:+.1f}, interval {points(masking['ci95'])}, {judged}."
-    )
+    source = "section 3.1.1, on its own data, without an interval"
+    claim = f"The paper claims {claimed} points for masked over unmasked ({source})"
+    return f"{claim}; here it is {100 * masking['difference']:+.1f}, interval {points(masking['ci95'])}, {judged}."
 
 
 def _cells_sentence(found: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 
 WIDTH = 4.8  # inches: at 9.5 points still readable on a phone
 THUMBNAIL = 96  # pixels a side, at most
+Metrics = Mapping[str, Mapping[str, Any]]  # of an evaluation, by the model's name
 SUBSET_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 # Any: matplotlib types the keys as one Literal of every setting of its newest version.
@@ -69,10 +70,7 @@ def shorten(text: str, width: int) -> str:
 
 @matplotlib.rc_context(STYLE)
 def score_intervals(
-    models: Mapping[str, Mapping[str, Any]],
-    majority_share: float,
-    seeds: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
-    title: str = "",
+    models: Metrics, majority_share: float, seeds: Mapping[str, Sequence[Any]] = MappingProxyType({}), title: str = ""
 ) -> Figure:
     """ACA, MCA and macro F1 of each model with their 95 % intervals.
 
@@ -112,20 +110,16 @@ def confusion_matrix(metrics: Mapping[str, Any], title: str) -> Figure:
     support = counts.sum(axis=1)
     share = counts / np.maximum(support, 1)[:, None]
     figure, axes = single_plot(title, width=max(WIDTH, 0.5 * classes + 2), height=max(4.4, 0.45 * classes + 1.8))
-    small = classes > 10
-    for row in range(classes):
-        for column in range(classes):
-            fraction = float(share[row, column])
-            # Opacity instead of a colour map: an empty cell is the page, light or dark.
-            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=CELL, alpha=fraction, linewidth=0))
-            if not counts[row, column]:
-                continue
-            text: dict[str, Any] = {"ha": "center", "color": "#ffffff" if fraction > 0.65 else INK}
-            if small:
-                axes.text(column, row, str(counts[row, column]), va="center", size=7, **text)
-            else:
-                axes.text(column, row + 0.02, str(counts[row, column]), va="bottom", weight="bold", **text)
-                axes.text(column, row + 0.08, f"{100 * fraction:.0f} %", va="top", size=8, **text)
+    for (row, column), count in np.ndenumerate(counts):
+        fraction = float(share[row, column])
+        # Opacity instead of a colour map: an empty cell is the page, light or dark.
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=CELL, alpha=fraction, linewidth=0))
+        text: dict[str, Any] = {"ha": "center", "color": "#ffffff" if fraction > 0.65 else INK}
+        if count and classes > 10:
+            axes.text(column, row, str(count), va="center", size=7, **text)
+        elif count:
+            axes.text(column, row + 0.02, str(count), va="bottom", weight="bold", **text)
+            axes.text(column, row + 0.08, f"{100 * fraction:.0f} %", va="top", size=8, **text)
     edges = np.arange(classes + 1) - 0.5
     for lines in (axes.hlines, axes.vlines):
         lines(edges, -0.5, classes - 0.5, color=GRID, linewidth=0.6, alpha=0.6)
@@ -142,11 +136,9 @@ def confusion_matrix(metrics: Mapping[str, Any], title: str) -> Figure:
 def learning_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Training and validation loss, and validation accuracy, by epoch; the selected epoch is marked."""
     table = pd.DataFrame(list(history)).apply(pd.to_numeric)
-    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained", facecolor="none")
+    figure = new_figure(title, WIDTH, 4.4)
     upper, lower = figure.subplots(2, 1, sharex=True)
-    set_title(figure, title)
-    epoch = table["epoch"]
-    upper.plot(epoch, table["train_loss"], color=SERIES[0], linestyle="--", label="training loss")
+    upper.plot(table["epoch"], table["train_loss"], color=SERIES[0], linestyle="--", label="training loss")
     validated = table.dropna(subset=["val_loss"])  # not every epoch is
     upper.plot(validated["epoch"], validated["val_loss"], color=SERIES[1], label="validation loss")
     upper.set_ylabel("loss")
@@ -157,7 +149,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
     for best in table.loc[table["best"] == 1, "epoch"][-1:]:
         for axes in (upper, lower):
             axes.axvline(best, color=INK, linewidth=1.2, linestyle=":")
-        value = 100 * table.loc[epoch == best, "val_accuracy"].iloc[0]
+        value = 100 * table.loc[table["epoch"] == best, "val_accuracy"].iloc[0]
         lower.plot(best, value, marker="o", color=INK, linestyle="none", label=f"selected: epoch {best}, {value:.1f} %")
     upper.legend(loc="best")
     lower.legend(loc="best")
@@ -180,7 +172,7 @@ def class_distribution(pattern_counts: Mapping[str, Mapping[str, int]], title: s
 
 
 @matplotlib.rc_context(STYLE)
-def per_class_f1(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
+def per_class_f1(models: Metrics, title: str = "") -> Figure:
     """F1 per pattern, one bar per model; a pattern without an F1 has no bar."""
     labels = list(next(iter(models.values()))["labels"])
     figure, axes = single_plot(title, height=1.2 + 0.22 * len(labels) * (len(models) + 0.6) + 0.17 * len(models))
@@ -209,7 +201,7 @@ def _grouped_bars(
 
 
 @matplotlib.rc_context(STYLE)
-def reliability_diagram(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
+def reliability_diagram(models: Metrics, title: str = "") -> Figure:
     """Accuracy against predicted probability, in the bins of the expected calibration error; area shows cells."""
     figure, axes = single_plot(title, height=4.4)
     axes.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1.2, label="perfectly calibrated")
@@ -227,7 +219,7 @@ def reliability_diagram(models: Mapping[str, Mapping[str, Any]], title: str = ""
 
 
 @matplotlib.rc_context(STYLE)
-def reject_curve(models: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
+def reject_curve(models: Metrics, title: str = "") -> Figure:
     """Accuracy on the cells answered over their share, the surest first, from the ``reject_curve`` of each metrics."""
     figure, axes = single_plot(title, height=3.8)
     for i, (name, metrics) in enumerate(models.items()):
@@ -256,9 +248,8 @@ def masking(examples: Mapping[str, Sequence[tuple[bytes, bytes]]], bits: int = 8
 def _gallery(rows: Mapping[str, Sequence[bytes]], bits: int, title: str, headings: Sequence[str]) -> Figure:
     columns = max(len(images) for images in rows.values())
     side = min(0.85, (WIDTH - 1.4) / columns)
-    figure = Figure(figsize=(1.4 + side * columns, side * len(rows) + 0.25), layout="constrained", facecolor="none")
+    figure = new_figure(title, 1.4 + side * columns, side * len(rows) + 0.25)
     grid = figure.subplots(len(rows), columns, squeeze=False)
-    set_title(figure, title)
     for line, (pattern, images) in zip(grid, rows.items(), strict=True):
         for axes in line:
             axes.set_axis_off()
@@ -303,17 +294,16 @@ def to_svg(figure: Figure) -> str:
 
 def single_plot(title: str = "", *, width: float = WIDTH, height: float) -> tuple[Figure, Axes]:
     """A figure of one plot, so many inches wide, and high below its title."""
-    lines = len(wrapped(title, width).splitlines())
-    figure = Figure(figsize=(width, height + 0.17 * lines), layout="constrained", facecolor="none")
-    axes = figure.subplots()
-    set_title(figure, title)
-    return figure, axes
+    figure = new_figure(title, width, height + 0.17 * len(wrapped(title, width).splitlines()))
+    return figure, figure.subplots()
 
 
-def set_title(figure: Figure, title: str) -> None:
-    """Write the title above the figure, where there is one."""
+def new_figure(title: str, width: float, height: float) -> Figure:
+    """An empty figure of so many inches, with the title above it, where there is one."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
     if title:
-        figure.suptitle(wrapped(title, figure.get_figwidth()), x=0.02, ha="left", size=9.5)
+        figure.suptitle(wrapped(title, width), x=0.02, ha="left", size=9.5)
+    return figure
 
 
 def wrapped(text: str, width: float = WIDTH) -> str:

@@ -13,25 +13,19 @@ from hep2flow.cells import decode_png
 from hep2flow.reporting.figures import SERIES, STYLE, WIDTH, display_name, shorten, single_plot, thumbnail
 
 Pixels = npt.NDArray[np.uint8]
+Originals = Mapping[str, tuple[bytes, bytes | None]]  # cell_id -> (image, mask or None)
 
 HEAT_MAP = "inferno"  # its lightness increases monotonically: readable in grey too
 GAP = 0.06  # between pictures; a picture's side is 1
 
 
 @matplotlib.rc_context(STYLE)
-def mistakes(
-    table: pd.DataFrame,
-    originals: Mapping[str, tuple[bytes, bytes | None]],
-    cells: pd.DataFrame,
-    bits: int = 8,
-    title: str = "",
-) -> Figure:
+def mistakes(table: pd.DataFrame, originals: Originals, cells: pd.DataFrame, bits: int = 8, title: str = "") -> Figure:
     """One row per mistake: the original with its mask's outline, the cell as the network saw it, Grad-CAM, and facts.
 
     Args:
-        table: cell_id, truth, predicted, confidence, seen, heat, see
-            :class:`hep2flow.reporting.report_content.ModelResult`.
-        originals: cell_id -> (image, mask or None); a cell that is not among them has no first picture.
+        table: See :func:`hep2flow.stages.evaluation_images.mistake_images`.
+        originals: A cell that is not among them has no first picture.
         cells: cell_id, intensity, specimen_id of these cells at least.
         bits: Significant bits of a pixel of the originals.
         title: Above the figure; may be empty.
@@ -71,8 +65,7 @@ def augmented(table: pd.DataFrame, title: str = "") -> Figure:
     """Augmented training cells, :attr:`ModelResult.batch`, with their patterns (the paper's Figures 6 and 7)."""
     columns, mixed = 4, table["mixed_with"].notna().any()
     height = 1.4 if mixed else 1.22
-    rows = -(-len(table) // columns)
-    figure, axes = _picture_axes(title, columns * (1 + GAP) - GAP, rows * height, above=0)
+    figure, axes = _picture_axes(title, columns * (1 + GAP) - GAP, -(-len(table) // columns) * height, above=0)
     for place, cell in enumerate(table.to_dict("records")):
         left, top = place % columns * (1 + GAP), place // columns * height
         _picture(axes, thumbnail(cell["image"], 8), left, top)

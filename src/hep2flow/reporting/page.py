@@ -10,21 +10,13 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from hep2flow.reporting import (
-    comparison,
-    figures,
-    formatting,
-    galleries,
-    paper_claims,
-    report_tables,
-    sentences,
-    sweep_section,
-    sweep_sentences,
-)
+from hep2flow.reporting import comparison, figures, formatting, galleries, report_tables, sentences, sweep_section
 from hep2flow.reporting.model_card import model_card
+from hep2flow.reporting.paper_claims import claims
 from hep2flow.reporting.provenance import run_fragments, templates
 from hep2flow.reporting.report_content import ModelResult, ReportContent
-from hep2flow.reporting.table_markup import escape_markdown, facts_table
+from hep2flow.reporting.table_markup import escape_markdown as escape
+from hep2flow.reporting.table_markup import facts_table
 from hep2flow.selected_on_test import OPTIMISTIC_WARNING
 
 HERE = Path(__file__).parent
@@ -72,28 +64,27 @@ def write(content: ReportContent, folder: Path) -> None:
 def summary(content: ReportContent) -> str:
     """Warnings, verdict, comparison and sweeps in Markdown."""
     warnings = [*sentences.warnings(content), formatting.RESEARCH_ONLY]
-    sweeps = [f"Sweep of {sweep.title}. {' '.join(sweep_sentences.verdict(sweep))}" for sweep in content.sweeps]
-    claims = [f"- {claim.words}: {claim.verdict}. {claim.reason}" for claim in paper_claims.claims(content)]
+    sweeps = [f"Sweep of {sweep.title}. {' '.join(sweep_section.verdict(sweep))}" for sweep in content.sweeps]
+    judged = [f"- {claim.words}: {claim.verdict}. {claim.reason}" for claim in claims(content)]
     paragraphs = [
-        f"# {escape_markdown(title(content))}",
-        "\n".join(f"> **{escape_markdown(warning)}**  " for warning in warnings),
-        escape_markdown(" ".join(sentences.verdict(content))),
+        f"# {escape(title(content))}",
+        "\n".join(f"> **{escape(warning)}**  " for warning in warnings),
+        escape(" ".join(sentences.verdict(content))),
         report_tables.comparison(content.families).markdown(),
         *([report_tables.seeds(content.families).markdown()] if content.several_seeds else []),
-        *map(escape_markdown, sweeps),
+        *map(escape, sweeps),
         "The paper's claims:",
-        "\n".join(map(escape_markdown, claims)),
-        f"Split: {escape_markdown(content.split['protocol'])}. {escape_markdown(sentences.leakage(content))}\n",
+        "\n".join(map(escape, judged)),
+        f"Split: {escape(content.split['protocol'])}. {escape(sentences.leakage(content))}\n",
     ]
     return "\n\n".join(paragraphs)
 
 
 def title(content: ReportContent) -> str:
     """The page's title, with the data set and every reservation that belongs to all of its numbers."""
-    words = [f"HEp-2 classification: {content.dataset['name']}"]
-    words += ["synthetic data"] if content.dataset["synthetic"] else []
-    words += ["validation"] if content.validation else []
-    return ", ".join([*words, *([OPTIMISTIC_WARNING] if content.selected_on_test else [])])
+    synthetic = "synthetic data" if content.dataset["synthetic"] else ""
+    words = synthetic, "validation" if _subset(content) else "", _reservation(content)
+    return ", ".join([f"HEp-2 classification: {content.dataset['name']}", *filter(None, words)])
 
 
 def illustrations(content: ReportContent) -> dict[str, Illustration]:
@@ -164,7 +155,7 @@ def _metrics_by_name(models: Sequence[ModelResult]) -> dict[str, dict[str, Any]]
 
 
 def _subset(content: ReportContent) -> str:
-    return " (validation)" if content.validation else ""
+    return " (validation)" if any(model.metrics["subset"] == "validation" for model in content.models) else ""
 
 
 def _reservation(content: ReportContent) -> str:
@@ -207,14 +198,13 @@ def inline_svg(document: str, name: str) -> str:
 
 def _page(content: ReportContent, drawn: dict[str, Illustration]) -> str:
     # The template calls the modules' functions of sentences and tables, each where it stands on the page.
-    families = content.families
     split = {key: value for key, value in content.split.items() if key != "pattern_counts"}
     dataset = {key: value for key, value in content.dataset.items() if key not in ("notes", "counts")}
     values = {
         "title": title(content),
         "content": content,
         "models": content.ranked,
-        "families": families,
+        "families": content.families,
         "validation": _subset(content),
         "illustrations": drawn,
         "formatting": formatting,
@@ -222,9 +212,9 @@ def _page(content: ReportContent, drawn: dict[str, Illustration]) -> str:
         "tables": report_tables,
         "split": facts_table("The split", split),
         "dataset": facts_table("The data set", dataset),
-        "lead": content.lead and comparison.compare(families[0], families[1], content.lead),
+        "lead": content.lead and comparison.compare(content.families[0], content.families[1], content.lead),
         "comparison": comparison,
-        "claims": paper_claims.claims(content),
+        "claims": claims(content),
         "sweeps": list(map(sweep_section.sweep_section, content.sweeps, _sweep_files(content))),
         "run": run_fragments(content.run_id, content.provenance),
         "style": Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704  our own file

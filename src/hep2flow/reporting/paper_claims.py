@@ -1,7 +1,5 @@
 """The paper's claims, judged on this run's cells and models."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -50,11 +48,10 @@ def hardest_and_easiest(content: ReportContent) -> Judgement:
         f1 = {label: family.mean("per_class", label, "f1") or 0.0 for label in PATTERNS}
         order = sorted(PATTERNS, key=f1.__getitem__)
         gap, (low, high), by_cells = f1_gap(family)
-        side = "above" if gap > 0 else "below"
-        sentences.append(
-            f"{family.name}: the latter two are {abs(100 * gap):.1f} points of F1 {side} the former two, interval "
-            f"{points((low, high))}{by_cells}; lowest are {_joined(order[:2], f1)}, highest {_joined(order[:-3:-1], f1)}."
-        )
+        found = f"{abs(100 * gap):.1f} points of F1 {'above' if gap > 0 else 'below'} the former two"
+        ends = f"lowest are {_joined(order[:2], f1)}, highest {_joined(order[:-3:-1], f1)}"
+        interval = f"interval {points((low, high))}{by_cells}"
+        sentences.append(f"{family.name}: the latter two are {found}, {interval}; {ends}.")
         lows.append(low)
         highs.append(high)
     return _verdict(min(lows), max(highs)), " ".join(sentences)
@@ -83,7 +80,7 @@ def f1_gap(family: Family) -> tuple[float, tuple[float, float], str]:
     return gap, interval_with(gap, _gap(drawn.reshape(-1, *cells.shape[1:]))), by_cells
 
 
-def _one_hot(labels: pd.Series[str]) -> Floats:
+def _one_hot(labels: "pd.Series[str]") -> Floats:
     return np.asarray(labels.to_numpy()[:, None] == np.array(PATTERNS), dtype=np.float64)
 
 
@@ -93,10 +90,8 @@ def _gap(sums: Floats) -> Floats:
     present = support > 0
     with np.errstate(invalid="ignore", divide="ignore"):
         f1 = np.where(present, 2 * true_positives / (support + predicted), 0)
-        easy, hard = (
-            f1[..., pair].sum(axis=-1) / present[..., pair].sum(axis=-1)
-            for pair in ([PATTERNS.index(label) for label in labels] for labels in (EASY, HARD))
-        )
+        pairs = ([PATTERNS.index(label) for label in labels] for labels in (EASY, HARD))
+        easy, hard = (f1[..., pair].sum(axis=-1) / present[..., pair].sum(axis=-1) for pair in pairs)
     return np.asarray((easy - hard).mean(axis=-1))
 
 
@@ -127,16 +122,11 @@ def masked(content: ReportContent) -> Judgement:
         if set(masks) == {"apply", "none"}:
             sign = 1 if masks[0] == "apply" else -1
             low, high = sorted(sign * bound for bound in judged["ci95"])
-            reason = (
-                f"The sweep of {sweep.title}, judged on validation cells that chose nothing: masked minus unmasked "
-                f"{_points(sign * judged['difference'])}, interval {points((low, high))}."
-            )
-            return _verdict(low, high), reason
-    return (
-        "not testable here",
-        "No two models of this run differ in the mask alone; `hep2flow ablate data.mask=none,apply --recipe coat-mini "
-        "--source ... --seeds 3` compares them.",
-    )
+            difference = f"{_points(sign * judged['difference'])}, interval {points((low, high))}"
+            where = f"The sweep of {sweep.title}, judged on validation cells that chose nothing"
+            return _verdict(low, high), f"{where}: masked minus unmasked {difference}."
+    command = "`hep2flow ablate data.mask=none,apply --recipe coat-mini --source ... --seeds 3`"
+    return "not testable here", f"No two models of this run differ in the mask alone; {command} compares them."
 
 
 def _masks_if_all_else_equal(ours: Family, theirs: Family) -> tuple[str, str] | None:

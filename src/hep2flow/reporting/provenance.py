@@ -12,13 +12,8 @@ from hep2flow.reporting.table_markup import facts_table
 
 def templates() -> Environment:
     """The page's templates."""
-    return Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    files = FileSystemLoader(Path(__file__).parent)
+    return Environment(loader=files, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def run_fragments(run_id: str, provenance: Mapping[str, Any]) -> dict[str, Markup]:

@@ -13,14 +13,7 @@ HEADER = ("the paper's row", "ConvNeXt-B", "Custom CoAtNet", "recipe key", f"`{C
 
 
 class Row(NamedTuple):
-    """One statement of the paper.
-
-    Attributes:
-        topic: The paper's row, or what its text is about.
-        convnext: The paper's words for ConvNeXt-B.
-        coat: The paper's words for the custom CoAtNet.
-        key: The recipe's key for it; ``--set key=value`` changes it.
-    """
+    """A row of the paper, or what its text is about; its words for both models; the recipe's key, as ``--set`` takes it."""
 
     topic: str
     convnext: str

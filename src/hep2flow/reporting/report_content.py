@@ -1,7 +1,5 @@
 """What a report shows: plain values, which the report stage reads from the store."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,11 +31,8 @@ class ModelResult:
         history: Per epoch: epoch, updates, train_loss, val_loss, val_accuracy, learning_rate, images_per_second, best
             (the best so far; the last of these is the selected epoch).
         predictions: cell_id, truth, predicted, ``p_<label>`` per class.
-        mistakes: The most confident: cell_id, truth, predicted, confidence in [0, 1], seen (PNG: the cell as the network
-            saw it), heat (grey PNG of the same size: Grad-CAM for the predicted pattern; None for networks without);
-            None for evaluations of earlier versions.
-        batch: Augmented training cells: cell_id, pattern, mixed_with (pattern or None), image (PNG); None for evaluations
-            of earlier versions.
+        mistakes: See :func:`hep2flow.stages.evaluation_images.mistake_images`; None for evaluations of earlier versions.
+        batch: See :func:`hep2flow.stages.evaluation_images.augmented_batch`; None for evaluations of earlier versions.
     """
 
     title: str
@@ -74,12 +69,7 @@ class ModelResult:
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """Trainings that differ in the seed only.
-
-    Attributes:
-        models: At least one, in the order of their seeds.
-        cells: The report's cells.
-    """
+    """Trainings that differ in the seed only, at least one, in the order of their seeds; and the report's cells."""
 
     models: Sequence[ModelResult]
     cells: pd.DataFrame
@@ -137,7 +127,7 @@ class Family:
         intervals = intervals_over_seeds(tables, self.cells, self.models[0].metrics["labels"])
         return {**{key: self.mean(key) for key in ("aca", "mca", "macro_f1")}, **intervals}
 
-    def compare_with(self, other: Family) -> dict[str, Any]:
+    def compare_with(self, other: "Family") -> dict[str, Any]:
         """ACA of this family minus the other's on the same cells, and whether it is more than noise.
 
         Returns:
@@ -175,10 +165,8 @@ class SweepResult:
             seconds, reason, then one column per key of the space: numbers, or YAML text, missing where not tried.
         curves: trial, epoch, updates, train_loss, val_loss, val_accuracy, seconds (since the trial's start): one row per
             validated epoch of each trial.
-        judgement: The winner ("tuned") against the recipe's own values ("default") on validation cells that chose nothing:
-            difference in ACA and its ci95, both in [-1, 1], ci95_method, first and second (mean ACA), seeds and
-            seed_sd (of both), each {tuned, default: ACA per seed}, cells, by, updates (equal for both); cells, by,
-            updates and same = True where the recipe's own values won; None where nothing was judged.
+        judgement: The winner ("tuned") against the recipe's own values ("default") on validation cells that chose nothing,
+            see :func:`hep2flow.stages.judge.judge_sweep`; None where nothing was judged.
     """
 
     title: str
@@ -228,8 +216,7 @@ class ReportContent:
         examples: Pattern -> (original PNG, masked PNG), a few each; may be empty.
         provenance: Versions, hardware, started, keys, seconds per stage; nested.
         sweeps: Of the recipes; may be empty.
-        leakage: What cells of different subsets share, see :func:`hep2flow.stages.leakage.find_leakage`; None: not
-            searched for.
+        leakage: What cells of different subsets share, see :func:`hep2flow.stages.leakage.find_leakage`; None: not searched.
         originals: cell_id -> (original PNG, its mask as PNG or None) of the models' ``mistakes``.
     """
 
@@ -254,7 +241,7 @@ class ReportContent:
         return [family.representative for family in self.families]
 
     @cached_property
-    def families(self) -> list[Family]:
+    def families(self) -> "list[Family]":
         """The models grouped by everything but the seed, by mean ACA, best first."""
         return families_of(self.models, self.cells)
 
@@ -273,11 +260,6 @@ class ReportContent:
     def several_seeds(self) -> bool:
         """Whether a model was trained under several seeds."""
         return len(self.families) < len(self.models)
-
-    @property
-    def validation(self) -> bool:
-        """Whether any number here is of validation cells."""
-        return any(model.metrics["subset"] == "validation" for model in self.models)
 
     @property
     def selected_on_test(self) -> bool:

@@ -1,9 +1,9 @@
 """The report's tables of evaluations, trainings and recipes, and published results beside them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from hep2flow.evaluation.error_analysis import most_confident_mistakes
+from hep2flow.evaluation.metrics import most_confident_mistakes
 from hep2flow.reporting.figures import SUBSET_NAMES, display_name
 from hep2flow.reporting.formatting import duration, interval, percent
 from hep2flow.reporting.recipe_table import TABLE_1, TABLE_2, value_in
@@ -45,44 +45,39 @@ def comparison(families: Sequence[Family]) -> Table:
     several = any(len(family.models) > 1 for family in families)
     over = f"({'mean ± standard deviation over seeds; ' if several else ''}95 % interval)"
 
-    def distinct(show: Callable[[dict[str, Any]], str]) -> Callable[[Family], str]:
-        return lambda family: ", ".join(dict.fromkeys(show(model.metrics) for model in family.models))
+    def column(family: Family) -> dict[str, str]:
+        each, ci95 = [model.metrics for model in family.models], family.scores["ci95"]
+        spread = family.deviation("nll")
+        return {
+            "Network trained": _distinct(metrics["network"] for metrics in each),
+            "Recipe, profile": f"{family.recipe_name}, {each[0]['profile']}",
+            "Evaluated on": _distinct(f"{m['n']:,} {m['subset']} cells{_reservation(m)}" for m in each),
+            f"ACA, correct / total {over}": f"{_mean_percent(family, 'aca')} ({interval(ci95['aca'])})",
+            f"MCA, mean of the recalls {over}": f"{_mean_percent(family, 'mca')} ({interval(ci95['mca'])})",
+            f"Macro F1 {over}": f"{_mean_percent(family, 'macro_f1')} ({interval(ci95['macro_f1'])})",
+            "Weighted F1": _mean_percent(family, "weighted_f1"),
+            "ROC AUC, macro": _mean_percent(family, "roc_auc", "macro"),
+            "Specimens right by majority vote": _mean_percent(family, "specimen_vote_accuracy"),
+            "Calibration error (ECE)": _mean_percent(family, "ece"),
+            "Negative log-likelihood, nats": f"{family.mean('nll'):.3f}{'' if spread is None else f' ± {spread:.3f}'}",
+            "Test-time augmentation": _tta(family),
+            "Updates": _distinct(f"{metrics['updates']:,}" for metrics in each),
+            "Seeds" if several else "Seed": _distinct(map(str, family.seeds)),
+            "Training": _training_time(family),
+        }
 
-    def averaged(*path: str) -> Callable[[Family], str]:
-        return lambda family: _mean_percent(family, *path)
-
-    def with_interval(key: str) -> Callable[[Family], str]:
-        return lambda family: f"{_mean_percent(family, key)} ({interval(family.scores['ci95'][key])})"
-
-    quantities: dict[str, Callable[[Family], str]] = {
-        "Network trained": distinct(lambda metrics: metrics["network"]),
-        "Recipe, profile": lambda family: f"{family.recipe_name}, {family.models[0].metrics['profile']}",
-        "Evaluated on": distinct(lambda m: f"{m['n']:,} {m['subset']} cells{_reservation(m)}"),
-        f"ACA, correct / total {over}": with_interval("aca"),
-        f"MCA, mean of the recalls {over}": with_interval("mca"),
-        f"Macro F1 {over}": with_interval("macro_f1"),
-        "Weighted F1": averaged("weighted_f1"),
-        "ROC AUC, macro": averaged("roc_auc", "macro"),
-        "Specimens right by majority vote": averaged("specimen_vote_accuracy"),
-        "Calibration error (ECE)": averaged("ece"),
-        "Negative log-likelihood, nats": _mean_nll,
-        "Test-time augmentation": _tta,
-        "Updates": distinct(lambda metrics: f"{metrics['updates']:,}"),
-        "Seeds" if several else "Seed": distinct(lambda metrics: str(metrics["seed"])),
-        "Training": _training_time,
-    }
-    rows = [table_row(name, *map(show, families)) for name, show in quantities.items()]
+    columns = [column(family) for family in families]
+    rows = [table_row(name, *(column[name] for column in columns)) for name in columns[0]]
     return Table("The models side by side", ["", *(family.name for family in families)], rows, sortable=False)
+
+
+def _distinct(texts: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(texts))
 
 
 def _mean_percent(family: Family, *path: str) -> str:
     deviation = family.deviation(*path)
     return percent(family.mean(*path)) + ("" if deviation is None else f" ± {100 * deviation:.1f}")
-
-
-def _mean_nll(family: Family) -> str:
-    deviation = family.deviation("nll")
-    return f"{family.mean('nll'):.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")
 
 
 def _reservation(metrics: Mapping[str, Any]) -> str:

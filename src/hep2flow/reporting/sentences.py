@@ -27,13 +27,17 @@ def warnings(content: ReportContent) -> list[str]:
     if validated := [model for model in models if model.metrics["subset"] == "validation"]:
         whose = "" if len(validated) == len(models) else f" of {_titles(validated)}"
         found.append(f"Validation: the numbers{whose} are of validation cells; chosen on these cells: optimistic.")
-    found += _other_networks(models)
+    others = [model.metrics for model in models if not model.metrics["paper_model"]]
+    laptop = dict.fromkeys(metrics["network"] for metrics in others if metrics["profile"] == "laptop")
+    full = dict.fromkeys(metrics["network"] for metrics in others if metrics["profile"] != "laptop")
+    if laptop:
+        found.append(f"Stand-ins, not the paper's models: small networks for a laptop ({', '.join(laptop)}).")
+    if full:
+        found.append(f"Not one of the paper's two networks: {', '.join(full)}.")
     for family in content.families:
         if content.comparable_with_paper(family.representative) and family.scores["aca"] > SUSPICIOUS_ACA:
-            found.append(
-                f"{family.name}: {percent(family.scores['aca'])} is far above the published results on this "
-                "test set; look for a leak before believing it."
-            )
+            far_above = "is far above the published results on this test set; look for a leak before believing it."
+            found.append(f"{family.name}: {percent(family.scores['aca'])} {far_above}")
     if content.split["shared_specimens"] != 0:
         found.append(shared_specimens(content.split["shared_specimens"]))
     if content.leakage and content.leakage["test_specimens"]:
@@ -45,16 +49,6 @@ def warnings(content: ReportContent) -> list[str]:
 
 def _titles(models: Sequence[ModelResult]) -> str:
     return " and ".join(dict.fromkeys(model.title for model in models))
-
-
-def _other_networks(models: Sequence[ModelResult]) -> list[str]:
-    others = [model.metrics for model in models if not model.metrics["paper_model"]]
-    laptop = dict.fromkeys(metrics["network"] for metrics in others if metrics["profile"] == "laptop")
-    full = dict.fromkeys(metrics["network"] for metrics in others if metrics["profile"] != "laptop")
-    return [
-        *([f"Stand-ins, not the paper's models: small networks for a laptop ({', '.join(laptop)})."] if laptop else []),
-        *([f"Not one of the paper's two networks: {', '.join(full)}."] if full else []),
-    ]
 
 
 def verdict(content: ReportContent) -> list[str]:
@@ -96,10 +90,8 @@ def lead_over_next(content: ReportContent) -> str:
     second, paired = content.families[1], content.lead
     if paired is None:
         return f"{second.name} was evaluated on other cells: the two are not compared."
-    return (
-        f"Its lead of {100 * paired['difference']:.1f} points over {second.name} ({percent(second.scores['aca'])}"
-        f"{over_seeds(second)}, interval {interval(second.scores['ci95']['aca'])}) {significance(paired)}."
-    )
+    aca = f"{percent(second.scores['aca'])}{over_seeds(second)}, interval {interval(second.scores['ci95']['aca'])}"
+    return f"Its lead of {100 * paired['difference']:.1f} points over {second.name} ({aca}) {significance(paired)}."
 
 
 def paper_comparison(content: ReportContent, family: Family) -> str:
@@ -124,10 +116,8 @@ def interval_basis(content: ReportContent) -> str:
     over = f" over {len(metrics['by_specimen'])} specimens" if method == SPECIMEN_BOOTSTRAP else ""
     text = f"Intervals: {method}{over}."
     if alone := metrics.get("ci95_one_specimen"):  # missing in evaluations of earlier versions
-        text += (
-            f" All cells of {' and of '.join(map(display_name, alone))} are of one specimen each: what another specimen "
-            "would do is unknown, and not in the intervals of MCA and macro F1."
-        )
+        unknown = "what another specimen would do is unknown, and not in the intervals of MCA and macro F1."
+        text += f" All cells of {' and of '.join(map(display_name, alone))} are of one specimen each: {unknown}"
     return f"{text} Means over seeds; seeds themselves are not drawn." if content.several_seeds else text
 
 
@@ -137,10 +127,8 @@ def per_class(models: Sequence[ModelResult]) -> str:
     for model in models:
         scores = {label: entry["f1"] for label, entry in model.metrics["per_class"].items() if entry["f1"] is not None}
         worst, best = min(scores, key=scores.__getitem__), max(scores, key=scores.__getitem__)
-        parts.append(
-            f"{model.name}: best on {display_name(best)} ({percent(scores[best])}), "
-            f"worst on {display_name(worst)} ({percent(scores[worst])})"
-        )
+        names = {label: f"{display_name(label)} ({percent(f1)})" for label, f1 in scores.items()}
+        parts.append(f"{model.name}: best on {names[best]}, worst on {names[worst]}")
     return "; ".join(parts) + "."
 
 
@@ -156,10 +144,8 @@ def confusion(model: ModelResult) -> str:
     if count == 0:
         return "No cell was misclassified."
     support = metrics["per_class"][truth]["support"]
-    return (
-        f"Most frequent confusion: {count} of {support} {display_name(truth)} cells "
-        f"({percent(count / support)}) were called {display_name(predicted)}."
-    )
+    cells = f"{count} of {support} {display_name(truth)} cells ({percent(count / support)})"
+    return f"Most frequent confusion: {cells} were called {display_name(predicted)}."
 
 
 def mistakes(model: ModelResult, cells: pd.DataFrame) -> str:
@@ -184,10 +170,8 @@ def learning(model: ModelResult) -> str:
     """Which epoch was selected, and whether training should have been longer or shorter."""
     history = model.history
     selected = next((entry for entry in reversed(history) if entry["best"]), history[-1])
-    text = (
-        f"Epoch {selected['epoch']} of {history[-1]['epoch']} was selected, "
-        f"with a validation accuracy of {percent(selected['val_accuracy'])}"
-    )
+    accuracy = percent(selected["val_accuracy"])
+    text = f"Epoch {selected['epoch']} of {history[-1]['epoch']} was selected, with a validation accuracy of {accuracy}"
     losses = [entry["val_loss"] for entry in history if entry["val_loss"] is not None]
     if selected is history[-1]:
         return f"{text}; it is the last one, so longer training may help."
@@ -212,10 +196,9 @@ def reject(models: Sequence[ModelResult]) -> str:
     parts = []
     for model in models:
         point = next(point for point in model.metrics["reject_curve"] if point["coverage"] >= ANSWERED)
-        parts.append(
-            f"{model.name}: answering only the surest {percent(point['coverage'])} of cells would be right on "
-            f"{percent(point['accuracy'])} of them, against {percent(model.metrics['aca'])} of all"
-        )
+        right = f"right on {percent(point['accuracy'])} of them, against {percent(model.metrics['aca'])} of all"
+        surest = percent(point["coverage"])
+        parts.append(f"{model.name}: answering only the surest {surest} of cells would be {right}")
     return "; ".join(parts) + "."
 
 
@@ -237,11 +220,9 @@ def specimens(models: Sequence[ModelResult]) -> str:
     for model in models:
         if rows := model.metrics["by_specimen"]:
             hardest = min(rows, key=lambda row: row["accuracy"])
-            parts.append(
-                f"{model.name}: {sum(row['vote_correct'] for row in rows)} of {len(rows)} specimens right by majority "
-                f"vote; hardest is {hardest['specimen_id']} ({display_name(hardest['pattern'])}, "
-                f"{percent(hardest['accuracy'])} of {hardest['n']} cells)"
-            )
+            right = f"{sum(row['vote_correct'] for row in rows)} of {len(rows)} specimens right by majority vote"
+            share = f"{display_name(hardest['pattern'])}, {percent(hardest['accuracy'])} of {hardest['n']} cells"
+            parts.append(f"{model.name}: {right}; hardest is {hardest['specimen_id']} ({share})")
     if not parts:
         return "Specimens are unknown in this data set."
     fewest = min(Counter(row["pattern"] for row in models[0].metrics["by_specimen"]).values())
@@ -255,10 +236,9 @@ def leakage(content: ReportContent) -> str:
         if found["test_specimens"] is not None:
             sentences.append(shared_test_specimens(found["test_specimens"]))
         if blocks := found["id_blocks"]:
-            sentences.append(
-                f"Of {blocks['of']} blocks of contiguous IDs, a proxy for the unpublished specimens, {blocks['shared']} "
-                f"{'has' if blocks['shared'] == 1 else 'have'} cells in more than one subset."
-            )
+            of = f"Of {blocks['of']} blocks of contiguous IDs, a proxy for the unpublished specimens,"
+            have = "has" if blocks["shared"] == 1 else "have"
+            sentences.append(f"{of} {blocks['shared']} {have} cells in more than one subset.")
         sentences.append(duplicates(found["duplicates"]))
     return " ".join(sentences)
 
@@ -299,29 +279,24 @@ def duplicates(found: Mapping[str, Any]) -> str:
     pairs = "1 pair of cells of different subsets is a near-duplicate"
     if found["count"] > 1:
         pairs = f"{found['count']:,} pairs of cells of different subsets are near-duplicates"
-    return (
-        f"{pairs}, {found['equal']:,} equal to the pixel; the closest are {one} ({here}) and {other} ({there}), {how}. "
-        "Accuracy on such cells flatters."
-    )
+    pair = f"the closest are {one} ({here}) and {other} ({there}), {how}"
+    return f"{pairs}, {found['equal']:,} equal to the pixel; {pair}. Accuracy on such cells flatters."
 
 
 def class_balance(content: ReportContent) -> str:
     """How unequal the patterns are in the training cells."""
     counts = {pattern: n for pattern, n in content.split["pattern_counts"]["train"].items() if n}
     most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-    return (
-        f"Among the training cells {display_name(most)} ({counts[most]}) is {counts[most] / counts[least]:.1f} times "
-        f"as frequent as {display_name(least)} ({counts[least]})."
-    )
+    larger, smaller = (f"{display_name(pattern)} ({counts[pattern]})" for pattern in (most, least))
+    times = f"{counts[most] / counts[least]:.1f} times"
+    return f"Among the training cells {larger} is {times} as frequent as {smaller}."
 
 
 def cell_sizes(content: ReportContent) -> str:
     """Range and median of the cells' width and height."""
     width, height = content.cells["width"], content.cells["height"]
-    return (
-        f"Cells are {width.min()} to {width.max()} pixels wide and {height.min()} to {height.max()} high "
-        f"(median {width.median():.0f} × {height.median():.0f}); brightness is shown as stored."
-    )
+    sides = f"{width.min()} to {width.max()} pixels wide and {height.min()} to {height.max()} high"
+    return f"Cells are {sides} (median {width.median():.0f} × {height.median():.0f}); brightness is shown as stored."
 
 
 def masking(content: ReportContent) -> str:
@@ -331,9 +306,9 @@ def masking(content: ReportContent) -> str:
         return "The images were not masked."
     derived = facts["derived"]  # a count; True in data sets of earlier versions
     how_many = "" if not derived else ", derived" if derived is True else f", {derived:,} derived"
+    masks = f"{facts['source']}{how_many}{' from the images' if derived else ''}"
     return (
-        f"Masking ({facts['mode']}) keeps the pixels inside the mask and sets every other pixel to 0; "
-        f"masks: {facts['source']}{how_many}{' from the images' if derived else ''}."
+        f"Masking ({facts['mode']}) keeps the pixels inside the mask and sets every other pixel to 0; masks: {masks}."
     )
 
 

@@ -29,7 +29,7 @@ from hep2flow.reporting.figures import (
     WIDTH,
     annotate_above,
     bar_fill,
-    set_title,
+    new_figure,
     shorten,
     single_plot,
     with_legend,
@@ -81,10 +81,8 @@ def trial_curves(sweep: SweepResult) -> Figure:
     winner = sweep.manifest["best_trial"]
     column = "val_accuracy" if sweep.by_accuracy else "val_loss"
     statuses = sweep.trials.set_index("trial")["status"]
-    curves = {
-        trial: np.column_stack([rows["epoch"], to_axis_unit(sweep, rows[column])])
-        for trial, rows in sweep.curves.groupby("trial")
-    }
+    by_trial = sweep.curves.groupby("trial")
+    curves = {n: np.column_stack([rows["epoch"], to_axis_unit(sweep, rows[column])]) for n, rows in by_trial}
     for status, (marker, color, words) in STATUSES.items():
         own = [curves[trial] for trial in curves if statuses[trial] == status and trial not in (winner, 0)]
         if own:
@@ -105,7 +103,7 @@ def trial_curves(sweep: SweepResult) -> Figure:
 
 
 class _Scale(NamedTuple):
-    """An axis: key or score; trial -> position in [0, 1], or NOT_TRIED; position and text of each tick."""
+    """An axis: key or score; trial -> position in [0, 1], NaN where not tried; position and text of each tick."""
 
     name: str
     positions: pd.Series
@@ -128,10 +126,10 @@ def parallel_coordinates(sweep: SweepResult) -> Figure:
     if not sweep.by_accuracy:  # low losses to the right, as high accuracies
         last = _Scale(last.name, 1 - last.positions, [(1 - place, text) for place, text in last.ticks])
     scales.append(last)
-
     figure, axes = single_plot(sweep.title, height=0.9 + 0.6 * len(scales))
     rows = np.arange(len(scales))
-    lines = {trial: np.column_stack([[scale.positions[trial] for scale in scales], rows]) for trial in scores.index}
+    places = pd.DataFrame([scale.positions for scale in scales]).fillna(NOT_TRIED)
+    lines = {trial: np.column_stack([places[trial], rows]) for trial in scores.index}
     winner = sweep.manifest["best_trial"]
     others = [trial for trial in rank.sort_values().index if trial not in (winner, 0)]
     colors = [to_rgba(SERIES[0], 0.05 + 0.65 * rank[trial] ** 4) for trial in others]
@@ -144,7 +142,8 @@ def parallel_coordinates(sweep: SweepResult) -> Figure:
     if others:
         axes.plot([], [], color=SERIES[0], label=f"the other {len(others)}: the better, the darker")
     for row, scale in enumerate(scales):
-        for place, text in scale.ticks:
+        not_tried = [(NOT_TRIED, "not tried")] if scale.positions.isna().any() else []
+        for place, text in [*not_tried, *scale.ticks]:
             axes.plot([place] * 2, [row, row + 0.07], color=GRID, linewidth=0.9)
             behind = {"facecolor": PAGE, "alpha": 0.8, "linewidth": 0, "pad": 0.6}
             axes.text(place, row + 0.12, text, ha="center", va="top", size=7.5, bbox=behind, zorder=5)
@@ -174,9 +173,8 @@ def importance(sweep: SweepResult) -> Figure:
 def judgement(sweep: SweepResult) -> Figure:
     """Mean ACA of the winner and of the recipe's own values with each seed, and their difference against 0."""
     judged = sweep.judgement or {}
-    figure = Figure(figsize=(WIDTH, 3.3), layout="constrained", facecolor="none")
+    figure = new_figure(sweep.title, WIDTH, 3.3)
     upper, lower = figure.subplots(2, 1, height_ratios=[2, 1])
-    set_title(figure, sweep.title)
     for row, (side, mean) in enumerate((("tuned", judged["first"]), ("default", judged["second"]))):
         each = [100 * aca for aca in judged["each"][side]]
         upper.plot(each, [row + 0.22] * len(each), ".", color=INK, markersize=4, alpha=0.7)
@@ -245,7 +243,7 @@ def _numeric_scale(
         return (value - first) / (last - first)
 
     ticks = [value for value in locator.tick_values(low, high) if low <= value <= high] or [low, high]
-    return _with_not_tried(name, place(values), [(place(value), f"{value:.6g}") for value in ticks])
+    return _Scale(name, place(values), [(place(value), f"{value:.6g}") for value in ticks])
 
 
 def _categorical_scale(name: str, values: pd.Series, options: list[str], rank: pd.Series) -> _Scale:
@@ -257,10 +255,4 @@ def _categorical_scale(name: str, values: pd.Series, options: list[str], rank: p
     letters = 40 // len(options)
     # Three lines rather than one: mappings often differ at their end only.
     ticks = [(centres[text], "\n".join(textwrap.wrap(shorten(text, 3 * letters), letters)[:3])) for text in options]
-    return _with_not_tried(name, places, ticks)
-
-
-def _with_not_tried(name: str, places: pd.Series, ticks: list[tuple[float, str]]) -> _Scale:
-    if places.isna().any():
-        ticks = [(NOT_TRIED, "not tried"), *ticks]
-    return _Scale(name, places.fillna(NOT_TRIED), ticks)
+    return _Scale(name, places, ticks)

@@ -3,7 +3,6 @@
 Apart from the space itself because Optuna is slow to import: every run checks its recipes' spaces, few search them.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -45,9 +44,7 @@ def suggest_changes(trial: optuna.Trial, recipe: Recipe) -> Changes:
     return changes
 
 
-def to_parameters(
-    recipe: Recipe, changes: Mapping[str, str]
-) -> tuple[dict[str, Any], dict[str, BaseDistribution]] | None:
+def to_parameters(recipe: Recipe, changes: Changes) -> tuple[dict[str, Any], dict[str, BaseDistribution]] | None:
     """Optuna's parameters and distributions of the changed recipe; None if a value is outside the space."""
     values, distributions = dict[str, Any](), dict[str, BaseDistribution]()
     for key, domain in recipe.search.space.items():

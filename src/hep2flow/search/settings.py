@@ -2,15 +2,13 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from hep2flow.errors import UserError
 
 
-class SweepSettings(BaseModel):
+class SweepSettings(BaseModel, extra="forbid", frozen=True):
     """Settings of the sweep of one recipe; 0 and empty stand for no limit and nothing."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     trials: int = Field(ge=1)  # total number; an existing smaller sweep is extended
     hours: float = Field(default=0.0, ge=0)  # after which no more trials are started

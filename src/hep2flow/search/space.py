@@ -80,10 +80,8 @@ def _grid_values(domain: Domain, count: int) -> list[Any]:
 
 def is_active(domain: Domain, recipe: Recipe, changes: Mapping[str, str]) -> bool:
     """Whether a key's conditions hold for the values chosen before it, and for the recipe's own of the other keys."""
-    return all(
-        any(equal_values(effective_value(recipe, changes, key), one) for one in allowed)
-        for key, allowed in domain.when.items()
-    )
+    conditions = ((effective_value(recipe, changes, key), allowed) for key, allowed in domain.when.items())
+    return all(any(equal_values(value, one) for one in allowed) for value, allowed in conditions)
 
 
 def effective_value(recipe: Recipe, changes: Mapping[str, str], key: str) -> Any:

@@ -13,7 +13,7 @@ from hep2flow.search.trials import Trial
 
 ATTEMPTS = 100  # to find new values: a space of a few choices is exhausted at some time
 
-Identity = tuple[tuple[str, str], ...]
+Identity = frozenset[tuple[str, str]]  # of changes: key and value of each
 
 
 class Suggestions:
@@ -41,7 +41,7 @@ class Suggestions:
         """The trial of this number: possible values that were not tried yet; None if none is found."""
         if (changes := self._next_changes()) is None:
             return None
-        self._tried.add(_identity(changes))
+        self._tried.add(Identity(changes.items()))
         return Trial(number=number, changes=changes)
 
     def _next_changes(self) -> Changes | None:
@@ -53,17 +53,17 @@ class Suggestions:
             candidate = self._study.ask()
             changes = suggest_changes(candidate, self._recipe)
             if self._is_new(changes):
-                self._pending[_identity(changes)] = candidate
+                self._pending[Identity(changes.items())] = candidate
                 return changes
             self._study.tell(candidate, state=TrialState.FAIL)
         return None
 
     def _is_new(self, changes: Changes) -> bool:
-        return _identity(changes) not in self._tried and is_possible(self._recipe, changes)
+        return Identity(changes.items()) not in self._tried and is_possible(self._recipe, changes)
 
     def observe(self, trial: Trial) -> None:
         """Learn from a trial that has ended, proposed here or not."""
-        identity = _identity(trial.changes)
+        identity = Identity(trial.changes.items())
         self._tried.add(identity)
         if (pending := self._pending.pop(identity, None)) is not None:
             self._study.tell(pending, state=TrialState.FAIL)  # it stood for the running trial, its record replaces it
@@ -75,7 +75,3 @@ class Suggestions:
     def obsolete_states(self, ended: Trial) -> list[int]:
         """Numbers of the trials whose state is not needed any more, now that this one has ended."""
         return [ended.number]
-
-
-def _identity(changes: Changes) -> Identity:
-    return tuple(sorted(changes.items()))

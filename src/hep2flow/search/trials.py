@@ -1,11 +1,9 @@
 """Trials of a sweep: their length, and their records ``sweeps/{key}/trials/{number}.json``, all it is rebuilt from."""
 
-from __future__ import annotations
-
 import math
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe
@@ -21,10 +19,8 @@ Metric = Literal["accuracy", "loss"]
 Status = Literal["running", "finished", "stopped", "failed"]
 
 
-class CurvePoint(BaseModel):
+class CurvePoint(BaseModel, extra="forbid", frozen=True):
     """One validated epoch of a trial, as a point of its learning curve."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     epoch: int  # from 1
     updates: int  # optimizer steps so far
@@ -34,10 +30,8 @@ class CurvePoint(BaseModel):
     seconds: float  # since the trial's start, interruptions excluded
 
 
-class Trial(BaseModel):
+class Trial(BaseModel, extra="forbid"):
     """One trial."""
-
-    model_config = ConfigDict(extra="forbid")
 
     number: int  # from 0, which has the recipe's own values
     changes: Changes  # to the recipe
@@ -71,11 +65,7 @@ def write_trial(store: Store, sweep: str, trial: Trial) -> None:
 
 
 def read_trials(store: Store, sweep: str) -> list[Trial]:
-    """Read all trials of the sweep with this key, by number.
-
-    Raises:
-        UserError: A record is damaged.
-    """
+    """Read all trials of the sweep with this key, by number; UserError where a record is damaged."""
     trials = []
     for item in store.list_objects(f"{layout.output_prefix('tune', sweep)}/trials"):
         try:
@@ -95,14 +85,14 @@ def best_trial(trials: list[Trial], metric: Metric) -> Trial | None:
     return max(scored, key=rank, default=None)
 
 
-def trial_updates(recipe: Recipe, labels: torch.Tensor) -> int:
+def trial_updates(recipe: Recipe, labels: "torch.Tensor") -> int:
     """Number of updates of a trial: the recipe's own on training cells with these labels, times ``search.length``."""
     from hep2flow.training.trainer import training_length
 
     return max(1, math.ceil(recipe.search.length * training_length(recipe, labels).updates))
 
 
-def with_updates(recipe: Recipe, labels: torch.Tensor, updates: int) -> Recipe:
+def with_updates(recipe: Recipe, labels: "torch.Tensor", updates: int) -> Recipe:
     """The recipe with exactly so many updates on training cells with these labels, int64 (n,).
 
     What is counted in epochs or updates, warm-up and gradual unfreezing, keeps its share of the training.

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal, cast
 
-from hep2flow.errors import Fault, UserError
+from hep2flow.errors import UserError
 from hep2flow.sources import folder, i3a, icpr2012
 from hep2flow.sources.file_tree import ARCHIVE_SUFFIXES, FileTree, open_tree
 from hep2flow.sources.listing import LabelledSize, Labels, Listing, Subset
@@ -77,14 +77,12 @@ def _read_labels(tree: FileTree, location: str, requested: Format | Literal["aut
 
 
 def _check_masks(labels: Labels) -> None:
-    without = [listing for listing in labels.listings if listing.mask is None]
+    without = [listing.image for listing in labels.listings if listing.mask is None]
     if labels.listings and len(without) == len(labels.listings):
         labels.notes.append("no masks in this source")
     else:
-        labels.faults += [
-            Fault(listing.image, "has no mask, other cells do", "add its mask, or remove all masks")
-            for listing in without
-        ]
+        for image in without:
+            labels.fault(image, "has no mask, other cells do", "add its mask, or remove all masks")
 
 
 def _data_set_name(location: str, format: Format, labels: Labels) -> str:

@@ -6,6 +6,7 @@ anything is read from it.
 
 import gzip
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -26,7 +27,7 @@ RATIO_MATTERS_FROM = 10 * 2**20
 MAX_MEMBERS = 5_000_000
 MAX_FILE_BYTES = 512 * 2**20  # an image of 64 megapixels, three channels of 16 bit, is smaller
 
-_SYSTEM_FILES = {"__macosx", "thumbs.db", "desktop.ini"}
+_HIDDEN = re.compile(r"(?:^|/)(?:\.[^/]*|__macosx|thumbs\.db|desktop\.ini)(?:/|\Z)", re.IGNORECASE | re.ASCII)
 
 
 class UnreadableFileError(Exception):
@@ -42,16 +43,12 @@ class FileTree:
     """
 
     def __init__(self, names: Iterable[str], read: Callable[[str], bytes]) -> None:
-        self.names = sorted(name for name in names if not _is_hidden(name))
+        self.names = sorted(name for name in names if not _HIDDEN.search(name))
         self.read = read
         self._known = frozenset(self.names)
 
     def __contains__(self, name: str) -> bool:
         return name in self._known
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part.lower() in _SYSTEM_FILES for part in name.split("/"))
 
 
 def _check_file_size(size: int) -> None:

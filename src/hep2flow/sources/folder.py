@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from itertools import takewhile
 from pathlib import PurePosixPath
 
 from hep2flow.cells import OfficialSplit
@@ -24,12 +25,8 @@ def find_root(tree: FileTree) -> str | None:
     parents = sorted({os.path.dirname(name) for name in tree.names if name.lower().endswith(suffixes)})
     if not parents:
         return None
-    common: list[str] = []
-    for part in os.path.commonpath(parents).split("/"):
-        if not part or part.lower() in _SPLITS:
-            break
-        common.append(part)
-    root = "".join(f"{part}/" for part in common)
+    common = os.path.commonpath(parents).split("/")
+    root = "".join(f"{part}/" for part in takewhile(lambda part: part and part.lower() not in _SPLITS, common))
     classes = {parent[len(root) :].split("/")[-1] for parent in parents if len(parent) > len(root)}
     return root if len(classes) > 1 else None
 
@@ -75,8 +72,7 @@ def _images_and_masks(tree: FileTree, root: str, labels: Labels) -> tuple[dict[s
         else:
             path = name[len(root) : -len(suffix)]
             stem = _MASK.sub("", path)
-            first = (images if stem == path else masks).setdefault(stem, name)
-            if first != name:
+            if (first := (images if stem == path else masks).setdefault(stem, name)) != name:
                 labels.fault(name, f"the same name as {first}", "rename or remove one of the two")
     if others:
         examples = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
@@ -90,8 +86,7 @@ def _pattern(folder: str, image: str, class_names: dict[str, str], labels: Label
     if not slug:
         labels.fault(image, f"class folder {folder!r} has no letter or digit", "rename the folder")
         return None
-    known = class_names.setdefault(slug, folder)
-    if known != folder:
+    if (known := class_names.setdefault(slug, folder)) != folder:
         labels.fault(image, f"classes {known!r} and {folder!r} would both be called {slug!r}", "rename or merge them")
         return None
     return slug

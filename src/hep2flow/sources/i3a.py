@@ -7,7 +7,7 @@ some copies ``Intensity``), and optionally ``public_split.csv`` (``Image ID,spli
 import re
 
 from hep2flow.errors import UserError
-from hep2flow.sources.csv_labels import Row, Vocabulary, number_rows, read_intensity
+from hep2flow.sources.csv_labels import LabelReader, Row, Vocabulary
 from hep2flow.sources.file_tree import FileTree
 from hep2flow.sources.listing import Labels, Listing, Subset
 
@@ -45,25 +45,24 @@ def find_root(tree: FileTree) -> str | None:
 
 def read_labels(tree: FileTree, root: str) -> Labels:
     """Every labelled cell of the data set, in ID order."""
-    labels = Labels()
-    file = f"{root}gt_training.csv"
+    labels, file = Labels(), f"{root}gt_training.csv"
+    reader = LabelReader(tree, labels, ",")
     patterns = Vocabulary(PATTERNS, _SPELLINGS, usual=_AS_PUBLISHED)
-    rows = number_rows(tree, file, ",", ("Image ID", "Image class"), labels.faults, ("Intensity",))
-    images, masks = labels.number_files(tree, _IMAGE, "ID"), labels.number_files(tree, _MASK, "ID")
+    rows = reader.numbered_rows(file, ("Image ID", "Image class"), ("Intensity",))
+    images, masks = reader.number_files(_IMAGE, "ID"), reader.number_files(_MASK, "ID")
     for number, row in rows.items():
         pattern = patterns.read(row, "Image class", labels.faults)
-        intensity = read_intensity(row, "Intensity", labels.faults)
-        image = images.get(number)
-        if image is None:
-            labels.fault(row.where, f"no image {_cell_id(number)}.png", "add the image, or remove the row")
+        intensity, cell_id = reader.intensity(row, "Intensity"), _cell_id(number)
+        if (image := images.get(number)) is None:
+            labels.fault(row.where, f"no image {cell_id}.png", "add the image, or remove the row")
         elif pattern is not None:
             mask = masks.get(number)
-            labels.listings.append(Listing(_cell_id(number), None, pattern, intensity, None, image, mask, row.where))
+            labels.listings.append(Listing(cell_id, None, pattern, intensity, None, image, mask, row.where))
     if rows:
         for number in sorted((images.keys() | masks.keys()) - rows.keys()):
             fix = f"add its row to {file}, or remove the image"
             labels.fault(images.get(number) or masks[number], "image without a label", fix)
-        labels.given_split = _read_split(tree, f"{root}public_split.csv", rows, labels)
+        labels.given_split = _read_split(reader, f"{root}public_split.csv", rows)
     labels.notes += patterns.notes()
     return labels
 
@@ -72,14 +71,14 @@ def _cell_id(number: int) -> str:
     return f"{number:05d}"  # spreadsheets drop the leading zeros
 
 
-def _read_split(tree: FileTree, file: str, labelled: dict[int, Row], labels: Labels) -> dict[str, Subset] | None:
-    if file not in tree:
+def _read_split(reader: LabelReader, file: str, labelled: dict[int, Row]) -> dict[str, Subset] | None:
+    labels = reader.labels
+    if file not in reader.tree:
         return None
-    rows = number_rows(tree, file, ",", ("Image ID", "split"), labels.faults)
+    rows = reader.numbered_rows(file, ("Image ID", "split"))
     split: dict[str, Subset] = {}
     for number, row in rows.items():
-        subset = _SUBSETS.get(row["split"].lower())
-        if subset is None:
+        if (subset := _SUBSETS.get(row["split"].lower())) is None:
             labels.fault(row.where, f"unknown split {row['split']!r}", "use train, val or test")
         elif number not in labelled:
             fix = "add it to gt_training.csv, or remove this row"

@@ -1,25 +1,22 @@
 """ICPR 2012 / MIVIA HEp-2: recognises its two forms, the contest's and Main_Dataset's, and reads the one that is there."""
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from hep2flow.errors import UserError
 from hep2flow.sources.csv_labels import Vocabulary
 from hep2flow.sources.file_tree import FileTree
-from hep2flow.sources.icpr2012_contest import read_cells_csv, read_contest
-from hep2flow.sources.icpr2012_main_dataset import read_main_dataset
+from hep2flow.sources.icpr2012_contest import ContestReader
+from hep2flow.sources.icpr2012_main_dataset import MainDatasetReader
 from hep2flow.sources.listing import Labels
 from hep2flow.sources.published_counts import PATTERNS
 
 SYNTHETIC_MARKER = "SYNTHETIC.txt"
 LOOKED_FOR = "training/gt_training.csv or test/gt_test.csv (contest), or Cells/Cell_Images (Main_Dataset)"
-
 _SPELLINGS = {"cytoplasmic": "cytoplasmatic", "centromeric": "centromere"}
 
 
-@dataclass(frozen=True)
-class Root:
+class Root(NamedTuple):
     """Where the data set starts in the tree, with a trailing slash or empty, and its form."""
 
     prefix: str
@@ -47,11 +44,11 @@ def find_root(tree: FileTree) -> Root | None:
 def read_labels(tree: FileTree, root: Root) -> Labels:
     """Every labelled cell of the data set."""
     labels = Labels(synthetic=f"{root.prefix}{SYNTHETIC_MARKER}" in tree)
-    patterns = Vocabulary(PATTERNS, _SPELLINGS)
-    cells = read_cells_csv(tree, root.prefix, labels)
-    read_form = read_contest if root.form == "contest" else read_main_dataset
-    read_form(tree, root.prefix, cells, patterns, labels)
-    labels.notes += patterns.notes()
+    form = ContestReader if root.form == "contest" else MainDatasetReader
+    reader = form(tree, labels, ";", root.prefix, Vocabulary(PATTERNS, _SPELLINGS))
+    cells = reader.cells_csv()
+    reader.read(cells)
+    labels.notes += reader.patterns.notes()
     if cells is None:
         labels.notes.append("no cells.csv in this source" + ("" if root.form == "main" else ": specimens are unknown"))
     return labels

@@ -120,10 +120,8 @@ def _pillow_pixels(image: Image.Image) -> Pixels:
     if image.mode == "P":
         colours = np.asarray(image.convert("RGB"))
         return np.ascontiguousarray(colours[..., 0]) if _has_equal_channels(colours) else colours
-    if image.mode == "1":
-        return np.asarray(image.convert("L"))
-    if image.mode in ("L", "RGB"):
-        return np.asarray(image)
+    if image.mode in ("1", "L", "RGB"):
+        return np.asarray(image.convert("L") if image.mode == "1" else image)
     raise BadImageError(f"has the pixel type {image.mode!r}", "save it as grey of 8 or 16 bit, or RGB of 8 bit")
 
 

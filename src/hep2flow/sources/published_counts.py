@@ -3,6 +3,7 @@
 The README of the original distribution says 1457 cells; its ``cells.csv`` lists 1455, and those exist.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -48,17 +49,11 @@ _PUBLISHED: dict[OfficialSplit, dict[str, str]] = {
 }
 
 
-def _specimen(split: OfficialSplit, pattern: str, text: str) -> Specimen:
-    level: Intensity = "positive" if "p" in text else "intermediate"
-    number, cells = text.split(level[0])
-    return Specimen(int(number), split, pattern, level, int(cells))
-
-
 SPECIMENS = tuple(
-    _specimen(split, pattern, text)
+    Specimen(int(number), split, pattern, "positive" if level == "p" else "intermediate", int(cells))
     for split, patterns in _PUBLISHED.items()
     for pattern, texts in patterns.items()
-    for text in texts.split()
+    for number, level, cells in re.findall(r"(\d+)([pi])(\d+)", texts)
 )
 
 

@@ -1,11 +1,9 @@
 """An opened data set: its listings, and its cells decoded and checked one by one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from hep2flow.cells import Cell, encode_png, pixel_sha256
 from hep2flow.errors import Fault
@@ -17,37 +15,25 @@ from hep2flow.sources.listing import Labels, Listing
 Decoded = TypeVar("Decoded")
 
 
-@dataclass(frozen=True)
-class ReadCell:
-    """One decoded cell, ready for ``CellWriter.add(cell, max_value, mask_sha256)``.
-
-    Attributes:
-        max_value: Largest pixel value of the image, in the image's own units.
-        mask_sha256: Of the boolean mask, None where there is none.
-    """
+class ReadCell(NamedTuple):
+    """One decoded cell, ready for ``CellWriter.add(cell, max_value, mask_sha256)``."""
 
     cell: Cell
-    max_value: int
-    mask_sha256: str | None
+    max_value: int  # of the image, in the image's own units
+    mask_sha256: str | None  # of the boolean mask, None where there is none
 
 
 @dataclass(kw_only=True)
 class Source(Labels):
-    """An opened data set: its labels and files; a context manager that closes archives and removes temporary files.
+    """An opened data set: its labels and files; a context manager that closes archives and removes temporary files."""
 
-    Attributes:
-        name: Default name of the data set, safe in paths: ``icpr2012``, ``i3a``, or the folder's name.
-        format: icpr2012, i3a or folder.
-        id_order_is_proxy: Neighbouring IDs look alike, so that blocks of IDs can stand in for unknown specimens.
-    """
-
-    name: str
-    format: str
-    id_order_is_proxy: bool = False
+    name: str  # default name of the data set, safe in paths: ``icpr2012``, ``i3a``, or the folder's name
+    format: str  # icpr2012, i3a or folder
+    id_order_is_proxy: bool  # neighbouring IDs look alike, so that blocks of IDs can stand in for unknown specimens
     tree: FileTree
     resources: ExitStack
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> "Source":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,7 +53,7 @@ class Source(Labels):
             if cell is not None:
                 yield cell
 
-    def _read_files(self, listing: Listing) -> _RawCell:
+    def _read_files(self, listing: Listing) -> "_RawCell":
         mask = None if listing.mask is None else self._read_file(listing.mask)
         return _RawCell(listing, self._read_file(listing.image), mask)
 
@@ -78,8 +64,7 @@ class Source(Labels):
             return Fault(name, f"cannot be read: {error}", "replace it by a good copy")
 
 
-@dataclass(frozen=True)
-class _RawCell:
+class _RawCell(NamedTuple):
     """The undecoded bytes of one cell's files, or why they cannot be read; sent to the process that decodes them."""
 
     listing: Listing
@@ -108,18 +93,9 @@ def _decode_cell(raw: _RawCell) -> tuple[ReadCell | None, list[Fault]]:
         faults.append(Fault(str(listing.mask), what, "make them the same size"))
     if faults:
         return None, faults
-    cell = Cell(
-        cell_id=listing.cell_id,
-        official_split=listing.official_split,
-        pattern=listing.pattern,
-        intensity=listing.intensity,
-        specimen_id=listing.specimen_id,
-        width=width,
-        height=height,
-        image=png,
-        mask=None if mask is None else encode_png(mask),
-        sha256=pixel_sha256(pixels),
-    )
+    labels = (listing.cell_id, listing.official_split, listing.pattern, listing.intensity, listing.specimen_id)
+    encoded_mask = None if mask is None else encode_png(mask)
+    cell = Cell(*labels, width, height, png, encoded_mask, pixel_sha256(pixels))
     return ReadCell(cell, int(pixels.max()), None if mask is None else pixel_sha256(mask)), []
 
 

@@ -4,8 +4,6 @@ No pixel of a real cell is in it. Every specimen has a style of its own (brightn
 real slides do, so that a classifier meets a shift between the training and the test specimens.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,7 +21,8 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from hep2flow.cells import encode_png
 from hep2flow.errors import UserError
 from hep2flow.sources.icpr2012 import SYNTHETIC_MARKER
-from hep2flow.sources.icpr2012_contest import CELLS_COLUMNS, SPLIT_FOLDERS
+from hep2flow.sources.icpr2012_contest import SPLIT_FOLDERS
+from hep2flow.sources.icpr2012_labels import CELLS_COLUMNS
 from hep2flow.sources.published_counts import SPECIMENS, Specimen
 
 MIN_SPECIMENS = len({(s.split, s.pattern) for s in SPECIMENS})
@@ -41,29 +40,17 @@ Progress = Callable[[int, int], None]  # cells drawn, cells in all
 
 @dataclass(frozen=True)
 class Style:
-    """How one slide was prepared, stained and photographed.
+    """How one slide was prepared, stained and photographed."""
 
-    Attributes:
-        brightness: Of the green channel, 0 to 255.
-        background: Of the green channel outside the cell, 0 to 255.
-        contrast: Strength of the pattern's texture, 1 = typical.
-        grain: Factor on the size of speckles and dots.
-        size: Factor on the size of cells.
-        blur: Sigma in pixels.
-        noise: Standard deviation of the camera's noise.
-        nucleoli: How dark the nucleoli of speckled and homogeneous nuclei are, 0 to 1.
-        diffuse: Brightness of the nucleoplasm between dots and nucleoli, 0 to 1.
-    """
-
-    brightness: float
-    background: float
-    contrast: float
-    grain: float
-    size: float
-    blur: float
-    noise: float
-    nucleoli: float
-    diffuse: float
+    brightness: float  # of the green channel, 0 to 255
+    background: float  # of the green channel outside the cell, 0 to 255
+    contrast: float  # strength of the pattern's texture, 1 = typical
+    grain: float  # factor on the size of speckles and dots
+    size: float  # factor on the size of cells
+    blur: float  # sigma in pixels
+    noise: float  # standard deviation of the camera's noise
+    nucleoli: float  # how dark the nucleoli of speckled and homogeneous nuclei are, 0 to 1
+    diffuse: float  # brightness of the nucleoplasm between dots and nucleoli, 0 to 1
 
 
 def write_twin(folder: Path, seed: int = 0, specimens: int | None = None, progress: Progress | None = None) -> None:
@@ -183,7 +170,7 @@ class _Shape:
     scale: float  # size of the cell, 1 = typical; lengths in pixels grow with it
 
     @staticmethod
-    def draw(rng: Generator, pattern: str, style: Style) -> _Shape:
+    def draw(rng: Generator, pattern: str, style: Style) -> "_Shape":
         cytoplasm = pattern == "cytoplasmatic"
         outlier = rng.random() < 0.012  # clumps and giant cells
         diameter = _TYPICAL_SIZE * style.size * (1.3 if cytoplasm else 1.0) * rng.lognormal(0, 0.16)
@@ -197,7 +184,6 @@ class _Shape:
         height = int(np.clip(round(2 * half_height) + 2, MIN_WIDTH, MAX_HEIGHT))
         shrink = min(1.0, (width - 2) / (2 * half_width), (height - 2) / (2 * half_height))
         long, short = long * shrink, short * shrink
-
         v, u = np.mgrid[0:height, 0:width].astype(np.float64)
         u, v = u - (width - 1) / 2, v - (height - 1) / 2
         x = (u * np.cos(tilt) + v * np.sin(tilt)) / long
@@ -277,8 +263,7 @@ def _centromere(rng: Generator, shape: _Shape, style: Style) -> Plane:
     slow = 1 + 0.2 * _smooth(rng, shape.body.shape, 6 * shape.scale)
     haze = 0.25 * style.contrast * _grain(rng, shape.body.shape, 1.7 * style.grain)
     strength = 0.8 * style.contrast * rng.lognormal(0, 0.3)
-    light: Plane = shape.body * (style.diffuse * np.clip(slow + haze, 0, None) + strength * np.minimum(dots, 1.5))
-    return light
+    return np.asarray(shape.body * (style.diffuse * np.clip(slow + haze, 0, None) + strength * np.minimum(dots, 1.5)))
 
 
 def _nucleolar(rng: Generator, shape: _Shape, style: Style) -> Plane:
@@ -287,8 +272,7 @@ def _nucleolar(rng: Generator, shape: _Shape, style: Style) -> Plane:
     slow = 1 + 0.15 * _smooth(rng, shape.body.shape, 8 * shape.scale)
     haze = rng.uniform(0.03, 0.22) * style.contrast * _grain(rng, shape.body.shape, 1.5 * style.grain)
     strength = 0.75 * style.contrast * rng.lognormal(0, 0.35)
-    light: Plane = shape.body * (style.diffuse * np.clip(slow + haze, 0, None) + strength * blobs * clumps)
-    return light
+    return np.asarray(shape.body * (style.diffuse * np.clip(slow + haze, 0, None) + strength * blobs * clumps))
 
 
 def _cytoplasmatic(rng: Generator, shape: _Shape, style: Style) -> Plane:
@@ -305,12 +289,10 @@ def _cytoplasmatic(rng: Generator, shape: _Shape, style: Style) -> Plane:
     granules = _grain(rng, (height, width), 1.3 * style.grain)
     mix = rng.uniform(0.25, 0.75)
     texture = 0.26 * style.contrast * (mix * fibre + (1 - mix) * granules)
-    nucleus_radius = rng.uniform(0.25, 0.58)
-    nucleus = _soft_step((away / nucleus_radius - 1) * 9)
+    nucleus = _soft_step((away / rng.uniform(0.25, 0.58) - 1) * 9)
     fading = np.clip(1.15 - 0.6 * away, 0.2, 1)
     cytoplasm = np.clip(0.62 + texture + 0.12 * _smooth(rng, (height, width), 9 * shape.scale), 0.05, None)
-    light: Plane = shape.body * (cytoplasm * fading * (1 - nucleus) + 0.9 * style.diffuse * nucleus)
-    return light
+    return np.asarray(shape.body * (cytoplasm * fading * (1 - nucleus) + 0.9 * style.diffuse * nucleus))
 
 
 _DRAW: dict[str, Callable[[Generator, _Shape, Style], Plane]] = {

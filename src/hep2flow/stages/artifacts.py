@@ -16,11 +16,7 @@ from hep2flow.store.s3 import Store
 
 
 def finished_evaluations(store: Store, run_id: str) -> list[str]:
-    """URIs of a run's finished evaluations, at least one, in the order of their models' names.
-
-    Raises:
-        UserError: There is no such run, or it has no finished evaluation.
-    """
+    """URIs of a run's finished evaluations, in the order of their models' names; UserError where there is none."""
     results = finished_results(show_run(store, run_id), "evaluate")
     if not results:
         raise UserError(f"run {run_id}: has no finished evaluation; `hep2flow runs show {run_id}`")
@@ -58,11 +54,7 @@ def read_model(store: Store, uri: str) -> ModelResult:
 
 
 def read_family(store: Store, run_id: str) -> Family:
-    """Read the models of a finished run of one recipe, with the IDs and specimens of its cells.
-
-    Raises:
-        UserError: The run has no finished evaluation.
-    """
+    """Read the models of a finished run of one recipe, and its cells' IDs and specimens; UserError for an unfinished one."""
     uris = finished_evaluations(store, run_id)
     dataset = store.get_json(f"{store.key(uris[0])}/manifest.json")["dataset"]
     cells = open_dataset(store, dataset).table(["cell_id", "specimen_id"])

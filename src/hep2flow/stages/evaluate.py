@@ -1,10 +1,9 @@
 """Evaluate: the best checkpoint, once, on the cells that selected nothing; to ``evaluations/{key}``."""
 
 import json
-import tempfile
 import time
-from pathlib import Path
 
+from hep2flow.cells import temporary_folder
 from hep2flow.recipe import Recipe
 from hep2flow.selected_on_test import OPTIMISTIC_WARNING, protocol_note
 from hep2flow.stage_result import Progress, StageResult
@@ -68,8 +67,7 @@ def evaluate(
     }
     warning = f"; {OPTIMISTIC_WARNING}" if selection["selected_on_test"] else ""
     prefix = layout.output_prefix("evaluate", cache.key)
-    with tempfile.TemporaryDirectory(prefix="hep2flow-evaluate-") as scratch:
-        folder = Path(scratch)
+    with temporary_folder() as folder:
         write_evaluation(folder, metrics, predictions, selection, f"{title}, {metrics['subset']}{warning}")
         (folder / "roc.json").write_text(json.dumps(micro_average_roc(predictions, labels)) + "\n", encoding="utf-8")
         mistakes = mistake_images(model.network, cells, predictions, labels, model.device)

@@ -1,15 +1,14 @@
 """External evaluation: a run's frozen network on another data set, whose patterns may have other names or other limits."""
 
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
+from hep2flow.cells import temporary_folder
 from hep2flow.errors import UserError
 from hep2flow.selected_on_test import selection_note
 from hep2flow.stage_result import Progress, StageResult
-from hep2flow.stages.cell_masks import DERIVED_NOTE
+from hep2flow.stages.mask import DERIVED_NOTE
 from hep2flow.stages.masked_variant import masked_variant
 from hep2flow.stages.trained_models import TrainedModel, find_model, load_network
 from hep2flow.store import layout
@@ -26,13 +25,7 @@ ClassMap = dict[str, str | None]
 
 
 def evaluate_external(
-    store: Store,
-    run_id: str,
-    model: str | None,
-    dataset: str,
-    maps: list[str],
-    log: Log,
-    progress: Progress | None = None,
+    store: Store, run_id: str, model: str | None, dataset: str, maps: list[str], log: Log, progress: Progress | None
 ) -> StageResult:
     """Evaluate on every cell of another data set, masked as the network's own cells were.
 
@@ -51,8 +44,8 @@ def evaluate_external(
         UserError: The run has no such network, or a pattern is not mapped.
     """
     trained = find_model(store, run_id, model, log)
-    training = store.get_json(f"{store.key(trained.uri)}/manifest.json")
-    class_map = map_classes(open_dataset(store, dataset).labels, training["labels"], maps)
+    labels = store.get_json(f"{store.key(trained.uri)}/manifest.json")["labels"]
+    class_map = map_classes(open_dataset(store, dataset).labels, labels, maps)
     cells = open_dataset(store, masked_variant(store, dataset, trained.recipe.data))
     if derived := cells.manifest["facts"]["mask"]["derived"]:
         log(DERIVED_NOTE.format(derived))
@@ -67,18 +60,14 @@ def evaluate_external(
     name = f"{trained.name}-on-{cells.manifest['name']}-{cache.key[:8]}"
     with running_stage(store, run_id, EXTERNAL, name) as record:
         record.save_key(cache.key)
-        result = cache.lookup() or _evaluate(cache, trained, training, cells, class_map, log, progress)
+        result = cache.lookup() or _evaluate(cache, trained, cells, class_map, log, progress)
         record.set_result(result)
-    summary = result.summary
+    summary, who = result.summary, trained.name
     for what, count in (("was trained on", summary["trained_on"]), ("selected its epoch on", summary["selected_on"])):
         if count:
-            log(
-                f"{count} of these {summary['n']} cells are cells that {trained.name} {what}: the figures are optimistic"
-            )
+            log(f"{count} of these {summary['n']} cells are cells that {who} {what}: the figures are optimistic")
     if summary["trained_on"] is None:
-        log(
-            f"the cells that {trained.name} was trained on are gone from the store: whether these are the same is unknown"
-        )
+        log(f"the cells that {who} was trained on are gone from the store: whether these are the same is unknown")
     if summary["dropped"]:
         log("cells left out: " + ", ".join(f"{pattern} {count}" for pattern, count in summary["dropped"].items()))
     return result
@@ -115,19 +104,14 @@ def map_classes(others: list[str], labels: list[str], maps: list[str]) -> ClassM
 
 
 def _evaluate(
-    cache: CachedStage,
-    trained: TrainedModel,
-    training: dict[str, Any],
-    cells: Dataset,
-    class_map: ClassMap,
-    log: Log,
-    progress: Progress | None,
+    cache: CachedStage, trained: TrainedModel, cells: Dataset, class_map: ClassMap, log: Log, progress: Progress | None
 ) -> StageResult:
     # torch and matplotlib take seconds to import: not for a cached evaluation.
     from hep2flow.data.cell_set import CellSet
     from hep2flow.stages.write_evaluation import SUMMARY, score_cells, write_evaluation
 
     store, prefix, started = cache.store, layout.output_prefix(EXTERNAL, cache.key), time.monotonic()
+    training = store.get_json(f"{store.key(trained.uri)}/manifest.json")
     overlap = _training_overlap(store, training, cells)
     model = load_network(store, trained, log)
     recipe = model.description.recipe
@@ -158,11 +142,11 @@ def _evaluate(
         "updates": training["updates"],
         "timing": {"evaluate_seconds": time.monotonic() - started},
     }
-    with tempfile.TemporaryDirectory(prefix="hep2flow-external-") as scratch:
+    with temporary_folder() as folder:
         title = f"{recipe.title}, external: {cells.manifest['name']}"
-        write_evaluation(Path(scratch), metrics, predictions, selection, title)
+        write_evaluation(folder, metrics, predictions, selection, title)
         manifest = {"kind": "evaluation", "training": trained.uri, "dataset": cells.uri, **facts}
-        publish(store, Path(scratch), prefix, {**manifest, "recipe": recipe.model_dump(mode="json")})
+        publish(store, folder, prefix, {**manifest, "recipe": recipe.model_dump(mode="json")})
     told = (*SUMMARY, "class_map", "dropped", "trained_on", "selected_on")
     return cache.commit(store.uri(prefix), "folder", {name: metrics[name] for name in told})
 

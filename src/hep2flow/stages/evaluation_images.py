@@ -12,9 +12,8 @@ from hep2flow.data.batch import BatchMixer
 from hep2flow.data.cell_set import CellSet, required_columns
 from hep2flow.data.sampling import Key, ordered_keys, training_keys
 from hep2flow.data.seeding import seeded
-from hep2flow.evaluation.error_analysis import most_confident_mistakes
 from hep2flow.evaluation.grad_cam import NoFeatureMapsError, heat_maps
-from hep2flow.recipe import Data
+from hep2flow.evaluation.metrics import most_confident_mistakes
 from hep2flow.store.datasets import Dataset
 from hep2flow.store.splits import Split
 from hep2flow.training.checkpoint import Description
@@ -65,15 +64,12 @@ def augmented_batch(dataset: Dataset, split: Split, description: Description) ->
     ]
     mixer, batch = BatchMixer(recipe, len(labels)), next(cells.batches([local_keys]))
     with seeded(train.seed, epoch, "mixing", 0):
-        images = _pixels(mixer(batch).images, recipe.data)
+        mixed, data = mixer(batch).images, recipe.data
+    # The inverse of data.cell_set.normalize, rounded and clipped.
+    images = mixed.mul(data.std).add_(data.mean).mul_(255.0).round_().clamp_(0, 255).to(torch.uint8)
     partners = [None] * len(shown) if mixer.mixup is None else [row["pattern"] for row in reversed(shown)]
     table: pd.DataFrame = pd.DataFrame(shown).assign(mixed_with=partners, image=list(map(_png, images))).head(SHOWN)
     return table
-
-
-def _pixels(images: torch.Tensor, data: Data) -> torch.Tensor:
-    """The inverse of :func:`hep2flow.data.cell_set.normalize`, rounded and clipped to uint8."""
-    return images.mul(data.std).add_(data.mean).mul_(255.0).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _png(image: torch.Tensor) -> bytes:

@@ -3,8 +3,6 @@
 The best of many trials on a few hundred cells is partly luck on these very cells: hence other cells, and fresh seeds.
 """
 
-import sys
-from contextlib import redirect_stdout
 from itertools import product
 from typing import Any
 
@@ -71,8 +69,7 @@ def _compare(store: Store, manifest: dict[str, Any], key: str, prefix: str, seed
     # Both sides of a seed, then the next: an interrupted comparison is balanced.
     ordered = product(fresh, sides.items())
     trainings = {f"{side}-{seed}": one.changed({"train.seed": seed}) for seed, (side, one) in ordered}
-    # Ray reports its tasks on standard output, which is for the result.
-    with redirect_stdout(sys.stderr), connected():
+    with connected():
         from hep2flow.distributed.run_judging import run_judging
 
         predicted, updates = run_judging(spec, prefix, trainings, log)

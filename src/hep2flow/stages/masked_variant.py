@@ -1,6 +1,7 @@
 """One data set masked in several ways, for recipes that differ in ``data.mask``."""
 
 from hep2flow.recipe import Data
+from hep2flow.stages.mask import mask
 from hep2flow.store.datasets import open_dataset
 from hep2flow.store.s3 import Store
 
@@ -14,7 +15,4 @@ def masked_variant(store: Store, dataset: str, data: Data) -> str:
     facts = open_dataset(store, dataset).manifest["facts"]
     if facts["mask"]["mode"] == data.mask:
         return dataset
-    # Imported here: a step that masks nothing has no image library.
-    from hep2flow.stages.mask import mask
-
     return mask(store, facts["parent"] or dataset, data.mask, data.mask_source).uri

@@ -1,10 +1,8 @@
 """Predict: a finished run's network on unlabelled images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -12,13 +10,10 @@ from hep2flow.errors import DataFaults, Fault, UserError
 from hep2flow.recipe import Recipe
 from hep2flow.sources.source import Source
 from hep2flow.stage_result import Progress
-from hep2flow.stages.cell_masks import DERIVED_NOTE, mask_cell
-from hep2flow.stages.trained_models import find_model, load_network
+from hep2flow.stages.mask import DERIVED_NOTE, mask_cell
+from hep2flow.stages.trained_models import LoadedModel, find_model, load_network
 from hep2flow.store.outage import Log
 from hep2flow.store.s3 import Store
-
-if TYPE_CHECKING:
-    from hep2flow.training.checkpoint import Description
 
 ABSTAIN = "abstain"
 
@@ -51,14 +46,15 @@ def predict(
     from hep2flow.data.cell_set import CellSet
     from hep2flow.evaluation.predict import predict_probabilities
 
-    network, description, device = load_network(store, trained, log)
+    loaded = load_network(store, trained, log)
+    network, description, device = loaded
     recipe, labels = description.recipe, description.labels
     if tta is not None:
         recipe = recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"tta": tta})})
     for note in source.notes:
         log(note)
     faults: list[Fault] = []
-    cells = CellSet(_rows(source, description, faults, log), labels, description.bits, recipe, training=False)
+    cells = CellSet(_rows(source, loaded, faults, log), labels, description.bits, recipe, training=False)
     if faults:
         raise DataFaults(source.name, faults)
     _, probabilities = predict_probabilities(network, cells, recipe, device, progress)
@@ -110,8 +106,9 @@ def mark_abstentions(table: pd.DataFrame, below: float) -> pd.DataFrame:
     return marked
 
 
-def _rows(source: Source, description: Description, faults: list[Fault], log: Log) -> Iterator[dict[str, Any]]:
+def _rows(source: Source, loaded: LoadedModel, faults: list[Fault], log: Log) -> Iterator[dict[str, Any]]:
     """Rows of the Cell table, masked as the recipe says; appends a fault for each image that cannot be used."""
+    description = loaded.description
     recipe, white = description.recipe, 2**description.bits - 1
     _check_masks(source, recipe, faults)
     derived = 0

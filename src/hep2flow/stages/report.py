@@ -1,13 +1,11 @@
 """Report: a run's results as one HTML page; to ``runs/{run_id}/report``."""
 
-from __future__ import annotations
-
-import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hep2flow.cells import temporary_folder
 from hep2flow.reporting.provenance import replace_run
 from hep2flow.selected_on_test import selection_note
 from hep2flow.stage_result import StageResult
@@ -22,8 +20,6 @@ from hep2flow.store.stage_cache import commit, lookup, stage_key
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from hep2flow.reporting.report_content import Family
 
 EXAMPLES_PER_PATTERN = 4
 CellImages = dict[str, dict[str, Any]]  # cell_id -> pattern, image, mask
@@ -43,8 +39,8 @@ def report(store: Store, run_id: str, evaluations: list[str], sweeps: Sequence[t
     }
     prefix, key = layout.report_prefix(run_id), stage_key("report", inputs)
     entry = lookup(store, "report", key)
-    with tempfile.TemporaryDirectory(prefix="hep2flow-report-") as scratch:
-        folder = Path(scratch) / "report"
+    with temporary_folder() as scratch:
+        folder = scratch / "report"
         if entry is None:
             shared, summary = _write(store, run_id, evaluations, sweeps, folder)
         else:
@@ -82,9 +78,7 @@ def _write(
         examples[masked[cell]["pattern"]].append((original[cell]["image"], masked[cell]["image"]))
     facts = dataset.manifest["facts"]
     source = "derived" if facts["mask"]["derived"] else "given"
-    shared = {
-        key: {model.metrics["recipe"]: model.training[key] for model in models} for key in ("hardware", "weights")
-    }
+    shared = {key: {one.metrics["recipe"]: one.training[key] for one in models} for key in ("hardware", "weights")}
     content = ReportContent(
         run_id=run_id,
         dataset={**dataset.manifest, **facts, "mask": {**facts["mask"], "source": source}},
@@ -98,26 +92,20 @@ def _write(
         leakage=find_leakage(store, manifest["dataset"], manifest["split"]),
     )
     write(content, folder)
-    best = content.families[0]
+    best, scored = content.families[0], {}
+    for family in content.families:
+        seeds = {"seeds": len(family.models), "aca_sd": family.deviation("aca")} if len(family.models) > 1 else {}
+        scored[family.models[0].title] = {name: family.scores[name] for name in ("aca", "mca", "macro_f1")} | seeds
     return shared, {
         "best": best.name,
         "subset": best.representative.metrics["subset"],
-        "models": {family.models[0].title: _scores(family) for family in content.families},
+        "models": scored,
         "selected_on_test": content.selected_on_test,
     }
 
 
-def _scores(family: Family) -> dict[str, Any]:
-    """Means over the seeds, and the standard deviation of ACA where there are several."""
-    seeds = {"seeds": len(family.models), "aca_sd": family.deviation("aca")} if len(family.models) > 1 else {}
-    return {**{name: family.scores[name] for name in ("aca", "mca", "macro_f1")}, **seeds}
-
-
-def _split_facts(split: Split, cells: pd.DataFrame) -> dict[str, Any]:
-    patterns: dict[str, Counter[str]] = defaultdict(Counter)
-    for cell_id, pattern in zip(cells["cell_id"], cells["pattern"], strict=True):
-        if cell_id in split.subsets:
-            patterns[split.subsets[cell_id]][pattern] += 1
+def _split_facts(split: Split, cells: "pd.DataFrame") -> dict[str, Any]:
+    patterns = cells["pattern"].groupby(cells["cell_id"].map(split.subsets), sort=False)
     return {
         "protocol": split.protocol,
         "ratio": split.ratio,
@@ -125,7 +113,7 @@ def _split_facts(split: Split, cells: pd.DataFrame) -> dict[str, Any]:
         "digest": split.digest,
         "counts": split.counts(),
         "shared_specimens": shared_specimens(cells, split.subsets),
-        "pattern_counts": {subset: dict(counts) for subset, counts in patterns.items()},
+        "pattern_counts": {subset: group.value_counts(sort=False).to_dict() for subset, group in patterns},
     }
 
 

@@ -160,11 +160,9 @@ def by_id_block(cells: pd.DataFrame, train_fraction: float, seed: int) -> Assign
 
 def id_blocks(cells: pd.DataFrame) -> pd.Series[str]:
     """Name of each cell's block of contiguous IDs within its pattern; cells: cell_id, pattern."""
-
-    def number(ids: pd.Series[str]) -> list[str]:
-        return [f"{index * min(BLOCKS_PER_PATTERN, len(ids)) // len(ids):02d}" for index in range(len(ids))]
-
-    block = cells.sort_values("cell_id").groupby("pattern")["cell_id"].transform(number)
+    patterns = cells.sort_values("cell_id").groupby("pattern")["cell_id"]
+    size = patterns.transform("size")
+    block = (patterns.cumcount() * size.clip(upper=BLOCKS_PER_PATTERN) // size).map("{:02d}".format)
     named: pd.Series[str] = cells["pattern"] + "/" + block.reindex(cells.index)
     return named
 

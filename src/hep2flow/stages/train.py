@@ -1,7 +1,6 @@
 """Train: one recipe on one split of one data set, through Ray Train, to ``trainings/{key}``."""
 
 import sys
-from contextlib import redirect_stdout
 
 from hep2flow.distributed.ray_cluster import connected
 from hep2flow.distributed.train_worker import TrainingSpec
@@ -52,8 +51,7 @@ def train(
             weights=None if weights is None else weights.key,
             weights_origin=None if weights is None else weights.origin,
         )
-        # Ray reports lost machines on standard output, which is for the result.
-        with redirect_stdout(sys.stderr), connected():
+        with connected():
             # Imported here, while the cluster starts: Ray takes seconds, which a cached training need not wait for.
             from hep2flow.distributed.run_training import run_training
 

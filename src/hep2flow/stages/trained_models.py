@@ -1,12 +1,10 @@
 """The networks of a finished run, for those who use them: predict, evaluate on other cells, export."""
 
-from __future__ import annotations
-
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hep2flow.cells import temporary_folder
 from hep2flow.errors import UserError
 from hep2flow.recipe import Recipe, parse_recipe, read_recipe
 from hep2flow.selected_on_test import OPTIMISTIC_WARNING
@@ -73,13 +71,13 @@ def read_training_recipe(store: Store, training: str) -> Recipe:
 class LoadedModel(NamedTuple):
     """A network in evaluation mode, its checkpoint's description with the run's own ``eval``, and its device."""
 
-    network: torch.nn.Module
-    description: Description
-    device: torch.device
+    network: "torch.nn.Module"
+    description: "Description"
+    device: "torch.device"
 
 
 def load_network(
-    store: Store, trained: TrainedModel, log: Log | None = None, device: torch.device | None = None
+    store: Store, trained: TrainedModel, log: Log | None = None, device: "torch.device | None" = None
 ) -> LoadedModel:
     """Load the best checkpoint of a training, by default onto the GPU, where there is one.
 
@@ -90,8 +88,8 @@ def load_network(
     from hep2flow.training.checkpoint import load_checkpoint
 
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with tempfile.TemporaryDirectory(prefix="hep2flow-network-") as scratch:
-        path = Path(scratch) / "best.safetensors"
+    with temporary_folder() as scratch:
+        path = scratch / "best.safetensors"
         store.get_file(f"{store.key(trained.uri)}/{path.name}", path)
         network, description = load_checkpoint(path, device)
     if description.selected_on_test and log is not None:

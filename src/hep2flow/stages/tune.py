@@ -1,11 +1,8 @@
 """Tune: a recipe's search space on one split of one data set, through Ray Tune, to ``sweeps/{key}``."""
 
-import sys
-import tempfile
-from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
 
+from hep2flow.cells import temporary_folder
 from hep2flow.distributed.ray_cluster import connected
 from hep2flow.distributed.sweep_spec import SweepSpec
 from hep2flow.errors import UserError
@@ -65,10 +62,8 @@ def tune(
         announce(key)
     spec = sweep_spec(store, recipe, dataset, halves.uri, key, weights, trials)
     limits = {"concurrency": settings.concurrency or None, "seconds": 3600 * settings.hours or None}
-    # Ray tells of its trials on standard output, which belongs to the result.
-    with redirect_stdout(sys.stderr), connected():
-        # Imported here, while the cluster starts.
-        from hep2flow.distributed.run_sweep import run_sweep
+    with connected():
+        from hep2flow.distributed.run_sweep import run_sweep  # while the cluster starts
 
         epochs = run_sweep(spec.model_copy(update=limits), before, log)
     found = read_trials(store, key)
@@ -79,8 +74,7 @@ def tune(
         reasons = sorted({trial.reason for trial in found if trial.reason})
         raise UserError(f"sweep: none of {len(found)} trials came to a validated epoch; {'; '.join(reasons)[:500]}")
     summary = _summary(found, best, halves)
-    with tempfile.TemporaryDirectory(prefix="hep2flow-sweep-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         (folder / "best.yaml").write_text(tuned_recipe(recipe, best.changes).to_yaml(), encoding="utf-8")
         table = trial_table(recipe, found)
         table.to_parquet(folder / "trials.parquet", index=False)

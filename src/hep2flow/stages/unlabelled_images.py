@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -21,12 +21,9 @@ UNKNOWN = ""  # the pattern of an unlabelled cell
 def open_images(paths: list[str], format: str = "auto", mask: str | None = None) -> Source:
     """Open every image of the paths as a source of cells without patterns.
 
-    Args:
-        paths: Image files, folders, archives.
-        format: icpr2012 or i3a for a data set of that form, with its specimens and masks; folder for any images, whose
-            folder is the specimen; auto to recognise it.
-        mask: A mask for the only image, or a folder of masks, ``NAME.png`` or ``NAME_mask.png``; None for the masks beside
-            the images, ``NAME_mask.png``.
+    ``paths`` are image files, folders and archives; ``format`` is icpr2012 or i3a for a data set of that form, with its
+    specimens and masks, folder for any images, whose folder is the specimen, auto to recognise it. ``mask`` is a mask for
+    the only image, or a folder of masks, ``NAME.png`` or ``NAME_mask.png``; None for ``NAME_mask.png`` beside each image.
 
     Raises:
         UserError: A path does not exist or holds no image.
@@ -168,12 +165,10 @@ def _open_masks(mask: str, files: dict[str, tuple[FileTree, str]], resources: Ex
     return {stem: location.user_path(name) for stem, name in names.items()}
 
 
-def _assign_masks(
-    listings: list[Listing], masks: Mapping[str | None, str], argument: str, labels: Labels
-) -> list[Listing]:
+def _assign_masks(listings: list[Listing], masks: dict[str | None, str], option: str, labels: Labels) -> list[Listing]:
     if (single := masks.get(None)) is not None:
         if len(listings) != 1:
-            raise UserError(f"--mask {argument}: is one mask for {len(listings)} images; name a folder of masks")
+            raise UserError(f"--mask {option}: is one mask for {len(listings)} images; name a folder of masks")
         return [replace(listings[0], mask=single)]
     assigned = []
     owners: dict[str, str] = {}
@@ -183,9 +178,9 @@ def _assign_masks(
         stems = ["/".join(parts[start:]) for start in range(len(parts))]
         name = next((masks[stem] for stem in stems if stem in masks), None)
         if name is None:
-            labels.fault(listing.image, f"has no mask in {argument}", f"add {stems[-1]}_mask.png there")
+            labels.fault(listing.image, f"has no mask in {option}", f"add {stems[-1]}_mask.png there")
         elif (owner := owners.setdefault(name, listing.image)) != listing.image:
-            labels.fault(listing.image, f"has the mask of {owner}", f"put the masks of each folder apart in {argument}")
+            labels.fault(listing.image, f"has the mask of {owner}", f"put the masks of each folder apart in {option}")
         else:
             assigned.append(replace(listing, mask=name))
     return assigned

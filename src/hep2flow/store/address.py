@@ -1,54 +1,46 @@
 """The address of a store, and the URIs of its objects."""
 
 import re
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from hep2flow.errors import UserError
+
+
+def _check_endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    if "@" in value:
+        raise ValueError("the endpoint must not hold credentials; give them as AWS_ACCESS_KEY_ID and its secret")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("the endpoint must be a URL such as http://127.0.0.1:9000")
+    return value.rstrip("/")
+
+
+def _check_bucket(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
+        raise ValueError("a bucket has 3 to 63 characters of a-z, 0-9, dot and hyphen")
+    return value
+
+
+def _check_prefix(value: str) -> str:
+    value = value.strip("/")
+    if value and any(segment in ("", ".", "..") for segment in value.split("/")):
+        raise ValueError("a prefix is a path of plain names, for example team/hep2")
+    return value
 
 
 class StoreAddress(BaseModel, frozen=True, extra="forbid"):
     """Where a store is, without credentials: safe to write down and to send to other machines.
 
-    Attributes:
-        endpoint: URL of an S3 server, None for AWS.
-        region: AWS region; other servers ignore it.
-        bucket: Name of the bucket.
-        prefix: Folder inside the bucket, without slashes at its ends; empty for the complete bucket.
+    A prefix is a folder inside the bucket, without slashes at its ends; empty for the complete bucket.
     """
 
-    endpoint: str | None = None
-    region: str = "us-east-1"
-    bucket: str
-    prefix: str = ""
-
-    @field_validator("endpoint")
-    @classmethod
-    def _check_endpoint(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if "@" in value:
-            raise ValueError("the endpoint must not hold credentials; give them as AWS_ACCESS_KEY_ID and its secret")
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("the endpoint must be a URL such as http://127.0.0.1:9000")
-        return value.rstrip("/")
-
-    @field_validator("bucket")
-    @classmethod
-    def _check_bucket(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
-            raise ValueError("a bucket has 3 to 63 characters of a-z, 0-9, dot and hyphen")
-        return value
-
-    @field_validator("prefix")
-    @classmethod
-    def _check_prefix(cls, value: str) -> str:
-        value = value.strip("/")
-        if value and any(segment in ("", ".", "..") for segment in value.split("/")):
-            raise ValueError("a prefix is a path of plain names, for example team/hep2")
-        return value
+    endpoint: Annotated[str, AfterValidator(_check_endpoint)] | None = None  # URL of an S3 server, None for AWS
+    region: str = "us-east-1"  # of AWS; other servers ignore it
+    bucket: Annotated[str, AfterValidator(_check_bucket)]
+    prefix: Annotated[str, AfterValidator(_check_prefix)] = ""
 
 
 def split_uri(uri: str) -> tuple[str, str]:

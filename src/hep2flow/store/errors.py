@@ -40,7 +40,10 @@ def translate_errors(endpoint: str, bucket: str, action: str) -> Iterator[None]:
     except boto.BotoCoreError as error:
         raise StoreError(f"{action}: {_explain_no_answer(error, endpoint)}") from error
     except OSError as error:
-        raise StoreError(f"{action}: {_explain_local(error)}") from error
+        what = f"{error.strerror or type(error).__name__} on this machine ({error.filename})"
+        if error.errno in NO_SPACE:
+            what = f"no space left on this machine's disk ({error.strerror}); free some and try again"
+        raise StoreError(f"{action}: {what}") from error
 
 
 def _explain_answer(error: boto.ClientError, endpoint: str, bucket: str) -> tuple[type[StoreError], str]:
@@ -75,9 +78,3 @@ def _explain_no_answer(error: boto.BotoCoreError, endpoint: str) -> str:
     if isinstance(error, (boto.ConnectTimeoutError, boto.ReadTimeoutError)):
         return f"{endpoint} does not answer in time; check AWS_ENDPOINT_URL and the network"
     return f"cannot reach {endpoint} ({type(error).__name__}); check AWS_ENDPOINT_URL and that the server runs"
-
-
-def _explain_local(error: OSError) -> str:
-    if error.errno in NO_SPACE:
-        return f"no space left on this machine's disk ({error.strerror}); free some and try again"
-    return f"{error.strerror or type(error).__name__} on this machine ({error.filename})"

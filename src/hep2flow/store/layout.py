@@ -116,20 +116,16 @@ def mirror_entry(network: str) -> str:
         UserError: No network of timm's can have that name.
     """
     if not _NAME.fullmatch(network):
-        raise UserError(
-            f"model.network: {network!r} is no name of a timm network; these have letters, digits, '.', '_' and '-' only, "
-            "for example convnext_base.fb_in22k"
-        )
+        form = "these have letters, digits, '.', '_' and '-' only, for example convnext_base.fb_in22k"
+        raise UserError(f"model.network: {network!r} is no name of a timm network; {form}")
     return f"{MIRRORS}/{network}.json"
 
 
 def valid_run_id(text: str) -> str:
     """Return the text if it can name Kubernetes objects (a DNS-1123 label of at most 40 characters), else UserError."""
     if len(text) > RUN_ID_LENGTH or not _RUN_ID.fullmatch(text):
-        raise UserError(
-            f"run id {text!r}: not allowed; use at most {RUN_ID_LENGTH} characters of a-z, 0-9 and hyphen, "
-            "with a letter or digit at both ends"
-        )
+        remedy = f"use at most {RUN_ID_LENGTH} characters of a-z, 0-9 and hyphen, with a letter or digit at both ends"
+        raise UserError(f"run id {text!r}: not allowed; {remedy}")
     return text
 
 

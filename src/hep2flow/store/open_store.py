@@ -53,16 +53,12 @@ def _check_environment() -> None:
     credentials = [name for name in CREDENTIALS if name in given]
     if not credentials and "AWS_ENDPOINT_URL" not in given:
         if "HEP2FLOW_BUCKET" in given and os.environ["HEP2FLOW_BUCKET"] != embedded_server.BUCKET:
-            raise UserError(
-                "HEP2FLOW_BUCKET is set, but neither AWS_ACCESS_KEY_ID nor AWS_PROFILE is; "
-                "set the credentials of that bucket, or unset HEP2FLOW_BUCKET for the embedded store"
-            )
+            remedy = "set the credentials of that bucket, or unset HEP2FLOW_BUCKET for the embedded store"
+            raise UserError(f"HEP2FLOW_BUCKET is set, but neither AWS_ACCESS_KEY_ID nor AWS_PROFILE is; {remedy}")
         os.environ.update(embedded_server.ensure_running().environment())
     elif not credentials and boto3.Session().get_credentials() is None:
-        raise UserError(
-            "AWS_ENDPOINT_URL is set, but AWS_ACCESS_KEY_ID is not; set it and AWS_SECRET_ACCESS_KEY, "
-            "or unset AWS_ENDPOINT_URL for the embedded store"
-        )
+        remedy = "set it and AWS_SECRET_ACCESS_KEY, or unset AWS_ENDPOINT_URL for the embedded store"
+        raise UserError(f"AWS_ENDPOINT_URL is set, but AWS_ACCESS_KEY_ID is not; {remedy}")
     elif "HEP2FLOW_BUCKET" not in given:
         setting = "AWS_ENDPOINT_URL" if "AWS_ENDPOINT_URL" in given else credentials[0]
         raise UserError(f"HEP2FLOW_BUCKET is not set, but {setting} is; set it to the bucket's name")

@@ -101,6 +101,5 @@ def _fetch(store: Store, run_id: str, folder: Path, files: list[_ManifestFile], 
 
 
 def _with_remedy(error: Exception, run_id: str) -> UserError:
-    return UserError(
-        f"{error}; delete that object in the store and give the command of run {run_id} again, which makes it anew"
-    )
+    remedy = f"delete that object in the store and give the command of run {run_id} again, which makes it anew"
+    return UserError(f"{error}; {remedy}")

@@ -50,55 +50,37 @@ class RunRecord(BaseModel, extra="forbid", validate_assignment=True):
     """``runs/{run_id}/run.json``.
 
     A run may be started several times: each start is an attempt, and only what its own steps record counts.
-
-    Attributes:
-        attempt: Id of the pipeline's job that works on this run now; empty until that is known.
-        attempts: How often the run was started.
-        status: As last written; :func:`show_run` derives the current one from the stages' records.
-        started: First start of the run.
-        attempt_started: Start of this attempt.
-        heartbeat: Of whoever starts and watches the run; the stages have their own.
-        kubeflow_run: Id of the run in Kubeflow Pipelines; empty for a local run.
-        kubeflow_url: Page of that run.
-        recipes: Recipes by name: those trained as they are, and those whose search space is swept.
-        models: Models trained in full, each with the recipe whose sweep it comes from, empty where there is none.
-        keys: ``{stage}-{model}`` -> key of that stage.
     """
 
     run_id: str
+    # Id of the pipeline's job that works on this run now; empty until that is known.
     attempt: str = Field(default="", validation_alias=AliasChoices("attempt", "job_id"))
-    attempts: int = 1
-    status: RunStatus = "running"
+    attempts: int = 1  # how often the run was started
+    status: RunStatus = "running"  # as last written; :func:`show_run` derives the current one from the stages' records
     started: datetime = Field(default_factory=now)
     attempt_started: datetime = Field(default_factory=now)
-    heartbeat: datetime = Field(default_factory=now)
+    heartbeat: datetime = Field(default_factory=now)  # of whoever starts and watches the run; the stages have their own
     ended: datetime | None = None
-    kubeflow_run: str = ""
-    kubeflow_url: str = ""
+    kubeflow_run: str = ""  # id in Kubeflow Pipelines; empty for a local run
+    kubeflow_url: str = ""  # page of that run
     parameters: dict[str, Any] = {}
-    recipes: dict[str, dict[str, Any]] = {}
-    models: dict[str, str] = {}
+    recipes: dict[str, dict[str, Any]] = {}  # by name: those trained as they are, and those whose search space is swept
+    models: dict[str, str] = {}  # those trained in full -> the recipe whose sweep each comes from, empty where none is
     versions: dict[str, str] = Field(default_factory=versions)
-    keys: dict[str, str] = {}
+    keys: dict[str, str] = {}  # ``{stage}-{model}`` -> key of that stage
 
 
 class StageRecord(BaseModel, extra="forbid", validate_assignment=True):
-    """``runs/{run_id}/stages/{stage}-{model}.json``.
-
-    Attributes:
-        attempt: Attempt of the run that the stage belongs to; empty for a stage outside of any attempt.
-        seconds: Wall time.
-        mendable: The error is one the user can fix.
-    """
+    """``runs/{run_id}/stages/{stage}-{model}.json``."""
 
     run_id: str
     stage: str
     model: str | None = None
-    attempt: str = ""
+    attempt: str = ""  # of the run, that the stage belongs to; empty for a stage outside of any attempt
     status: StageStatus = "running"
     started: datetime = Field(default_factory=now)
     heartbeat: datetime = Field(default_factory=now)
-    seconds: float | None = None
+    seconds: float | None = None  # wall time
     host: str = Field(default_factory=socket.gethostname)
     pid: int = Field(default_factory=os.getpid)
     cpus: int = Field(default_factory=cpu_count)
@@ -107,7 +89,7 @@ class StageRecord(BaseModel, extra="forbid", validate_assignment=True):
     cached: bool = False
     result: dict[str, Any] = {}
     error: str | None = None
-    mendable: bool = False
+    mendable: bool = False  # the error is one the user can fix
     _store: Store | None = PrivateAttr(None)
     _superseded: threading.Event = PrivateAttr(default_factory=threading.Event)
 
@@ -132,17 +114,12 @@ class StageRecord(BaseModel, extra="forbid", validate_assignment=True):
 
 
 class RunView(BaseModel):
-    """A run with the effective statuses of itself and its stages.
-
-    Attributes:
-        last_sign: Last heartbeat of anybody who works on the run or watches it.
-        stages: Of this attempt, the earliest first.
-    """
+    """A run with the effective statuses of itself and its stages."""
 
     status: str
-    last_sign: datetime
+    last_sign: datetime  # last heartbeat of anybody who works on the run or watches it
     run: RunRecord
-    stages: list[StageRecord]
+    stages: list[StageRecord]  # of this attempt, the earliest first
     stage_status: dict[str, str]
 
 
@@ -179,12 +156,11 @@ def claim_run(store: Store, run_id: str, attempt: str) -> RunRecord:
     """
     record = read_run(store, run_id)
     if record.attempt not in ("", attempt):
-        clone: dict[str, Any] = {"attempts": record.attempts + 1, "attempt_started": now()}
+        record.attempts, record.attempt_started = record.attempts + 1, now()
         if record.kubeflow_run:
-            url = record.kubeflow_url.replace(record.kubeflow_run, attempt)
-            clone |= {"kubeflow_run": attempt, "kubeflow_url": url}
-        record = record.model_copy(update=clone)
-    record = record.model_copy(update={"attempt": attempt, "status": "running", "ended": None, "heartbeat": now()})
+            record.kubeflow_url = record.kubeflow_url.replace(record.kubeflow_run, attempt)
+            record.kubeflow_run = attempt
+    record.attempt, record.status, record.ended, record.heartbeat = attempt, "running", None, now()
     return _write_run(store, record)
 
 
@@ -204,8 +180,7 @@ def finish_run(store: Store, run_id: str, status: RunStatus, attempt: str | None
 
 def write_stage(store: Store, record: StageRecord) -> None:
     """Write a stage's record."""
-    key = layout.stage_record(record.run_id, record.stage, record.model)
-    store.put_json(key, record.model_dump(mode="json"))
+    store.put_json(layout.stage_record(record.run_id, record.stage, record.model), record.model_dump(mode="json"))
 
 
 def put_recipe(store: Store, recipe: Recipe) -> str:
@@ -239,16 +214,11 @@ def show_run(store: Store, run_id: str) -> RunView:
     statuses = {layout.stage_name(stage.stage, stage.model): stage.effective_status(at) for stage in stages}
     last_sign = max([run.heartbeat, run.attempt_started, *(stage.heartbeat for stage in stages)])
     reported = any(stage.stage == "report" and stage.status == "succeeded" for stage in stages)
-    status = _run_status(run.status, set(statuses.values()), reported, lost=at - last_sign > LOST_AFTER)
+    status: str = run.status
+    if status in ("submitted", "running"):  # the worst of the stages, after those that still run
+        worst = next((one for one in ("running", "failed", "lost", "interrupted") if one in statuses.values()), None)
+        status = worst or ("succeeded" if reported else "lost" if at - last_sign > LOST_AFTER else status)
     return RunView(status=status, last_sign=last_sign, run=run, stages=stages, stage_status=statuses)
-
-
-def _run_status(written: RunStatus, stages: set[str], reported: bool, lost: bool) -> str:
-    """Status of a run: of its last step, else of its stages, the worst after those that still run."""
-    if written not in ("submitted", "running"):
-        return written
-    worst = next((status for status in ("running", "failed", "lost", "interrupted") if status in stages), None)
-    return worst or ("succeeded" if reported else "lost" if lost else written)
 
 
 def _stages(store: Store, run: RunRecord) -> list[StageRecord]:

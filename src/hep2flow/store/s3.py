@@ -8,11 +8,10 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import boto3
@@ -44,8 +43,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True)
-class StoredObject:
+class StoredObject(NamedTuple):
     """One object: its key relative to the store's prefix, its bytes, and the time of writing with time zone."""
 
     key: str
@@ -119,9 +117,7 @@ class Store:
 
     def check(self) -> None:
         """Check that the store is reachable and accepts the credentials; create a missing bucket where that is allowed."""
-        # Fewer attempts than elsewhere: a person waits for the answer.
-        client = self._connect(2)
-        bucket = self.address.bucket
+        client, bucket = self._connect(2), self.address.bucket  # fewer attempts than elsewhere: a person waits
         try:
             with self._translating(f"checking {self.uri('')}"):
                 client.list_objects_v2(Bucket=bucket, Prefix=self._root, MaxKeys=1)

@@ -8,6 +8,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
@@ -27,21 +28,13 @@ COLUMNS = ("cell_id", "subset")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Cells of a data set, each in one subset.
+    """Cells of a data set, each in one subset."""
 
-    Attributes:
-        subsets: cell_id -> train, val or test; sorted by cell_id.
-        protocol: How it was drawn.
-        ratio: Fraction of the training cells that is trained on, the rest validates; None for protocols without one.
-        seed: Of the draw; None where nothing is drawn.
-        dataset_digest: Of the data set it splits.
-    """
-
-    subsets: Mapping[str, Subset]
-    protocol: str
-    ratio: float | None
-    seed: int | None
-    dataset_digest: str
+    subsets: Mapping[str, Subset]  # cell_id -> train, val or test; sorted by cell_id
+    protocol: str  # how it was drawn
+    ratio: float | None  # of the training cells that are trained on, the rest validates; None for protocols without one
+    seed: int | None  # of the draw; None where nothing is drawn
+    dataset_digest: str  # of the data set it splits
 
     def __post_init__(self) -> None:
         if unknown := set(self.subsets.values()) - set(SUBSETS):
@@ -114,11 +107,9 @@ def read_split(store: Store, uri: str) -> Split:
 def split_digest(store: Store, uri: str) -> str:
     """Return the digest of the split at a URI, which is its name; UserError where there is none."""
     digest = PurePosixPath(uri).stem
-    try:
+    with suppress(ValueError):  # no digest
         if uri == store.uri(layout.split_key(digest)) and store.exists(store.key(uri)):
             return digest
-    except ValueError:  # no digest
-        pass
     raise _missing(uri)
 
 

@@ -24,7 +24,7 @@ EVALUATION = (*MODEL, "evaluation", "stages/write_evaluation.py", "reporting/fig
 SWEEP = ("distributed/sweep_spec.py", "distributed/train_worker.py", "distributed/trial.py", "stages/tune.py", "search")
 SOURCES = {
     "ingest": ("cells.py", "sources", "stages/ingest.py"),
-    "mask": ("cells.py", "stages/mask.py", "stages/cell_masks.py"),
+    "mask": ("cells.py", "stages/mask.py"),
     "split": ("stages/split.py",),
     "leakage": ("cells.py", "stages/leakage.py", "stages/split.py"),
     "halve": ("stages/split.py",),
@@ -44,15 +44,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class CachedStage:
-    """One stage on certain inputs, by its :func:`stage_key`, whose result the cache may hold.
-
-    Example:
-        cache = CachedStage(store, "mask", stage_key("mask", inputs))
-        if (cached := cache.lookup()) is not None:
-            return cached
-        ...
-        return cache.commit(uri, "folder", summary)
-    """
+    """One stage on certain inputs, by its :func:`stage_key`, whose result the cache may hold."""
 
     store: Store
     stage: str

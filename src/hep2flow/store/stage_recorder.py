@@ -15,10 +15,8 @@ from hep2flow.store.runs import StageRecord, StageStatus, finish_run, now, read_
 from hep2flow.store.s3 import Store
 
 HEARTBEAT_SECONDS = 30.0
-# A process that Kubeflow terminates lives for about a second after SIGTERM.
-TERMINATED_SECONDS = 0.3
-# One whose pod is deleted has half a minute.
-DETACHED_SECONDS = 5.0
+TERMINATED_SECONDS = 0.3  # a process that Kubeflow terminates lives for about a second after SIGTERM
+DETACHED_SECONDS = 5.0  # one whose pod is deleted has half a minute
 
 log = logging.getLogger(__name__)
 

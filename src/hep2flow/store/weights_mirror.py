@@ -14,18 +14,12 @@ from hep2flow.store.s3 import Store
 
 
 class Mirrored(BaseModel, extra="forbid", frozen=True):
-    """``weights/hub/{network}.json``.
+    """``weights/hub/{network}.json``."""
 
-    Attributes:
-        network: timm's full name, with its tag.
-        origin: The hub's repository with its revision, or the name of the file that was given.
-        key: Of the safetensors in the store.
-    """
-
-    network: str
-    origin: str
+    network: str  # timm's full name, with its tag
+    origin: str  # the hub's repository with its revision, or the name of the file that was given
     sha256: str
-    key: str
+    key: str  # of the safetensors in the store
     bytes: int
     mirrored: datetime = Field(default_factory=now)
 

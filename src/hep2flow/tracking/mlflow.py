@@ -1,7 +1,5 @@
 """A training as a run of MLflow, where the environment names a tracking server."""
 
-from __future__ import annotations
-
 import json
 import os
 import time
@@ -49,7 +47,7 @@ def log_to_mlflow(name: str, recipe: Recipe, history: Sequence[Mapping[str, Any]
 
 
 def _log(
-    client: MlflowClient, name: str, recipe: Recipe, history: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]
+    client: "MlflowClient", name: str, recipe: Recipe, history: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]
 ) -> None:
     from mlflow.entities import Metric, Param
 
@@ -78,7 +76,7 @@ def _log(
     client.set_terminated(run, end_time=ends[-1])
 
 
-def _experiment(client: MlflowClient, name: str) -> str:
+def _experiment(client: "MlflowClient", name: str) -> str:
     """ID of the experiment of this name, which is created where it does not exist."""
     from mlflow.exceptions import MlflowException
 

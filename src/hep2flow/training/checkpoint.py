@@ -26,33 +26,21 @@ History = list[dict[str, Any]]  # a line of ``metrics.jsonl`` per complete epoch
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """The files of a training's folder at one moment, to be written.
-
-    Attributes:
-        epoch: Complete epochs.
-        updates: Optimizer steps so far.
-        changed: Names of the files that differ from those of the checkpoint before.
-        resumable: Whether training can resume from these files; False after the last epoch, which saves no state.
-        deferred: Whether they may be written while training continues, instead of before it does.
-        write: Writes the files; call once, from any thread, in the checkpoints' order.
-    """
+    """The files of a training's folder at one moment, to be written."""
 
     folder: Path
-    epoch: int
-    updates: int
-    changed: list[str]
-    resumable: bool
-    deferred: bool
-    write: Callable[[], None]
+    epoch: int  # complete ones
+    updates: int  # optimizer steps so far
+    changed: list[str]  # names of the files that differ from those of the checkpoint before
+    resumable: bool  # whether training can resume from these files; not after the last epoch, which saves no state
+    deferred: bool  # whether they may be written while training continues, instead of before it does
+    write: Callable[[], None]  # writes the files; call once, from any thread, in the checkpoints' order
 
     @classmethod
     def after_epoch(
         cls, folder: Path, step: TrainStep, history: History, description: Description, *, last: bool, deferred: bool
     ) -> CheckpointFiles:
-        """The history, the network if the latest epoch is the best so far, and the state unless the training is complete.
-
-        ``last`` says that this was the training's last epoch.
-        """
+        """The history, the network if the latest epoch is the best so far, and the state unless it was the ``last``."""
         network = TensorSnapshot(step.evaluated_network.state_dict(), copy=deferred) if history[-1]["best"] else None
         state = None if last else TrainingState(step, history, copy=deferred)
         lines = "".join(json.dumps(line) + "\n" for line in history)
@@ -80,18 +68,12 @@ class CheckpointFiles:
 
 @dataclass(frozen=True)
 class Description:
-    """Metadata of a checkpoint.
-
-    Attributes:
-        labels: Pattern names in the order of the logits.
-        bits: Significant bits of the training images, 8 to 16.
-        selected_on_test: Whether the epoch was chosen on the test set (protocol whole-train).
-    """
+    """Metadata of a checkpoint."""
 
     recipe: Recipe
-    labels: list[str]
-    bits: int
-    selected_on_test: bool = False
+    labels: list[str]  # pattern names in the order of the logits
+    bits: int  # significant bits of the training images, 8 to 16
+    selected_on_test: bool = False  # whether the epoch was chosen on the test set (protocol whole-train)
 
 
 def save_checkpoint(path: Path, network: TensorSnapshot, description: Description) -> None:
@@ -165,8 +147,8 @@ def load_state(path: Path, step: TrainStep) -> tuple[History, PartialEpoch]:
             # Cloned: the library maps the file into memory, but training updates these tensors in place.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dictionary
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        what = f"{path.name}: is no state of a training ({error})"
-        raise UserError(f"{what}; delete the training's resume folder to start anew") from error
+        remedy = "delete the training's resume folder to start anew"
+        raise UserError(f"{path.name}: is no state of a training ({error}); {remedy}") from error
 
     def with_prefix(prefix: str) -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

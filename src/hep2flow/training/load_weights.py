@@ -13,6 +13,7 @@ from hep2flow.training.checkpoint import METADATA
 
 WRAPPER_PREFIX = "backbone."
 
+Tensors = dict[str, torch.Tensor]
 # What a head was trained for: the patterns of its logits, and the measurements that it takes.
 HeadMeaning = tuple[list[str], list[str]]
 
@@ -25,9 +26,7 @@ def load_weights(network: torch.nn.Module, path: Path, origin: str, labels: list
     return fresh
 
 
-def fitting_weights(
-    network: torch.nn.Module, path: Path, origin: str, labels: list[str]
-) -> tuple[dict[str, torch.Tensor], list[str]]:
+def fitting_weights(network: torch.nn.Module, path: Path, origin: str, labels: list[str]) -> tuple[Tensors, list[str]]:
     """Match the tensors of a safetensors file with a network's.
 
     The file's head is loaded only if the file is one of our checkpoints with the same labels (in the order of the logits)
@@ -50,9 +49,7 @@ def fitting_weights(
     own = {name: tensor for name, tensor in own.items() if name in model.state_dict()}
     # CoaT shares tensors under several names; a file may hold only one of them.
     shared = {id(own[name]): tensor for name, tensor in tensors.items() if name in own}
-    tensors = {name: shared[id(own[name])] for name in own if id(own[name]) in shared} | {
-        name: tensor for name, tensor in tensors.items() if name not in own
-    }
+    tensors |= {name: shared[id(own[name])] for name in own if id(own[name]) in shared}
     head = head_name(model) + "."
 
     def mismatch(name: str) -> str | None:
@@ -74,7 +71,7 @@ def fitting_weights(
     return {name: tensor for name, tensor in tensors.items() if name in own and name not in fresh}, fresh
 
 
-def _read(path: Path, origin: str) -> tuple[dict[str, torch.Tensor], HeadMeaning | None]:
+def _read(path: Path, origin: str) -> tuple[Tensors, HeadMeaning | None]:
     """The tensors, and the head's meaning if the file is one of our checkpoints."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -88,7 +85,6 @@ def _read(path: Path, origin: str) -> tuple[dict[str, torch.Tensor], HeadMeaning
                 for name in file.keys()  # noqa: SIM118 - not a dictionary
             }
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"model.weights: {origin} is not a readable safetensors file ({error}); give another, or model.weights=none"
-        ) from error
+        what = f"{origin} is not a readable safetensors file ({error})"
+        raise UserError(f"model.weights: {what}; give another, or model.weights=none") from error
     return tensors, meaning

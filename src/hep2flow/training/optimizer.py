@@ -1,6 +1,7 @@
 """Optimizer and learning-rate schedule, from timm's parts."""
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,14 +21,9 @@ def build_optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Opt
     section = recipe.optim
     options: dict[str, Any] = {"momentum": section.betas[0]} if section.name == "sgd" else {"betas": section.betas}
     options |= {"fused": True} if section.fused else {}
-    optimizer: torch.optim.Optimizer = create_optimizer_v2(
-        timm_network(network),
-        opt=section.name,
-        lr=recipe.learning_rate,
-        weight_decay=section.weight_decay,
-        param_group_fn=lambda model: _groups(model, section),
-        **options,
-    )
+    options |= {"opt": section.name, "lr": recipe.learning_rate, "weight_decay": section.weight_decay}
+    groups = partial(_groups, section=section)
+    optimizer: torch.optim.Optimizer = create_optimizer_v2(timm_network(network), param_group_fn=groups, **options)
     return optimizer
 
 

@@ -1,7 +1,5 @@
 """The workers of one training: rank, share of a batch, and reductions over all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,7 +18,7 @@ class ProcessGroup:
     world_size: int = 1
 
     @classmethod
-    def current(cls) -> ProcessGroup:
+    def current(cls) -> "ProcessGroup":
         """The group that torch.distributed was initialised with in this process."""
         if not distributed.is_initialized():
             return cls()

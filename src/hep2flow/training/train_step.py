@@ -43,8 +43,7 @@ class TrainStep:
         self.compiled = self._compile() if train.compile else self.network
         # fp16 gradients of small losses would underflow; the other formats have float32's range.
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16")
-        self.updates = 0
-        self.forward: torch.nn.Module = self.compiled
+        self.updates, self.forward = 0, self.compiled
 
     def _compile(self) -> torch.nn.Module:
         """Compile the network for the two batch sizes of an epoch, as CUDA graphs where possible."""

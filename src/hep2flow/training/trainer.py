@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,6 +13,7 @@ from hep2flow.data.batch import Batch, BatchMixer
 from hep2flow.data.cell_set import CellSet
 from hep2flow.data.sampling import Key, cells_per_epoch, ordered_keys, training_keys
 from hep2flow.data.seeding import seeded
+from hep2flow.errors import UserError
 from hep2flow.network.freezing import Freezing
 from hep2flow.network.model import NetworkWithMeasurements, timm_network
 from hep2flow.recipe import Recipe
@@ -22,7 +23,6 @@ from hep2flow.training.glibc_malloc import keep_freed_memory
 from hep2flow.training.losses import build_loss
 from hep2flow.training.optimizer import LearningRate
 from hep2flow.training.process_group import ProcessGroup
-from hep2flow.training.running_loss import RunningLoss
 from hep2flow.training.train_step import TrainStep
 
 # Updates between two readings of the loss: each one synchronises a GPU, and costs a CPU nothing.
@@ -33,27 +33,17 @@ DEFER_WRITES = {"cpu": False, "cuda": True}
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of ``metrics.jsonl``; an epoch that was not validated has no ``val_loss`` and ``val_accuracy``.
+    """One line of ``metrics.jsonl``; an epoch that was not validated has no ``val_loss`` and ``val_accuracy``."""
 
-    Attributes:
-        epoch: From 1.
-        updates: Optimizer steps so far.
-        train_loss: Mean over the epoch's cells, on mixed and smoothed targets.
-        learning_rate: Of the epoch's last update.
-        images_per_second: Validation not counted.
-        seconds: Of the training so far, interruptions not counted.
-        best: The best epoch so far, whose network is saved.
-    """
-
-    epoch: int
-    updates: int
-    train_loss: float
+    epoch: int  # from 1
+    updates: int  # optimizer steps so far
+    train_loss: float  # mean over the epoch's cells, on mixed and smoothed targets
     val_loss: float | None
     val_accuracy: float | None
-    learning_rate: float
-    images_per_second: float
-    seconds: float
-    best: bool
+    learning_rate: float  # of the epoch's last update
+    images_per_second: float  # validation not counted
+    seconds: float  # of the training so far, interruptions not counted
+    best: bool = False  # the best epoch so far, whose network is saved
 
 
 @dataclass(frozen=True)
@@ -70,8 +60,7 @@ class Progress:
     seconds_left: float
 
 
-@dataclass(frozen=True)
-class TrainingLength:
+class TrainingLength(NamedTuple):
     """Length of a training: the recipe's epochs or updates, whichever are fewer."""
 
     updates_per_epoch: int
@@ -85,6 +74,43 @@ def training_length(recipe: Recipe, labels: torch.Tensor) -> TrainingLength:
     limit, updates = recipe.train.max_updates, recipe.train.epochs * per_epoch
     updates = updates if limit is None else min(updates, limit)
     return TrainingLength(per_epoch, math.ceil(updates / per_epoch), updates)
+
+
+class DivergedError(UserError):
+    """The loss is not finite."""
+
+
+class RunningLoss:
+    """Mean of the losses of an epoch's cells, kept on the GPU and copied rarely: each copy synchronises the device.
+
+    ``epoch`` and cell ``ids`` are for the error. ``cells`` so far are not 0 at the start of an epoch that is resumed;
+    ``total`` is the sum of their losses as of the last :meth:`read`, on mixed and smoothed targets.
+    """
+
+    def __init__(self, epoch: int, ids: list[str], cells: int, total: float, device: torch.device) -> None:
+        self.epoch, self.ids, self.cells, self.total = epoch, ids, cells, total
+        self._sum = torch.tensor(total, device=device, dtype=torch.float64)
+        self._unread: list[tuple[torch.Tensor, int, list[Key]]] = []
+
+    def add(self, loss: torch.Tensor, update: int, keys: list[Key]) -> None:
+        """Add the mean loss of one batch, a scalar on the device, without synchronising."""
+        self._sum += loss.double() * len(keys)
+        self.cells += len(keys)
+        self._unread.append((loss, update, keys))
+
+    def read(self) -> float:
+        """The mean so far; DivergedError at the first loss that is not finite, naming its update and cells."""
+        if self._unread:
+            *losses, self.total = torch.stack([*(loss.double() for loss, *_ in self._unread), self._sum]).tolist()
+            for loss, (_, update, keys) in zip(losses, self._unread, strict=True):
+                if not math.isfinite(loss):
+                    cells = ", ".join(self.ids[index] for _, index, _ in keys[:8])
+                    raise DivergedError(
+                        f"training diverged: the loss is {loss} at epoch {self.epoch}, update {update} "
+                        f"(cells {cells}, …); lower optim.lr or set train.clipping"
+                    )
+            self._unread.clear()
+        return self.total / self.cells
 
 
 @dataclass(frozen=True)
@@ -145,8 +171,7 @@ class Trainer:
         self.first_epoch = len(self.history) + 1
         # Where the state was saved after an epoch's last update, only the validation is left: the rate is that update's.
         self.learning_rate = self.schedule.before_update(max(self.step.updates - 1, 0))
-        validated = [epoch for epoch in self.history if epoch.val_accuracy is not None]
-        self.val_accuracy = validated[-1].val_accuracy if validated else None
+        self.val_accuracy = next((e.val_accuracy for e in reversed(self.history) if e.val_accuracy is not None), None)
         self.seconds_before = self.history[-1].seconds if self.history else 0.0
         self.started, self.cells_seen = time.monotonic(), 0
 
@@ -217,7 +242,6 @@ class Trainer:
             learning_rate=self.learning_rate,
             images_per_second=images_per_second,
             seconds=self.seconds_before + time.monotonic() - self.started,
-            best=False,
         )
         record = replace(record, best=best_epoch([*self.history, record]) is record)
         self.history.append(record)
@@ -242,19 +266,10 @@ class Trainer:
         return [asdict(epoch) for epoch in self.history]
 
     def _report_progress(self, epoch: int, train_loss: float, batch_size: int) -> None:
-        elapsed = time.monotonic() - self.started
-        self.callbacks.on_progress(
-            Progress(
-                epoch=epoch,
-                epochs=self.length.epochs,
-                update=self.step.updates,
-                updates=self.length.updates,
-                train_loss=train_loss,
-                val_accuracy=self.val_accuracy,
-                images_per_second=self.cells_seen / elapsed,
-                seconds_left=elapsed / self.cells_seen * (self.length.updates - self.step.updates) * batch_size,
-            )
-        )
+        elapsed, update, updates = time.monotonic() - self.started, self.step.updates, self.length.updates
+        rate, left = self.cells_seen / elapsed, elapsed / self.cells_seen * (updates - update) * batch_size
+        progress = Progress(epoch, self.length.epochs, update, updates, train_loss, self.val_accuracy, rate, left)
+        self.callbacks.on_progress(progress)
 
 
 @torch.inference_mode()

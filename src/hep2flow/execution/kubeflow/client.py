@@ -26,17 +26,8 @@ TERMINATED = frozenset({"CANCELING", "CANCELED"})
 
 
 @dataclass(frozen=True)
-class Login:
-    """Files with the credentials; none where the host requires none, as behind `kubectl port-forward`."""
-
-    token: Path | None = None  # the bearer token
-    cookies: Path | None = None  # the Cookie header of a browser that is logged in
-    ca: Path | None = None  # the certificate authority
-
-
-@dataclass(frozen=True)
 class SubmittedRun:
-    """A run, or a recurring run, as Kubeflow knows it."""
+    """A run, or a recurring one, as Kubeflow knows it."""
 
     id: str
     url: str
@@ -50,11 +41,6 @@ class RunState:
     terminated: bool  # somebody ended it: such a run ends FAILED, after CANCELING (KFP 2.17)
     message: str  # what went wrong, in Kubeflow's words; mostly empty
 
-    @property
-    def is_over(self) -> bool:
-        """Whether Kubeflow will do nothing more for it."""
-        return self.state in FINAL_STATES
-
 
 class KubeflowUnreachableError(UserError):
     """Kubeflow Pipelines has become unreachable."""
@@ -63,26 +49,29 @@ class KubeflowUnreachableError(UserError):
 class Kubeflow:
     """The API of Kubeflow Pipelines at a URL; ``namespace`` is the profile's, in a Kubeflow with users.
 
+    Files hold the bearer token, the Cookie header of a browser that is logged in, and the certificate authority; None
+    where the host requires none, as behind `kubectl port-forward`.
+
     Raises:
         UserError: It does not answer, or refuses the credentials.
     """
 
-    def __init__(self, host: str, namespace: str, login: Login) -> None:
+    def __init__(self, host: str, namespace: str, token: Path | None, cookies: Path | None, ca: Path | None) -> None:
         if not host.startswith(("http://", "https://")):
             raise UserError(f"--host {host}: write it as a URL, for example http://127.0.0.1:8080")
         self._host = host.rstrip("/")
         self._api = f"Kubeflow Pipelines at {self._host}"
-        token, cookies = _read_secret("--token-file", login.token), _read_secret("--cookies-file", login.cookies)
-        self._check_reachable(token, cookies, login.ca)
+        bearer, cookie = _read_secret("--token-file", token), _read_secret("--cookies-file", cookies)
+        self._check_reachable(bearer, cookie, ca)
         with _quiet():
             import kfp
 
             self._client = kfp.Client(
                 host=self._host,
                 namespace=namespace or "kubeflow",
-                existing_token=token or None,
-                cookies=cookies or None,
-                ssl_ca_cert=None if login.ca is None else str(login.ca),
+                existing_token=bearer,
+                cookies=cookie,
+                ssl_ca_cert=None if ca is None else str(ca),
             )
         self._apispace = namespace or None
 
@@ -100,9 +89,8 @@ class Kubeflow:
                 "service_account": submission.service_account or None,
             }
             if submission.cron:
-                cron = self._call(client.create_recurring_run, cron_expression=submission.cron, **shared)
-                url = f"{self._host}/#/recurringrun/details/{cron.recurring_run_id}"
-                return SubmittedRun(cron.recurring_run_id, url)
+                run = self._call(client.create_recurring_run, cron_expression=submission.cron, **shared)
+                return SubmittedRun(run.recurring_run_id, f"{self._host}/#/recurringrun/details/{run.recurring_run_id}")
             run = self._call(client.run_pipeline, **shared)
             return SubmittedRun(run.run_id, f"{self._host}/#/runs/details/{run.run_id}")
 
@@ -113,16 +101,15 @@ class Kubeflow:
         message = "" if run.error is None else str(getattr(run.error, "message", "") or "")
         return RunState(str(run.state), bool(states & TERMINATED), message)
 
-    def _check_reachable(self, token: str, cookies: str, ca: Path | None) -> None:
-        headers = {"Authorization": f"Bearer {token}" if token else None, "Cookie": cookies or None}
+    def _check_reachable(self, token: str | None, cookie: str | None, ca: Path | None) -> None:
+        headers = {"Authorization": f"Bearer {token}" if token else None, "Cookie": cookie}
         url, verify = f"{self._host}/apis/v2beta1/healthz", True if ca is None else str(ca)
         try:
             answer = requests.get(url, headers=headers, timeout=SECONDS, verify=verify, allow_redirects=False)
         except (requests.RequestException, OSError) as error:
-            raise UserError(
-                f"{self._api} cannot be reached ({type(error).__name__}); check --host, and that "
-                "`kubectl port-forward service/ml-pipeline-ui 8080:80` runs where you go through it"
-            ) from error
+            forward = "`kubectl port-forward service/ml-pipeline-ui 8080:80` runs where you go through it"
+            what = f"{self._api} cannot be reached ({type(error).__name__})"
+            raise UserError(f"{what}; check --host, and that {forward}") from error
         code = answer.status_code
         if code in (301, 302, 303, 307, 401, 403):
             raise UserError(f"{self._api} refuses access ({code}); give --token-file or --cookies-file, or a fresh one")
@@ -136,12 +123,10 @@ class Kubeflow:
         try:
             return method(*arguments, **options)
         except ApiException as error:
-            status, message = error.status, _message(error)
-            if status in UNAVAILABLE:
-                raise KubeflowUnreachableError(
-                    f"{self._api} is unavailable ({status}: {message}); try again"
-                ) from error
-            raise UserError(f"{self._api} refuses ({status}): {message}") from error
+            if error.status not in UNAVAILABLE:
+                raise UserError(f"{self._api} refuses ({error.status}): {_message(error)}") from error
+            what = f"{self._api} is unavailable ({error.status}: {_message(error)})"
+            raise KubeflowUnreachableError(f"{what}; try again") from error
         except HTTPError as error:
             what = f"{self._api} has become unreachable ({type(error).__name__})"
             raise KubeflowUnreachableError(f"{what}; try again") from error
@@ -155,9 +140,9 @@ def _quiet() -> Any:
         yield
 
 
-def _read_secret(option: str, file: Path | None) -> str:
+def _read_secret(option: str, file: Path | None) -> str | None:
     if file is None:
-        return ""
+        return None
     try:
         text = file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:

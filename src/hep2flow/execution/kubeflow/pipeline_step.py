@@ -46,13 +46,8 @@ def step(
 ) -> Iterator[Step]:
     """Run a stage as a step of a run; its errors end the process, with the message last in the log.
 
-    Args:
-        store: Address of the store.
-        run_id: Empty for the run that follows from the pipeline's job.
-        job_id: Of the pipeline, which names the attempt.
-        stage: Its name.
-        model: Which the stage serves; None for one that serves all.
-        first: Whether this is the attempt's first step.
+    ``run_id`` is empty for the run that follows from the pipeline's job, whose id names the attempt; ``model`` is None for
+    a stage that serves all models; ``first`` says whether this is the attempt's first step.
     """
     with exit_on_error():
         opened, run_id = open_pipeline_store(store), run_id_of(run_id, job_id)

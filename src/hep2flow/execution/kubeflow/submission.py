@@ -1,7 +1,5 @@
 """What is submitted to Kubeflow for a run on a cluster: a pipeline, its images and its arguments."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,8 +11,8 @@ import yaml
 from hep2flow import __version__
 from hep2flow.errors import UserError
 from hep2flow.execution.kubeflow.compile import load_pipeline
+from hep2flow.execution.kubeflow.image_digests import pin_image
 from hep2flow.execution.kubernetes.cluster_options import NO_SECRET, ClusterOptions
-from hep2flow.execution.kubernetes.image_digests import pin_image
 from hep2flow.execution.run_request import RunRequest, pipeline_arguments
 from hep2flow.search.settings import SweepSettings, parse_sweep_settings
 from hep2flow.store.address import StoreAddress
@@ -37,46 +35,29 @@ UNROLLED_MODELS = 16
 
 @dataclass(frozen=True)
 class SubmitOptions:
-    """Options of ``hep2flow submit`` beside the request and the cluster.
-
-    Attributes:
-        repository: ``REGISTRY/NAME`` or ``REGISTRY/NAME:TAG``, of the images ``step`` and ``ray``.
-        store_endpoint: As the cluster reaches the store; None for the one from here, or where that is this machine the
-            pipeline's own.
-        cron: Times of a recurring run; empty for a single one.
-        parameters: ``KEY=VALUE`` of the pipeline, which override everything else.
-    """
+    """Options of ``hep2flow submit`` beside the request and the cluster."""
 
     experiment: str
     service_account: str
-    repository: str
+    repository: str  # ``REGISTRY/NAME`` or ``REGISTRY/NAME:TAG``, of the images ``step`` and ``ray``
+    # As the cluster reaches the store; None for the one from here, or where that is this machine the pipeline's own.
     store_endpoint: str | None
-    cron: str
-    parameters: list[str]
+    cron: str  # times of a recurring run; empty for a single one
+    parameters: list[str]  # ``KEY=VALUE`` of the pipeline, which override everything else
 
 
 @dataclass(frozen=True)
 class Submission:
-    """Everything that is sent to Kubeflow; nothing of it is secret.
+    """Everything that is sent to Kubeflow; nothing of it is secret."""
 
-    Attributes:
-        request: Of the run; its source and recipes as the steps find them.
-        run_id: Of the run in the store; empty where each run of a recurring one names itself.
-        experiment: Kubeflow's folder of runs.
-        service_account: Of the steps.
-        images: ``step`` and ``ray``.
-        secret_keys: Of the access key and of the secret key, in the Secret that ``store_secret`` names.
-        cron: Of a recurring run, in Kubeflow's six fields; empty for a single one.
-    """
-
-    request: RunRequest
+    request: RunRequest  # of the run; its source and recipes as the steps find them
     name: str
-    run_id: str
-    experiment: str
-    service_account: str
-    images: dict[str, str]
-    secret_keys: tuple[str, str]
-    cron: str
+    run_id: str  # of the run in the store; empty where each run of a recurring one names itself
+    experiment: str  # Kubeflow's folder of runs
+    service_account: str  # of the steps
+    images: dict[str, str]  # ``step`` and ``ray``
+    secret_keys: tuple[str, str]  # of the access key and of the secret key, in the Secret that ``store_secret`` names
+    cron: str  # of a recurring run, in Kubeflow's six fields; empty for a single one
     arguments: dict[str, Any]
 
     @property
@@ -84,11 +65,11 @@ class Submission:
         """Whether the pipeline learns its models from its first task: a recurring run, or one of many models."""
         return bool(self.cron) or len(self.request.models) > UNROLLED_MODELS
 
-    def with_request(self, request: RunRequest) -> Submission:
+    def with_request(self, request: RunRequest) -> "Submission":
         """The same for a request whose cells and weights are in the cluster's store."""
         return replace(self, request=request, arguments={**self.arguments, "source": request.source})
 
-    def with_recipes(self, references: list[str]) -> Submission:
+    def with_recipes(self, references: list[str]) -> "Submission":
         """The same with the arguments of a looped pipeline: the URIs of its recipes, and what is done with them.
 
         Raises:
@@ -99,15 +80,14 @@ class Submission:
         if sweep is None:
             added["seeds"] = request.seeds
         elif sweep.beside or sweep.finals != 1:
-            raise UserError(
-                f"a recurring sweep, and one of more than {UNROLLED_MODELS} models, trains one model of each recipe and no "
-                "recipe as it is; leave out --seeds and tune, or submit fewer recipes"
-            )
+            which = f"a recurring sweep, and one of more than {UNROLLED_MODELS} models"
+            what = f"{which}, trains one model of each recipe and no recipe as it is"
+            raise UserError(f"{what}; leave out --seeds and tune, or submit fewer recipes")
         else:
             added |= sweep.model_dump(exclude={"finals", "beside"})
         return replace(self, arguments={**self.arguments, **added})
 
-    def with_digests(self) -> Submission:
+    def with_digests(self) -> "Submission":
         """The same with each image by its digest; UserError where a registry gives none."""
         images = {name: pin_image(image) for name, image in self.images.items()}
         cluster = {**self.arguments["cluster"], "image": images["ray"]}

@@ -23,10 +23,8 @@ from hep2flow.store.s3 import Store
 def cluster_store() -> Store:
     """The store that the environment names; UserError where it names none: the cluster cannot reach this machine's."""
     if store_address() is None:
-        raise UserError(
-            "the store of the cluster is not known here; set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
-            "HEP2FLOW_BUCKET and HEP2FLOW_PREFIX, as k8s/README.md shows"
-        )
+        access = "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, HEP2FLOW_BUCKET and HEP2FLOW_PREFIX"
+        raise UserError(f"the store of the cluster is not known here; set {access}, as k8s/README.md shows")
     return open_store(on_outage=log_to_stderr)
 
 

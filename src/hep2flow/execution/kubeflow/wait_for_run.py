@@ -6,15 +6,17 @@ from dataclasses import replace
 from typing import NamedTuple, cast
 
 from hep2flow.errors import RunFailedError, UserError
-from hep2flow.execution.kubeflow.client import Kubeflow, KubeflowUnreachableError, RunState, SubmittedRun
+from hep2flow.execution.kubeflow.client import FINAL_STATES, Kubeflow, KubeflowUnreachableError, RunState, SubmittedRun
 from hep2flow.execution.watch_run import run_failure, show_run_progress
-from hep2flow.store.outage import Log
+from hep2flow.store.outage import Log, log_to_stderr
 from hep2flow.store.runs import LOST_AFTER, RunStatus, RunView, finish_run, now, show_run, update_run
 from hep2flow.store.s3 import Store
 
 PAUSE_SECONDS = 5.0
 PATIENCE_SECONDS = 3600.0
 SIGN_SECONDS = 60.0  # between two signs of life, while a run's pods wait for a node
+
+Submit = Callable[[], SubmittedRun]
 
 
 class _End(NamedTuple):
@@ -26,23 +28,17 @@ class _End(NamedTuple):
 
 
 def wait_for_run(
-    store: Store,
-    kubeflow: Kubeflow,
-    submitted: SubmittedRun,
-    run_id: str,
-    resubmissions: int,
-    resubmit: Callable[[], SubmittedRun],
-    log: Log,
+    store: Store, kubeflow: Kubeflow, submitted: SubmittedRun, run_id: str, resubmissions: int, resubmit: Submit
 ) -> RunView:
-    """Show a run until it is over; returns its view where it succeeded.
+    """Show a run, and a line for each event, until it is over; returns its view where it succeeded.
 
-    A run that Kubeflow has lost is submitted again so many times, and resumes; ``log`` gets one line for each event.
+    A run that Kubeflow has lost is submitted again so many times, and resumes.
 
     Raises:
         UserError: A step failed for a reason that the user can fix, or somebody ended the run.
         RunFailedError: It failed otherwise.
     """
-    log, resumes = _without_repetition(log), f"submit it again with --run-id {run_id}, and it resumes"
+    log, resumes = _log_without_repetition(), f"submit it again with --run-id {run_id}, and it resumes"
     remaining = resubmissions
     while True:
         with show_run_progress(store, run_id):
@@ -63,7 +59,7 @@ def wait_for_run(
         log(f"{what}; submitted again, it resumes from where it was: {submitted.url}")
 
 
-def _resubmit(resubmit: Callable[[], SubmittedRun], log: Log) -> SubmittedRun:
+def _resubmit(resubmit: Submit, log: Log) -> SubmittedRun:
     """Submit once Kubeflow answers: what has lost the run may be what makes it unreachable."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -113,17 +109,15 @@ def _wait_for_end(store: Store, kubeflow: Kubeflow, submitted: SubmittedRun, run
             if silence.total_seconds() > SIGN_SECONDS and view.status in ("submitted", "running"):
                 update_run(store, run_id)  # its pods wait for a node, and nobody else can give a sign of life
             if view.status == "lost":
-                log(
-                    f"no step has given a sign of life for 3 minutes; Kubeflow says {state.state}, and is waited for. "
-                    f"Where its pods are gone, press Ctrl-C and submit again with --run-id {run_id}: it resumes from "
-                    "where it was"
-                )
+                what = f"no step has given a sign of life for 3 minutes; Kubeflow says {state.state}, and is waited for"
+                fix = f"press Ctrl-C and submit again with --run-id {run_id}: it resumes from where it was"
+                log(f"{what}. Where its pods are gone, {fix}")
         time.sleep(PAUSE_SECONDS)
 
 
 def _has_ended(view: RunView, state: RunState) -> bool:
     """Whether Kubeflow says that the run is over, or is ending it and no step works any more."""
-    return state.is_over or (state.terminated and "running" not in view.stage_status.values())
+    return state.state in FINAL_STATES or (state.terminated and "running" not in view.stage_status.values())
 
 
 def _close(store: Store, run_id: str, state: RunState) -> RunView:
@@ -136,13 +130,13 @@ def _close(store: Store, run_id: str, state: RunState) -> RunView:
     return view
 
 
-def _without_repetition(log: Log) -> Log:
+def _log_without_repetition() -> Log:
     last = ""
 
     def log_new(text: str) -> None:
         nonlocal last
         if text != last:
-            log(text)
+            log_to_stderr(text)
         last = text
 
     return log_new

@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class ConflictError(Exception):
     """An object of that name already exists."""
 
 
-class GoneError(Exception):
+class GoneError(OSError):
     """The resource version to watch from is too old: list again."""
 
 
@@ -71,16 +71,15 @@ class KubernetesApi:
     """RayJobs and pods in one namespace of the cluster that the service account or KUBECONFIG names.
 
     Every method but the streams retries for hours while the server is busy, failing or unreachable, and raises UserError
-    for what is forbidden.
-
-    An empty ``namespace`` is the step's own, or the one that KUBECONFIG names. ``log`` gets one line when an outage of
-    the server is noticed, and one when it is over.
+    for what is forbidden. An empty ``namespace`` is the step's own, or the one that KUBECONFIG names. ``log`` gets one line
+    when an outage of the server is noticed, and one when it is over.
     """
 
     def __init__(self, namespace: str = "", log: Log = log_to_stderr) -> None:
         self._log, self._lock, self._unreachable = log, threading.Lock(), False
         configuration, self.own_namespace = load_configuration()
         self.namespace = namespace or self.own_namespace or "default"
+        self._rayjobs = GROUP, VERSION, self.namespace, RAYJOBS
         self._server = str(configuration.host)
         client = kubernetes.client.ApiClient(configuration)
         self._custom = kubernetes.client.CustomObjectsApi(client)
@@ -90,60 +89,50 @@ class KubernetesApi:
         """Create a RayJob; ConflictError for a name that exists, QuotaExceededError where a quota is used up."""
         try:
             method = self._custom.create_namespaced_custom_object
-            self._call_rayjobs("create", method, manifest, expected=(403, 404, 409))
+            self._call("create", RAYJOBS, method, *self._rayjobs, manifest, expected=(403, 404, 409))
         except ApiException as error:
             if error.status == 409:
                 raise ConflictError from error
             if error.status == 403 and "exceeded quota" in _message(error):
                 raise QuotaExceededError(_message(error)) from error
             if error.status == 404:
-                raise UserError(
-                    f"{self._server} has no namespace {self.namespace}, or knows no RayJobs ({_message(error)}); "
-                    "check cluster.namespace, and that the KubeRay operator is installed"
-                ) from error
+                what = f"{self._server} has no namespace {self.namespace}, or knows no RayJobs ({_message(error)})"
+                fix = "check cluster.namespace, and that the KubeRay operator is installed"
+                raise UserError(f"{what}; {fix}") from error
             raise self._refused("create", RAYJOBS, error) from error
 
     def get(self, name: str) -> dict[str, Any] | None:
         """A RayJob; None where there is none."""
-        try:
-            return self._call_rayjobs("get", self._custom.get_namespaced_custom_object, name, expected=(404,))
-        except ApiException:
-            return None
+        method, found = self._custom.get_namespaced_custom_object, None
+        with suppress(ApiException):
+            found = self._call("get", RAYJOBS, method, *self._rayjobs, name, expected=(404,))
+        return found
 
     def delete(self, name: str) -> None:
         """Delete a RayJob and, through it, its pods, within seconds; one that does not exist is no error."""
         method, options = self._custom.delete_namespaced_custom_object, {"propagation_policy": "Background"}
         with suppress(ApiException):
-            self._call_rayjobs("delete", method, name, patience=DELETE_SECONDS, expected=(404,), **options)
+            arguments = (*self._rayjobs, name)
+            self._call("delete", RAYJOBS, method, *arguments, patience=DELETE_SECONDS, expected=(404,), **options)
 
     def find(self, name: str) -> tuple[dict[str, Any] | None, str]:
         """A RayJob, None where there is none, and the resource version to watch from."""
         method = self._custom.list_namespaced_custom_object
-        found = self._call_rayjobs("list", method, field_selector=f"metadata.name={name}")
+        found = self._call("list", RAYJOBS, method, *self._rayjobs, field_selector=f"metadata.name={name}")
         return next(iter(found["items"]), None), found["metadata"]["resourceVersion"]
 
     def watch(self, name: str, version: str) -> Iterator[dict[str, Any] | None]:
         """Yield a RayJob at each change after a resource version, for some seconds; None once it is deleted.
 
-        Raises:
-            GoneError: The version is too old.
-            OSError: The watch broke off.
+        GoneError where the version is too old, OSError where the watch broke off.
         """
         chosen = {"field_selector": f"metadata.name={name}", "resource_version": version}
         limits = {"timeout_seconds": WATCH_SECONDS, "_request_timeout": (CONNECT_SECONDS, WATCH_SECONDS + READ_SECONDS)}
         method, stream = self._custom.list_namespaced_custom_object, kubernetes.watch.Watch().stream
-        try:
+        with self._streaming("watch", RAYJOBS, passing=(401,)):  # where a 401 stays, the next `find` reports it
             for event in stream(method, *self._rayjobs, **chosen, **limits):
                 if event["type"] != "BOOKMARK":
                     yield None if event["type"] == "DELETED" else event["object"]
-        except ApiException as error:
-            if error.status == 410:
-                raise GoneError from error
-            if _is_transient(error) or error.status == 401:  # where it stays so, the next `find` reports it
-                raise OSError(f"{error.status} {error.reason}") from error
-            raise self._refused("watch", RAYJOBS, error) from error
-        except (HTTPError, ValueError) as error:  # ValueError: broken off in the middle of a line
-            raise OSError(type(error).__name__) from error
 
     def pods(self, selector: str) -> list[dict[str, Any]]:
         """Pods with these labels, the oldest first."""
@@ -154,16 +143,24 @@ class KubernetesApi:
 
     def log(self, pod: str) -> Iterator[str]:
         """Yield lines of a pod's log, each with its time before it, until the pod ends; OSError where the log breaks off."""
-        try:
-            options = {"follow": True, "timestamps": True, "_request_timeout": (CONNECT_SECONDS, SILENCE_SECONDS)}
+        options = {"follow": True, "timestamps": True, "_request_timeout": (CONNECT_SECONDS, SILENCE_SECONDS)}
+        with self._streaming("get", "pods/log", passing=(400, 404)):  # its container has not started, or it is gone
             answer = self._core.read_namespaced_pod_log(pod, self.namespace, _preload_content=False, **options)
             with closing(answer):
                 yield from kubernetes.watch.watch.iter_resp_lines(answer)
+
+    @contextmanager
+    def _streaming(self, verb: str, resource: str, passing: Collection[int]) -> Iterator[None]:
+        """OSError for what breaks a stream off, a status that passes among it; UserError for what is refused."""
+        try:
+            yield
         except ApiException as error:
-            if _is_transient(error) or error.status in (400, 404):  # its container has not started, or it is gone
+            if error.status == 410:
+                raise GoneError from error
+            if _is_transient(error) or error.status in passing:
                 raise OSError(f"{error.status} {error.reason}") from error
-            raise self._refused("get", "pods/log", error) from error
-        except HTTPError as error:
+            raise self._refused(verb, resource, error) from error
+        except (HTTPError, ValueError) as error:  # ValueError: broken off in the middle of a line
             raise OSError(type(error).__name__) from error
 
     def is_being_deleted(self, pod: str) -> bool:
@@ -176,14 +173,6 @@ class KubernetesApi:
         except HTTPError:
             return False
         return "deletionTimestamp" in json.loads(answer.data)["metadata"]
-
-    @property
-    def _rayjobs(self) -> tuple[str, str, str, str]:
-        return GROUP, VERSION, self.namespace, RAYJOBS
-
-    def _call_rayjobs(self, verb: str, method: Callable[..., Any], *arguments: Any, **options: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self._call(verb, RAYJOBS, method, *self._rayjobs, *arguments, **options)
-        return answer
 
     def _call(
         self,
@@ -216,10 +205,10 @@ class KubernetesApi:
                 if time.monotonic() - started > OUTAGE_NOTICE_SECONDS:
                     self._report_outage(_reason(error))
                 if time.monotonic() + pause > started + patience:
-                    raise UserError(
-                        f"Kubernetes at {self._server} {_reason(error)} since {patience:.0f} s (to {verb} {resource}); "
-                        "check the API server and the network"
-                    ) from error
+                    what = (
+                        f"Kubernetes at {self._server} {_reason(error)} since {patience:.0f} s (to {verb} {resource})"
+                    )
+                    raise UserError(f"{what}; check the API server and the network") from error
                 time.sleep(max(pause, _retry_after(error)))
                 pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -231,17 +220,14 @@ class KubernetesApi:
                 self._log(f"Kubernetes at {self._server} is {news}")
 
     def _refused(self, verb: str, resource: str, error: ApiException) -> UserError:
-        message = _message(error)
+        message, what = _message(error), f"to {verb} {resource} in namespace {self.namespace}"
         if error.status == 403 and re.search(r"\bcannot\b", message):
             group = GROUP if resource == RAYJOBS else ""
-            return UserError(
-                f"Kubernetes forbids to {verb} {resource} in namespace {self.namespace}: a Role lacks the rule "
-                f'{{apiGroups: ["{group}"], resources: [{resource}], verbs: [{verb}]}}; k8s/base/role.yaml has it '
-                f"({message})"
-            )
+            rule = f'{{apiGroups: ["{group}"], resources: [{resource}], verbs: [{verb}]}}; k8s/base/role.yaml has it'
+            return UserError(f"Kubernetes forbids {what}: a Role lacks the rule {rule} ({message})")
         if error.status == 401:
             return UserError(f"Kubernetes at {self._server} does not accept these credentials; log in again")
-        return UserError(f"Kubernetes refuses to {verb} {resource} in namespace {self.namespace}: {message}")
+        return UserError(f"Kubernetes refuses {what}: {message}")
 
 
 def _is_transient(error: ApiException) -> bool:

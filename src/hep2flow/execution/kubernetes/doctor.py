@@ -24,9 +24,8 @@ RULES = (
 )
 KUBERAY = "helm upgrade --install kuberay-operator kuberay/kuberay-operator --version 1.7.0"
 PIPELINES = "install Kubeflow Pipelines 2.17.0 as k8s/README.md says"
-ADD_GPUS = (
-    "add GPU nodes with NVIDIA's device plugin, or run with profile laptop; nodes that come on demand are not seen"
-)
+UNSEEN = "nodes that come on demand are not seen"
+ADD_GPUS = f"add GPU nodes with NVIDIA's device plugin, or run with profile laptop; {UNSEEN}"
 AUTHORIZATION = "authorization.k8s.io/v1"
 KINDS = {"secrets": "Secret", "serviceaccounts": "ServiceAccount", "localqueues": "LocalQueue"}
 APPLY = "kubectl apply -k k8s/overlays/ and the overlay that fits, see k8s/README.md"
@@ -43,9 +42,7 @@ class _FaultError(Exception):
 def check_cluster(options: ClusterOptions, kubeflow: str = "kubeflow") -> Iterator[Finding]:
     """Check everything that a run on the cluster needs, one after the other; changes nothing.
 
-    Args:
-        options: Of the runs; their namespace, when not given, is Kubeflow's.
-        kubeflow: Namespace of Kubeflow Pipelines.
+    The runs' namespace, when not given, is that of Kubeflow Pipelines, ``kubeflow``.
 
     Raises:
         UserError: There is no cluster, or it does not answer.
@@ -80,10 +77,9 @@ class _Cluster:
     def request(
         self, path: str, right: str = "", body: dict[str, Any] | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any]:
-        """Status and answer of a GET, or with a body of a POST, as plain JSON; a 403 where it needs a right is a fault.
+        """Status and answer of a GET, or with a body of a POST, as plain JSON.
 
-        Raises:
-            UserError: The server is unreachable.
+        A 403 where it needs a right is a fault, an unreachable server a UserError.
         """
         method, types = "GET" if body is None else "POST", dict.fromkeys(("Accept", "Content-Type"), "application/json")
         options = {"response_type": "object", "auth_settings": ["BearerToken"], "_return_http_data_only": True}
@@ -95,10 +91,8 @@ class _Cluster:
                 raise _FaultError(f"not looked at: you may not {right}", "ask somebody who may", "warning") from error
             return int(error.status or 0), None
         except HTTPError as error:
-            raise UserError(
-                f"Kubernetes at {self.server} cannot be reached ({type(error).__name__}); "
-                "check KUBECONFIG, the network, and that you are logged in"
-            ) from error
+            what = f"Kubernetes at {self.server} cannot be reached ({type(error).__name__})"
+            raise UserError(f"{what}; check KUBECONFIG, the network, and that you are logged in") from error
         return 200, answer
 
     def kuberay(self) -> str:
@@ -120,10 +114,8 @@ class _Cluster:
 
     def rights(self) -> str:
         """Of the step's service account; inside a pod of the pod's own."""
-        inside, account = (
-            bool(os.environ.get("KUBERNETES_SERVICE_HOST")),
-            f"system:serviceaccount:{self.namespace}:{STEP}",
-        )
+        inside = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+        account = f"system:serviceaccount:{self.namespace}:{STEP}"
         headers = {} if inside else {"Impersonate-User": account}
         path, missing = f"/apis/{AUTHORIZATION}/selfsubjectaccessreviews", []
         for group, resource, verb in ((group, resource, verb) for group, resource, verbs in RULES for verb in verbs):
@@ -155,8 +147,8 @@ class _Cluster:
     def queue(self) -> str:
         name, fix = self._options.queue, "kubectl apply -k k8s/overlays/kueue"
         found = self._find("/apis/kueue.x-k8s.io/v1beta2", "localqueues", name, fix)
-        conditions = {one["type"]: one for one in found.get("status", {}).get("conditions", [])}
-        active = conditions.get("Active", {})
+        conditions = found.get("status", {}).get("conditions", [])
+        active: dict[str, Any] = next((one for one in conditions if one["type"] == "Active"), {})
         if active.get("status") != "True":
             what = f"{name} admits nothing: {active.get('message', 'no word from Kueue')}"
             raise _FaultError(what, "look at its ClusterQueue and its flavors")

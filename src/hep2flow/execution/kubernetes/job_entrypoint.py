@@ -1,8 +1,6 @@
 """Entry point of a job on a cluster: runs the specification that lies in the store, and stores how the job ended."""
 
-import sys
 import threading
-from contextlib import redirect_stdout
 
 from hep2flow.distributed.ray_cluster import connected
 from hep2flow.errors import UserError
@@ -28,32 +26,21 @@ def run_job(store: Store, uri: str) -> StageResult | None:
     Raises:
         Exception: All else, as the stage raised it. A job that is terminated leaves no outcome.
     """
+    expired, outcome = threading.Event(), JobOutcome(abandoned=True)
     try:
         spec = read_spec(store, uri)
-    except UserError as error:
-        return _end(store, uri, JobOutcome(error=error_text(error), mendable=True))
-    abandoned = JobOutcome(abandoned=True)
-    if is_abandoned(store, spec):
-        return _end(store, uri, abandoned)
-    delete_outcome(store, spec)
-    expired = threading.Event()
-    try:
-        with job_lease(store, spec) as expired:
-            result = _run(store, spec)
+        if not is_abandoned(store, spec):
+            delete_outcome(store, spec)
+            with job_lease(store, spec) as expired:
+                outcome = JobOutcome(result=_run(store, spec))
     except TerminatedError:
         if not expired.is_set():
             raise
-        return _end(store, uri, abandoned)
     except UserError as error:
-        return _end(store, uri, JobOutcome(error=error_text(error), mendable=True))
+        outcome = JobOutcome(error=error_text(error), mendable=True)
     except Exception as error:
         JobOutcome(error=error_text(error)).write(store, uri)
         raise
-    return _end(store, uri, JobOutcome(result=result))
-
-
-def _end(store: Store, uri: str, outcome: JobOutcome) -> StageResult | None:
-    """Store the outcome, tell why there is no result, and return the result."""
     outcome.write(store, uri)
     if outcome.result is None:
         message = f"{uri}: the step of this job has ended or gives no sign of life; run it again"
@@ -63,9 +50,9 @@ def _end(store: Store, uri: str, outcome: JobOutcome) -> StageResult | None:
 
 def _run(store: Store, spec: JobSpec) -> StageResult:
     if spec.stage != "evaluate":
-        with show_stage_progress(store, spec.stage, spec.recipe.name) as progress:
-            return run_spec(store, spec, progress.announce, progress.log)
-    with redirect_stdout(sys.stderr), connected():
+        with show_stage_progress(store, spec.stage, spec.recipe.name) as (announce, log):
+            return run_spec(store, spec, announce, log)
+    with connected():
         from hep2flow.distributed.ray_tasks import run_on_worker
 
         # This process runs on the head, which has no GPU.

@@ -1,4 +1,4 @@
-"""The lease of a job on a cluster: a job that no step watches any more ends itself and frees its GPUs."""
+"""The lease of a job on a cluster: one that no step watches any more ends itself and frees its GPUs."""
 
 import os
 import signal
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from hep2flow.errors import UserError
 from hep2flow.execution.job_spec import JobSpec
+from hep2flow.process import in_background
 from hep2flow.store import layout
 from hep2flow.store.outage import log_to_stderr
 from hep2flow.store.runs import StageRecord, now
@@ -22,32 +23,24 @@ SAVE_SECONDS = 120.0
 
 @contextmanager
 def job_lease(store: Store, spec: JobSpec) -> Iterator[threading.Event]:
-    """Send SIGTERM to this process, with time to save, once the heartbeat of the job's step is too old.
+    """Send SIGTERM to this process, with time to save, once the step's heartbeat is too old; the event is set then."""
+    expired = threading.Event()
 
-    Yields:
-        Set when the lease has expired.
-    """
-    over, expired = threading.Event(), threading.Event()
-
-    def watch() -> None:
+    def watch(over: threading.Event) -> None:
         abandoned = 0
         while abandoned < CHECKS:
             if over.wait(CHECK_SECONDS):
                 return
             abandoned = abandoned + 1 if is_abandoned(store, spec) else 0
-        log_to_stderr(
-            f"hep2flow: the step of run {spec.run_id} that watches this job gives no sign of life; the job ends"
-        )
+        silent = f"the step of run {spec.run_id} that watches this job gives no sign of life"
+        log_to_stderr(f"hep2flow: {silent}; the job ends")
         expired.set()
         os.kill(os.getpid(), signal.SIGTERM)
         if not over.wait(SAVE_SECONDS):
             os._exit(0)  # KubeRay would start a failed job again, with the same GPUs
 
-    threading.Thread(target=watch, name="lease", daemon=True).start()
-    try:
+    with in_background(watch, "lease", 0):  # not waited for: the store may be unreachable
         yield expired
-    finally:
-        over.set()
 
 
 def is_abandoned(store: Store, spec: JobSpec) -> bool:

@@ -1,4 +1,7 @@
-"""The manifest of the RayJob (``ray.io/v1``, KubeRay) that runs a training, a sweep or an evaluation."""
+"""The manifest of the RayJob (``ray.io/v1``, KubeRay) that runs a training, a sweep or an evaluation.
+
+Its pods are as the ``restricted`` Pod Security Standard requires them.
+"""
 
 import hashlib
 import json
@@ -9,24 +12,24 @@ from typing import Any
 
 from hep2flow.errors import UserError
 from hep2flow.execution.job_spec import JobSpec
-from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
-from hep2flow.execution.kubernetes.pods import (
-    GPU,
-    SUBMITTER,
-    common_environment,
-    pod_template,
-    store_environment,
-    worker_placement,
-)
+from hep2flow.execution.kubernetes.cluster_options import ClusterOptions, Toleration
 from hep2flow.recipe import Resources
 from hep2flow.store.address import StoreAddress
 
-API_VERSION = "ray.io/v1"
 # Of the image: KubeRay chooses the commands of its pods by it.
 RAY_VERSION = "2.60.0"
 DIGEST_ANNOTATION = "hep2flow/specification"
 JOB_LABEL = "hep2flow/job"
 _PLAIN_URI = re.compile(r"s3://[A-Za-z0-9._/-]+")
+Fields = dict[str, Any]
+
+GPU = "nvidia.com/gpu"
+SCRATCH = "/tmp"  # noqa: S108 - an empty volume of the pod's own
+SUBMITTER = {"cpu": "500m", "memory": "1Gi"}
+SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
+# Of every container: a writable home, and no usage reports to Ray's makers.
+ENVIRONMENT: list[Fields] = [{"name": "HOME", "value": SCRATCH}]
+ENVIRONMENT += [{"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}]
 
 
 @dataclass(frozen=True)
@@ -34,18 +37,13 @@ class RayJob:
     """Builds the manifest of a RayJob; no side effects.
 
     No pod owns the RayJob: the next attempt at a step whose pod was lost, or moved to another node, adopts it.
-
-    Attributes:
-        spec: What to run; ``uri`` is the specification's.
-        store: As the pods reach it.
-        attempt: From 1; another attempt at the same specification is another RayJob.
     """
 
-    spec: JobSpec
-    uri: str
-    store: StoreAddress
+    spec: JobSpec  # what to run
+    uri: str  # of the specification
+    store: StoreAddress  # as the pods reach it
     options: ClusterOptions
-    attempt: int = 1
+    attempt: int = 1  # from 1; another attempt at the same specification is another RayJob
 
     @property
     def name(self) -> str:
@@ -61,13 +59,11 @@ class RayJob:
         run = {"hep2flow/run": self.spec.run_id, "hep2flow/stage": self.spec.stage}
         return {**product, JOB_LABEL: self.name, **run, "hep2flow/model": self.spec.recipe.name}
 
-    def to_manifest(self) -> dict[str, Any]:
+    def to_manifest(self) -> Fields:
         """The manifest; UserError for a store whose names do not fit into a command line."""
         if not _PLAIN_URI.fullmatch(self.uri):
-            raise UserError(
-                f"{self.uri}: on a cluster the store's prefix has letters, digits, '.', '_', '-' and '/' only; "
-                "choose another store_prefix"
-            )
+            what = f"{self.uri}: on a cluster the store's prefix has letters, digits, '.', '_', '-' and '/' only"
+            raise UserError(f"{what}; choose another store_prefix")
         options = self.options
         queue_labels = {"kueue.x-k8s.io/queue-name": options.queue, "kueue.x-k8s.io/priority-class": options.priority}
         kueue = {key: value for key, value in queue_labels.items() if options.queue and value}
@@ -78,10 +74,10 @@ class RayJob:
             **({"namespace": options.namespace} if options.namespace else {}),
         }
         # It submits the entry point to Ray and follows its log; it needs no access to the store.
-        submitter = pod_template("submitter", SUBMITTER, self.labels, options, common_environment())
+        submitter = pod_template("submitter", SUBMITTER, self.labels, options, ENVIRONMENT)
         submitter["spec"]["restartPolicy"] = "Never"
         return {
-            "apiVersion": API_VERSION,
+            "apiVersion": "ray.io/v1",
             "kind": "RayJob",
             "metadata": metadata,
             "spec": {
@@ -97,9 +93,9 @@ class RayJob:
             },
         }
 
-    def _ray_cluster(self) -> dict[str, Any]:
+    def _ray_cluster(self) -> Fields:
         options, resources = self.options, self.spec.recipe.resources
-        environment = common_environment() + store_environment(self.store, options)
+        environment = ENVIRONMENT + store_environment(self.store, options)
         head = {"cpu": str(options.head_cpus), "memory": f"{options.head_memory}Gi"}
         least, most = worker_pods(self.spec, options)
         workers = pod_template("worker", worker_resources(resources), self.labels, options, environment)
@@ -143,3 +139,60 @@ def worker_pods(spec: JobSpec, options: ClusterOptions) -> tuple[int, int]:
     wanted = (resources.workers.min, at_once * resources.workers.max)
     least, most = (math.ceil(workers / workers_per_pod(resources)) for workers in wanted)
     return most if options.queue else least, most
+
+
+def pod_template(
+    component: str, resources: Fields, labels: dict[str, str], options: ClusterOptions, environment: list[Fields]
+) -> Fields:
+    """A pod of one container, ``ray-{component}``, that can write to a volume at ``/tmp`` only.
+
+    ``resources`` maps each resource to its quantity, as request and as limit.
+    """
+    container = {
+        "name": f"ray-{component}",
+        "image": options.image,
+        "env": environment,
+        "resources": {"requests": dict(resources), "limits": dict(resources)},
+        "securityContext": SECURITY,
+        "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH}],
+        "workingDir": SCRATCH,
+    }
+    identity = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), options.user)
+    spec = {
+        "automountServiceAccountToken": False,
+        "containers": [container],
+        "securityContext": {"runAsNonRoot": True, **identity, "seccompProfile": {"type": "RuntimeDefault"}},
+        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": f"{options.scratch}Gi"}}],
+    }
+    optional = {
+        "serviceAccountName": options.service_account,
+        "imagePullSecrets": [{"name": options.pull_secret}] if options.pull_secret else [],
+        "priorityClassName": "" if options.queue else options.priority,
+    }
+    # Ray's ports change from job to job, and a submitter has to end: a service mesh's sidecar breaks both.
+    no_sidecar = {"sidecar.istio.io/inject": "false"}
+    labels = {**labels, "app.kubernetes.io/component": component, **no_sidecar}
+    return {"metadata": {"labels": labels}, "spec": {**spec, **_non_empty(optional)}}
+
+
+def worker_placement(gpus: int, options: ClusterOptions) -> Fields:
+    """Node selector and tolerations of a worker: GPU nodes for one with GPUs, spot nodes where they are allowed."""
+    spot = [Toleration(key=options.spot)] if options.spot else []
+    tolerations = [_non_empty(one.model_dump()) for one in [*(options.tolerations if gpus else ()), *spot]]
+    return _non_empty({"tolerations": tolerations, "nodeSelector": options.node_selector if gpus else {}})
+
+
+def _non_empty(fields: Fields) -> Fields:
+    return {key: value for key, value in fields.items() if value}
+
+
+def store_environment(store: StoreAddress, options: ClusterOptions) -> list[Fields]:
+    """The store's address in plain text, and its credentials by reference to the Secret."""
+    plain = {"AWS_ENDPOINT_URL": store.endpoint, "AWS_REGION": store.region}
+    plain |= {"HEP2FLOW_BUCKET": store.bucket, "HEP2FLOW_PREFIX": store.prefix}
+    environment: list[Fields] = [{"name": name, "value": value} for name, value in plain.items() if value]
+    if options.secret:
+        for name, key in {"AWS_ACCESS_KEY_ID": options.access_key, "AWS_SECRET_ACCESS_KEY": options.secret_key}.items():
+            reference = {"secretKeyRef": {"name": options.secret, "key": key}}
+            environment.append({"name": name, "valueFrom": reference})
+    return environment

@@ -1,7 +1,5 @@
 """The log of a RayJob: shown while the job runs, and copied to the store, because it is deleted with the cluster."""
 
-from __future__ import annotations
-
 import threading
 import time
 from typing import Any
@@ -38,7 +36,7 @@ class JobLog:
         self._over = threading.Event()
         self._reader = threading.Thread(target=self._read, name="job-log", daemon=True)
 
-    def __enter__(self) -> JobLog:
+    def __enter__(self) -> "JobLog":
         self._reader.start()
         return self
 

@@ -8,25 +8,12 @@ from typing import Any
 
 from hep2flow.errors import UserError
 from hep2flow.execution.job_spec import JobOutcome, JobSpec, delete_outcome
-from hep2flow.execution.kubernetes.client import (
-    LONGEST_PAUSE,
-    ConflictError,
-    GoneError,
-    KubernetesApi,
-    QuotaExceededError,
-)
+from hep2flow.execution.kubernetes import client, rayjob_state
+from hep2flow.execution.kubernetes.client import ConflictError, GoneError, KubernetesApi, QuotaExceededError
 from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
 from hep2flow.execution.kubernetes.rayjob import DIGEST_ANNOTATION, JOB_LABEL, RayJob
 from hep2flow.execution.kubernetes.rayjob_log import JobLog
-from hep2flow.execution.kubernetes.rayjob_state import (
-    JobFailedError,
-    describe,
-    find_start_problem,
-    has_succeeded,
-    is_over,
-    is_waiting,
-    job_failure,
-)
+from hep2flow.execution.kubernetes.rayjob_state import JobFailedError, is_over, is_waiting
 from hep2flow.process import TerminatedError
 from hep2flow.stage_result import StageResult
 from hep2flow.store import layout
@@ -46,10 +33,8 @@ def run_rayjob(
 
     A job that an earlier process left running is adopted. Where this process cannot continue, or is terminated, the job
     is deleted, and its GPUs are free in seconds. Where only the pod of this process is deleted, as when its node is
-    drained, the job runs on for as long as its lease lasts: the next attempt at this step adopts it.
-
-    ``log`` gets one line whenever the job's state changes; ``is_superseded`` says whether another attempt at the run
-    watches the job by now.
+    drained, the job runs on for as long as its lease lasts: the next attempt at this step adopts it. ``log`` gets one line
+    whenever the job's state changes; ``is_superseded`` says whether another attempt at the run watches the job by now.
 
     Raises:
         UserError: The user can fix it; also as the stage raised it.
@@ -63,28 +48,28 @@ def run_rayjob(
     with JobLog(api, name, store, log_key):
         try:
             ended = watcher.wait()
-        except TerminatedError as terminated:
+        except BaseException as error:
             # Kubeflow's Terminate leaves the pod, a drained node deletes it: only then another attempt comes.
             pod = os.environ.get("KFP_POD_NAME")
-            if is_superseded() or (pod and api.is_being_deleted(pod)):
-                raise DetachedError from terminated
-            _delete(api, name)
-            raise
-        except BaseException:
-            _delete(api, name)
+            if isinstance(error, TerminatedError) and (is_superseded() or (pod and api.is_being_deleted(pod))):
+                raise DetachedError from error
+            try:
+                api.delete(name)
+            except UserError as fault:  # its lease ends it in minutes
+                log_to_stderr(f"hep2flow: RayJob {name} could not be deleted: {fault}")
             raise
     outcome = JobOutcome.read(store, spec)
     if outcome is not None and outcome.abandoned:  # this step adopted the job a moment after its lease ended
         log(f"RayJob {name}: ended because no step watched it; started again, it resumes from its last state")
         return run_rayjob(store, spec, options, log, is_superseded)
-    if has_succeeded(ended) and outcome is not None and outcome.result is not None:
+    if rayjob_state.has_succeeded(ended) and outcome is not None and outcome.result is not None:
         return outcome.result
-    error = job_failure(ended, watcher.waited_for)
-    if outcome is not None and outcome.error and not isinstance(error, UserError):
-        error = UserError(outcome.error) if outcome.mendable else JobFailedError(f"RayJob {name}: {outcome.error}")
-    if isinstance(error, JobFailedError):
-        error = JobFailedError(f"{error}; its log is {store.uri(log_key)}")
-    raise error
+    failure = rayjob_state.job_failure(ended, watcher.waited_for)
+    if outcome is not None and outcome.error and not isinstance(failure, UserError):
+        failure = UserError(outcome.error) if outcome.mendable else JobFailedError(f"RayJob {name}: {outcome.error}")
+    if isinstance(failure, JobFailedError):
+        failure = JobFailedError(f"{failure}; its log is {store.uri(log_key)}")
+    raise failure
 
 
 def _create_or_adopt(api: KubernetesApi, store: Store, spec: JobSpec, options: ClusterOptions, log: Log) -> str:
@@ -103,11 +88,9 @@ def _create_or_adopt(api: KubernetesApi, store: Store, spec: JobSpec, options: C
                 existing = api.get(job.name)
         if existing is not None:
             if existing["metadata"].get("annotations", {}).get(DIGEST_ANNOTATION) != spec.digest:
-                raise UserError(
-                    f"RayJob {job.name} in namespace {api.namespace}: already exists with another specification for run "
-                    f"{spec.run_id}; delete it (kubectl -n {api.namespace} delete rayjob {job.name}), or choose another "
-                    "run id"
-                )
+                what = f"already exists with another specification for run {spec.run_id}"
+                fix = f"delete it (kubectl -n {api.namespace} delete rayjob {job.name}), or choose another run id"
+                raise UserError(f"RayJob {job.name} in namespace {api.namespace}: {what}; {fix}")
             if not is_over(existing) and "deletionTimestamp" not in existing["metadata"]:
                 return job.name
     raise AssertionError("attempts are never used up")
@@ -121,21 +104,13 @@ def _create(api: KubernetesApi, job: RayJob, patience: float, log: Log) -> None:
             return api.create(job.to_manifest())
         except QuotaExceededError as error:
             if time.monotonic() > deadline:
-                raise UserError(
-                    f"RayJob {job.name}: the quota had no room for {patience:.0f} s ({error}); end other jobs, ask for a "
-                    "larger quota, or raise cluster.waiting_seconds"
-                ) from error
+                what = f"RayJob {job.name}: the quota had no room for {patience:.0f} s ({error})"
+                fix = "end other jobs, ask for a larger quota, or raise cluster.waiting_seconds"
+                raise UserError(f"{what}; {fix}") from error
             if not logged:
                 log(f"RayJob {job.name}: waits for another job of namespace {api.namespace} to end ({error})")
             logged = True
             time.sleep(QUOTA_SECONDS)
-
-
-def _delete(api: KubernetesApi, name: str) -> None:
-    try:
-        api.delete(name)
-    except UserError as error:  # its lease ends it in minutes
-        log_to_stderr(f"hep2flow: RayJob {name} could not be deleted: {error}")
 
 
 class _Watcher:
@@ -168,13 +143,14 @@ class _Watcher:
                 continue
             except OSError:
                 time.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                pause = min(2 * pause, client.LONGEST_PAUSE)
 
     def _check(self, job: dict[str, Any] | None) -> dict[str, Any]:
         """Log the job's state where it is new; raise where the job is gone or cannot start."""
         if job is None:
             raise UserError(f"RayJob {self._name}: was deleted by somebody; run again, it resumes from its last state")
-        problem = find_start_problem(self._api.pods(f"{JOB_LABEL}={self._name}")) if is_waiting(job) else None
+        pods = self._api.pods(f"{JOB_LABEL}={self._name}") if is_waiting(job) else []
+        problem = rayjob_state.find_start_problem(pods)
         if problem is None or not problem.hopeless:
             self._hopeless_since = None
         else:
@@ -182,7 +158,7 @@ class _Watcher:
             if time.monotonic() - self._hopeless_since >= HOPELESS_SECONDS:
                 raise UserError(f"RayJob {self._name}: {problem.message}")
         if not is_over(job):
-            state = describe(job, problem)
+            state = rayjob_state.describe(job, problem)
             self.waited_for = state if is_waiting(job) else ""
             if state != self._state:
                 self._state = state

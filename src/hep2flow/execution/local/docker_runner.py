@@ -4,8 +4,8 @@ import codecs
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,15 @@ class DockerSteps:
             raise UserError(f"{OPTION}: inside a container Ray is reached as ray://HOST:PORT, not {address}")
         self._images, self._source = chosen, source
         self._engine = _engine()
+        from docker.errors import ImageNotFound
+
         for image in (chosen.step, chosen.ray):
-            _check_image(self._engine, image)
+            try:
+                self._engine.images.get(image)
+            except ImageNotFound as error:
+                # Not pulled: a name without a registry would be looked up at Docker's, where anybody may have taken it.
+                fix = "make it with `make images`, or `docker pull` one and name it with --step-image and --ray-image"
+                raise UserError(f"{OPTION}: the engine has no image {image}; {fix}") from error
         self._containers: dict[str, Any] = {}
         self._terminated: set[str] = set()
 
@@ -93,7 +100,7 @@ class DockerSteps:
         original = docker_task_handler.run_docker_container
         docker_task_handler.run_docker_container = self._run
         try:
-            with self._interruptible():
+            with handling(signal.SIGINT, self._interrupt):
                 yield runner
         finally:
             docker_task_handler.run_docker_container = original
@@ -101,9 +108,9 @@ class DockerSteps:
 
     def terminate(self) -> None:
         """Send SIGTERM to each container that had none."""
-        for name in self._containers.keys() - self._terminated:
-            self._terminated.add(name)
-            self._signal(name, "SIGTERM")
+        names = self._containers.keys() - self._terminated
+        self._terminated |= names
+        self._signal("SIGTERM", names)
 
     def _run(self, client: Any, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any) -> int:
         """Run a container and print its output; returns its exit code. KFP calls this from several threads."""
@@ -118,25 +125,18 @@ class DockerSteps:
             self._containers.pop(container.id, None)
             container.remove(v=True, force=True)
 
-    def _interruptible(self) -> AbstractContextManager[None]:
+    def _interrupt(self, number: int, frame: Any) -> None:
         """Pass Ctrl-C on: it reaches the processes of a terminal, but no containers, and KFP waits for them."""
+        # In a thread: the engine's client may be in the middle of a request.
+        threading.Thread(target=self._signal, args=("SIGINT", self._containers), name="interrupt", daemon=True).start()
+        raise KeyboardInterrupt
 
-        def pass_on() -> None:
-            for name in list(self._containers):
-                self._signal(name, "SIGINT")
-
-        def interrupt(number: int, frame: Any) -> None:
-            # In a thread: the engine's client may be in the middle of a request.
-            threading.Thread(target=pass_on, name="interrupt", daemon=True).start()
-            raise KeyboardInterrupt
-
-        return handling(signal.SIGINT, interrupt)
-
-    def _signal(self, name: str, which: str) -> None:
+    def _signal(self, which: str, containers: Iterable[str]) -> None:
         from docker.errors import APIError
 
-        with suppress(APIError):  # it has ended
-            self._engine.api.kill(name, which)
+        for name in list(containers):
+            with suppress(APIError):  # it has ended
+                self._engine.api.kill(name, which)
 
 
 def _engine() -> Any:
@@ -151,17 +151,6 @@ def _engine() -> Any:
         what = f"{OPTION}: no Docker engine answers ({error})"
         raise UserError(f"{what}; start one, or set DOCKER_HOST to its address") from error
     return engine
-
-
-def _check_image(engine: Any, image: str) -> None:
-    from docker.errors import ImageNotFound
-
-    try:
-        engine.images.get(image)
-    except ImageNotFound as error:
-        # Not pulled: a name without a registry would be looked up at Docker's, where anybody may have taken it.
-        fix = "make it with `make images`, or `docker pull` one and name it with --step-image and --ray-image"
-        raise UserError(f"{OPTION}: the engine has no image {image}; {fix}") from error
 
 
 def _environment() -> dict[str, str]:

@@ -53,10 +53,7 @@ def check_machine(distribution: str = "hep2flow") -> Iterator[Finding]:
         yield from check_packages(distribution)
     yield check_disk("home", embedded_server.home(), "HEP2FLOW_HOME")
     yield check_disk("temporary files", Path(tempfile.gettempdir()), "TMPDIR")
-    store, found = check_store()
-    yield found
-    if store is not None:
-        yield from check_weights(store)
+    yield from check_store()
     yield check_gpus()
     yield check_ray()
 
@@ -105,8 +102,8 @@ def check_disk(subject: str, folder: Path, variable: str) -> Finding:
     return ok(subject, f"{free:.0f} GiB free at {folder}")
 
 
-def check_store() -> tuple[Store | None, Finding]:
-    """The object store, None where it cannot be reached, read and written."""
+def check_store() -> Iterator[Finding]:
+    """The object store, which must be reached, read and written, and what is in it."""
     try:
         store = open_store()
         store.check()
@@ -115,8 +112,10 @@ def check_store() -> tuple[Store | None, Finding]:
         store.delete([probe])
     except UserError as error:
         what, _, fix = str(error).rpartition("; ")
-        return None, Finding("storage", "error", what or fix, fix if what else "")
-    return store, ok("storage", f"{store.uri('')} at {store.address.endpoint or 'AWS S3'} can be read and written")
+        yield Finding("storage", "error", what or fix, fix if what else "")
+        return
+    yield ok("storage", f"{store.uri('')} at {store.address.endpoint or 'AWS S3'} can be read and written")
+    yield from check_weights(store)
 
 
 def check_weights(store: Store) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Resolves tags of container images to digests, so that all pods of a run have the same image."""
+"""The digest behind an image's tag, as its registry gives it: a run is of one image, whatever the tag names later."""
 
 import re
 
@@ -13,7 +13,7 @@ MANIFESTS = (
     "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, "
     "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 )
-LOOPBACK = re.compile(r"^(localhost|127\.0\.0\.1)(:\d+)?/")
+LOOPBACK_REGISTRY = re.compile(r"^(localhost|127\.0\.0\.1)(:\d+)?/")
 
 
 def pin_image(image: str) -> str:
@@ -26,7 +26,7 @@ def pin_image(image: str) -> str:
         return image
     try:
         container = oras.container.Container(image)
-        registry = oras.provider.Registry(insecure=bool(LOOPBACK.match(image)))
+        registry = oras.provider.Registry(insecure=bool(LOOPBACK_REGISTRY.match(image)))
         registry.auth.load_configs(container)
         # Not the decorated method: oras retries for minutes, and a person waits here.
         response: Response = type(registry).do_request.__wrapped__(
@@ -41,7 +41,6 @@ def pin_image(image: str) -> str:
 
 
 def _not_pinned(image: str, why: str) -> UserError:
-    return UserError(
-        f"image {image}: its registry gives no digest ({why}); push it, log in with docker login, give it with "
-        "its digest (NAME@sha256:…), or add --keep-tags for images that the nodes have already"
-    )
+    fix = "push it, log in with docker login, give it with its digest (NAME@sha256:…)"
+    last = "or add --keep-tags for images that the nodes have already"
+    return UserError(f"image {image}: its registry gives no digest ({why}); {fix}, {last}")

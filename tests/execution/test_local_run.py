@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from kfp import local
 
-from hep2flow.execution.local.kfp_runner import forward_sigterm, run_pipeline
+from hep2flow.execution.local.run import forward_sigterm, run_pipeline
 from hep2flow.store.runs import RunRecord, start_run
 from hep2flow.store.s3 import Store
 
@@ -43,7 +43,7 @@ class Heard:
 
 
 def test_sigterm_goes_to_the_steps_and_to_those_that_are_started_after_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hep2flow.execution.local.kfp_runner.BETWEEN_STEPS_SECONDS", 0.01)
+    monkeypatch.setattr("hep2flow.execution.local.run.BETWEEN_STEPS_SECONDS", 0.01)
     steps, before = Heard(), signal.getsignal(signal.SIGTERM)
     with forward_sigterm(steps) as terminated:
         assert not terminated.is_set()

@@ -1,16 +1,18 @@
-"""``hep2flow doctor``."""
+"""``hep2flow doctor`` and ``hep2flow storage``: this machine, its embedded object store, and the cluster it reaches."""
 
 import json
 from dataclasses import asdict
 from typing import Annotated
 
-from typer import Exit, Option
+from typer import Exit, Option, Typer
 
 from hep2flow.cli import options
 from hep2flow.cli.common import read_cluster_options
 from hep2flow.errors import UserError
 
 MARKS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
+
+storage = Typer(name="storage", no_args_is_help=True, help="The embedded object store on this machine.")
 
 
 def doctor(
@@ -41,3 +43,37 @@ def doctor(
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     if any(finding.state == "error" for finding in findings):
         raise Exit(2)
+
+
+@storage.command()
+def up() -> None:
+    """Start the embedded store, or find it running."""
+    from hep2flow.store import embedded_server
+
+    embedded_server.ensure_running()
+    status()
+
+
+@storage.command()
+def down() -> None:
+    """Stop the embedded store; its data stays."""
+    from hep2flow.store import embedded_server
+
+    print("stopped" if embedded_server.down() else "was not running")
+
+
+@storage.command()
+def status(as_json: options.JsonOption = False) -> None:
+    """Whether the embedded store runs, where, and how much it holds."""
+    from hep2flow.store import embedded_server
+
+    facts = embedded_server.status()
+    print(json.dumps(facts, indent=2) if as_json else "\n".join(f"{name:<10} {fact}" for name, fact in facts.items()))
+
+
+@storage.command()
+def path() -> None:
+    """The folder the embedded store keeps its data in."""
+    from hep2flow.store import embedded_server
+
+    print(embedded_server.status()["data"])
