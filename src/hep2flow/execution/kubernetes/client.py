@@ -121,13 +121,13 @@ class KubernetesApi:
         found = self._call("list", RAYJOBS, method, *self._rayjobs, field_selector=f"metadata.name={name}")
         return next(iter(found["items"]), None), found["metadata"]["resourceVersion"]
 
-    def watch(self, name: str, version: str) -> Iterator[dict[str, Any] | None]:
-        """Yield a RayJob at each change after a resource version, for some seconds; None once it is deleted.
+    def watch(self, name: str, version: str, seconds: int = WATCH_SECONDS) -> Iterator[dict[str, Any] | None]:
+        """Yield a RayJob at each change after a resource version, for so many seconds; None once it is deleted.
 
         GoneError where the version is too old, OSError where the watch broke off.
         """
         chosen = {"field_selector": f"metadata.name={name}", "resource_version": version}
-        limits = {"timeout_seconds": WATCH_SECONDS, "_request_timeout": (CONNECT_SECONDS, WATCH_SECONDS + READ_SECONDS)}
+        limits = {"timeout_seconds": seconds, "_request_timeout": (CONNECT_SECONDS, seconds + READ_SECONDS)}
         method, stream = self._custom.list_namespaced_custom_object, kubernetes.watch.Watch().stream
         with self._streaming("watch", RAYJOBS, passing=(401,)):  # where a 401 stays, the next `find` reports it
             for event in stream(method, *self._rayjobs, **chosen, **limits):
