@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Iterator
 from importlib import metadata
@@ -119,6 +120,25 @@ def job(recipe: Recipe | None = None, sweep: SweepSettings | None = None, traini
 @given(jobs)
 def test_kuberay_takes_whatever_a_valid_recipe_and_valid_options_give(job: RayJob) -> None:
     assert crds.faults(job.to_manifest(), crds.folder()) == []
+
+
+@given(jobs)
+def test_the_submitter_starts_without_rays_command_line_and_every_ray_pod_is_ready_as_soon_as_ray_is(
+    job: RayJob,
+) -> None:
+    manifest = job.to_manifest()
+    submitter, *ray_pods = (spec["containers"][0] for spec in pod_specs(manifest))
+    python, flag, module, entrypoint = submitter["command"]
+    assert (python, flag, entrypoint) == ("python", "-m", manifest["spec"]["entrypoint"])
+    assert importlib.util.find_spec(module)
+    for container in ray_pods:
+        assert container["readinessProbe"]["httpGet"] == {"path": "/api/healthz", "port": 52365}
+        assert container["readinessProbe"]["initialDelaySeconds"] == 1
+
+
+@given(jobs)
+def test_a_job_of_a_queue_gives_its_nodes_back_with_its_quota(job: RayJob) -> None:
+    assert job.to_manifest()["spec"]["ttlSecondsAfterFinished"] == (0 if job.options.queue else job.options.ttl_seconds)
 
 
 @given(jobs)
