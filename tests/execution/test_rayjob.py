@@ -241,6 +241,17 @@ def test_kueue_gets_its_labels_and_a_number_of_workers_that_does_not_change() ->
     assert all(pod["priorityClassName"] == "low" for pod in pod_specs(free.to_manifest()))
 
 
+@pytest.mark.parametrize(
+    ("given", "of_a_sweep"), [({}, "high"), ({"sweep_priority": "low"}, "low")], ids=["no priority of its own", "low"]
+)
+def test_a_sweep_has_a_priority_of_its_own_where_one_is_named(given: dict[str, str], of_a_sweep: str) -> None:
+    """Trials of a night leave room for the training that somebody waits for."""
+    chosen = {"queue": "laboratory", "priority": "high", **given}
+    sweep = job(load_recipe("convnext-b", "paper"), SweepSettings(trials=4), **chosen)
+    for one, priority in ((job(**chosen), "high"), (sweep, of_a_sweep)):
+        assert one.to_manifest()["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == priority
+
+
 def test_four_trials_that_share_a_gpu_share_a_pod() -> None:
     recipe = load_recipe("convnext-b", "paper", ["resources.gpus_per_worker=0.25"])
     shared = job(recipe, SweepSettings(trials=200, concurrency=16))

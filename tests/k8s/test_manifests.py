@@ -158,7 +158,8 @@ def test_what_a_job_names_is_there(overlay: str) -> None:
     asked, names = options(overlay), {(one["kind"], one["metadata"]["name"]) for one in built(overlay)}
     assert ("ServiceAccount", asked.service_account) in names
     assert not asked.queue or ("LocalQueue", asked.queue) in names
-    assert not asked.priority or ("WorkloadPriorityClass", asked.priority) in names
+    for priority in filter(None, (asked.priority, asked.sweep_priority)):
+        assert ("WorkloadPriorityClass", priority) in names
     for queue in of_kind(overlay, "LocalQueue"):
         assert ("ClusterQueue", queue["spec"]["clusterQueue"]) in names
     for queue in of_kind(overlay, "ClusterQueue"):

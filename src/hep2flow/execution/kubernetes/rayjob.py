@@ -68,7 +68,7 @@ class RayJob:
         if not _PLAIN_URI.fullmatch(self.uri):
             what = f"{self.uri}: on a cluster the store's prefix has letters, digits, '.', '_', '-' and '/' only"
             raise UserError(f"{what}; choose another store_prefix")
-        options = self.options
+        options = self.options.for_stage(self.spec.stage)
         queue_labels = {"kueue.x-k8s.io/queue-name": options.queue, "kueue.x-k8s.io/priority-class": options.priority}
         kueue = {key: value for key, value in queue_labels.items() if options.queue and value}
         metadata = {
@@ -90,7 +90,7 @@ class RayJob:
                 "entrypoint": entrypoint,
                 "submissionMode": "K8sJobMode",
                 "submitterPodTemplate": submitter,
-                "rayClusterSpec": self._ray_cluster(),
+                "rayClusterSpec": self._ray_cluster(options),
                 "shutdownAfterJobFinishes": True,
                 # The step deletes the job at its end. Kueue lends the quota anew at once, whatever the pods still hold.
                 "ttlSecondsAfterFinished": 0 if options.queue else options.ttl_seconds,
@@ -100,8 +100,8 @@ class RayJob:
             },
         }
 
-    def _ray_cluster(self) -> Fields:
-        options, resources = self.options, self.spec.recipe.resources
+    def _ray_cluster(self, options: ClusterOptions) -> Fields:
+        resources = self.spec.recipe.resources
         environment = ENVIRONMENT + store_environment(self.store, options)
         head = {"cpu": str(options.head_cpus), "memory": f"{options.head_memory}Gi"}
         least, most = worker_pods(self.spec, options)
