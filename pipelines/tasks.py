@@ -28,6 +28,7 @@ from hep2flow.components.tune import tune
 SECRET_KEYS = {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"}
 USER = 1000  # of the images
 HOUR = 3600
+FOLLOWING = "256Mi"  # of a step that watches a RayJob: 190 MiB; with 2 GiB three of them filled a small node
 # A step that watches a training for hours costs little: autoscalers are to leave its node alone.
 NOT_EVICTED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 
@@ -83,7 +84,7 @@ class Tasks:
     def tune(self, recipe: Any, cells: Cells, name: str = "tune") -> dsl.PipelineTask:
         """Sweep one recipe; outputs ``model``, ``sweep`` and ``judgement``."""
         task = _named(tune, name)(**self._on_ray, recipe=recipe, **cells._asdict())
-        return self._place(task, cpu="500m", memory="2Gi", hours=168)
+        return self._place(_share_memory(task), cpu="500m", memory=FOLLOWING, hours=168)
 
     def train_and_evaluate(self, models: Any, cells: Cells, sweep: Any = "", mark: str = "") -> Any:
         """Train a model and evaluate it; returns the evaluation's URI.
@@ -94,8 +95,8 @@ class Tasks:
         shared = {**self._on_ray, **cells._asdict(), "models": models, "sweep": sweep}
         trained = _named(train, f"train{mark}")(**shared)
         evaluated = _named(evaluate, f"evaluate{mark}")(**shared, trainings=trained.outputs["Output"])
-        self._place(trained, cpu="500m", memory="2Gi", hours=168)
-        self._place(evaluated, cpu="1", memory="4Gi", hours=24)
+        self._place(_share_memory(trained), cpu="500m", memory=FOLLOWING, hours=168)
+        self._place(_share_memory(evaluated), cpu="1", memory="4Gi", hours=24)
         return evaluated.outputs["Output"]
 
     def report(self, evaluations: Any, sweeps: Any = (), judgements: Any = ()) -> None:
@@ -123,6 +124,11 @@ class Tasks:
         task.set_memory_request(memory)
         task.set_caching_options(False)
         return task
+
+
+def _share_memory(task: dsl.PipelineTask) -> dsl.PipelineTask:
+    """Give loader workers room for their batches: a container has 64 MiB of shared memory, two batches of 32 at 224 px."""
+    return kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory")  # noqa: S108
 
 
 def _named(component: Any, name: str) -> Any:

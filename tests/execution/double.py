@@ -110,6 +110,7 @@ class Double:
     requests: verb and path, as they came
     beyond:   what they asked for and the Role does not allow
     steps:    pods of the steps by their names, which the API tells one by one; one that is not here is gone
+    made:     every job that was created, in its last state, whether it was deleted or not
     quota:    RayJobs that the namespace may have; None for any number
     logs:     of each pod, what each look at it gives; the last one again and again, and log_read is set
     """
@@ -119,6 +120,7 @@ class Double:
     requests: list[tuple[str, str]] = field(default_factory=list)
     beyond: set[Access] = field(default_factory=set)
     jobs: dict[str, Tree] = field(default_factory=dict)
+    made: list[Tree] = field(default_factory=list)
     pods: list[Tree] = field(default_factory=list)
     steps: dict[str, Tree] = field(default_factory=dict)
     quota: int | None = None
@@ -286,6 +288,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._status(403, QUOTA.format(name=name, count=f"count/rayjobs.ray.io={count_now}"))
             return
         self.world.jobs[name] = body
+        self.world.made.append(body)
         self.world.change(body, {})
         self._answer(201, body)
         self.world.created.set()
@@ -336,7 +339,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._chunk(json.dumps({"type": "ERROR", "object": gone}) + "\n")
                 break
             if step == HOLD:
-                self.world.deleted.wait(60)
+                self.world.deleted.wait(float(query["timeoutSeconds"]))
                 break
             if isinstance(step, dict):
                 self.world.change(job, step)

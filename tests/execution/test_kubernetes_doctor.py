@@ -25,11 +25,21 @@ ACCOUNT = f"{NAMESPACE}/serviceaccounts/hep2flow-ray"
 QUEUE = "/apis/kueue.x-k8s.io/v1beta2/namespaces/kubeflow/localqueues/hep2flow"
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
+OPERATOR = "/api/v1/pods?labelSelector=app.kubernetes.io/component%3Dkuberay-operator"
+
+
+def operator(ready: str) -> dict[str, Any]:
+    """A pod of KubeRay's operator."""
+    metadata = {"namespace": "kuberay", "name": "kuberay-operator-1"}
+    return {"metadata": metadata, "status": {"conditions": [{"type": "Ready", "status": ready}]}}
+
+
 GPU_NODE = {"metadata": {"labels": {"gpu": "yes"}}, "status": {"allocatable": {"nvidia.com/gpu": "4"}}}
 WELL: dict[str, Any] = {
     "/version": {"gitVersion": "v1.33.1"},
     "/apis/ray.io/v1": {"resources": [{"name": "rayjobs"}, {"name": "rayjobs/status"}]},
     "/openapi/v3/apis/ray.io/v1": {"components": {"schemas": {"RayJob": {"preRunningDeadlineSeconds": {}}}}},
+    OPERATOR: {"items": [operator("False"), operator("True")]},
     PIPELINES: {"multi_user": False},
     SECRET: {"data": {"accesskey": "c2VjcmV0", "secretkey": "c2VjcmV0"}},
     ACCOUNT: {"metadata": {"name": "hep2flow-ray"}},
@@ -40,11 +50,15 @@ OPTIONS = ClusterOptions(queue="hep2flow", node_selector={"gpu": "yes"})
 
 
 class Cluster(ThreadingHTTPServer):
-    """answers: path -> what is there, or a refusal's status; denied: verb and resource; asked_as: whom reviews were for"""
+    """answers: path -> what is there, or a refusal's status; denied: verb and resource; asked_as: whom reviews were for
+
+    unanswered: path -> how many requests get no answer
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: dict[str, Any] = dict(WELL)
+        self.unanswered: dict[str, int] = {}
         self.denied: set[str] = set()
         self.asked_as: set[str] = set()
 
@@ -56,6 +70,10 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        if self.server.unanswered.get(self.path, 0) > 0:
+            self.server.unanswered[self.path] -= 1
+            self.close_connection = True
+            return
         self._tell(self.server.answers.get(self.path, 404))
 
     def do_POST(self) -> None:
@@ -118,6 +136,14 @@ def test_where_all_is_well_only_the_store_is_left_to_look_at(cluster: Cluster, t
         ("/apis/ray.io/v1", 404, "kuberay", "knows no RayJobs", "--version 1.7.0"),
         ("/apis/ray.io/v1", {"resources": [{"name": "rayclusters"}]}, "kuberay", "knows no RayJobs", "helm upgrade"),
         ("/openapi/v3/apis/ray.io/v1", {"components": {}}, "kuberay", "older than KubeRay 1.7", "--version 1.7.0"),
+        (OPERATOR, {"items": []}, "operator", "no pod of KubeRay's operator in any namespace", "--version 1.7.0"),
+        (
+            OPERATOR,
+            {"items": [operator("False")]},
+            "operator",
+            "operator kuberay/kuberay-operator-1 is not ready",
+            "kubectl -n kuberay describe pod kuberay-operator-1",
+        ),
         (PIPELINES, 503, "pipelines", "no API of Kubeflow Pipelines answers", "k8s/README.md"),
         (SECRET, 404, "secret", "has no Secret mlpipeline-minio-artifact", "cluster.secret"),
         (
@@ -158,6 +184,7 @@ def test_a_right_that_the_step_lacks_is_named(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("path", "subject"),
     [
+        (OPERATOR, "operator"),
         (PIPELINES, "pipelines"),
         (REVIEWS, "rights"),
         (SECRET, "secret"),
@@ -170,6 +197,14 @@ def test_what_one_may_not_look_at_is_said_and_is_no_fault(path: str, subject: st
     cluster.answers[path] = 403
     assert found()[subject].state == "warning"
     assert "not looked at: you may not" in found()[subject].what
+
+
+def test_a_busy_server_is_asked_again_and_what_stays_unanswered_hides_nothing_else(cluster: Cluster) -> None:
+    cluster.unanswered = {SECRET: 2, ACCOUNT: 100}
+    findings = found()
+    assert findings["secret"].state == "ok"
+    assert (findings["service account"].state, findings["queue"].state) == ("error", "ok")
+    assert "cannot be reached" in findings["service account"].what
 
 
 def test_no_gpu_among_the_chosen_nodes_is_said(cluster: Cluster) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Iterator
 from importlib import metadata
@@ -122,6 +123,25 @@ def test_kuberay_takes_whatever_a_valid_recipe_and_valid_options_give(job: RayJo
 
 
 @given(jobs)
+def test_the_submitter_starts_without_rays_command_line_and_every_ray_pod_is_ready_as_soon_as_ray_is(
+    job: RayJob,
+) -> None:
+    manifest = job.to_manifest()
+    submitter, *ray_pods = (spec["containers"][0] for spec in pod_specs(manifest))
+    python, flag, module, entrypoint = submitter["command"]
+    assert (python, flag, entrypoint) == ("python", "-m", manifest["spec"]["entrypoint"])
+    assert importlib.util.find_spec(module)
+    for container in ray_pods:
+        assert container["readinessProbe"]["httpGet"] == {"path": "/api/healthz", "port": 52365}
+        assert container["readinessProbe"]["initialDelaySeconds"] == 1
+
+
+@given(jobs)
+def test_a_job_of_a_queue_gives_its_nodes_back_with_its_quota(job: RayJob) -> None:
+    assert job.to_manifest()["spec"]["ttlSecondsAfterFinished"] == (0 if job.options.queue else job.options.ttl_seconds)
+
+
+@given(jobs)
 def test_names_and_labels_are_within_the_limits(job: RayJob) -> None:
     metadata = job.to_manifest()["metadata"]
     assert re.fullmatch(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?", metadata["name"])
@@ -219,6 +239,17 @@ def test_kueue_gets_its_labels_and_a_number_of_workers_that_does_not_change() ->
     free = job(recipe, priority="low")
     assert worker_pods(free.spec, free.options) == (1, 4)
     assert all(pod["priorityClassName"] == "low" for pod in pod_specs(free.to_manifest()))
+
+
+@pytest.mark.parametrize(
+    ("given", "of_a_sweep"), [({}, "high"), ({"sweep_priority": "low"}, "low")], ids=["no priority of its own", "low"]
+)
+def test_a_sweep_has_a_priority_of_its_own_where_one_is_named(given: dict[str, str], of_a_sweep: str) -> None:
+    """Trials of a night leave room for the training that somebody waits for."""
+    chosen = {"queue": "laboratory", "priority": "high", **given}
+    sweep = job(load_recipe("convnext-b", "paper"), SweepSettings(trials=4), **chosen)
+    for one, priority in ((job(**chosen), "high"), (sweep, of_a_sweep)):
+        assert one.to_manifest()["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == priority
 
 
 def test_four_trials_that_share_a_gpu_share_a_pod() -> None:

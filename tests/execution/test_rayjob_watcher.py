@@ -36,7 +36,6 @@ from hep2flow.store.stage_recorder import running_stage
 from tests.execution.double import (
     ADMITTED,
     BEGUN,
-    COMPLETE,
     DISCONNECT,
     END,
     ENDING,
@@ -56,6 +55,7 @@ from tests.execution.double import (
     given_up,
     leaving,
     pod,
+    refused_pods,
     serving,
 )
 from tests.stages.test_train import prepared, tiny
@@ -120,12 +120,12 @@ def follow(store: Store, asked: JobSpec) -> Followed:
 def test_http_double_a_job_that_succeeds_returns_what_its_stage_returned(double: Double, follow: Followed) -> None:
     double.script = follow.succeeds()
     assert follow() == RESULT
-    (job,) = double.jobs.values()
+    (job,) = double.made
     assert job["metadata"]["annotations"][DIGEST_ANNOTATION] == follow.asked.digest
     assert job["metadata"]["namespace"] == NAMESPACE
     assert re.fullmatch(r"hep2flow train --spec s3://\S+", job["spec"]["entrypoint"])
     assert follow.words == ["waits for its pods", "runs"]
-    assert "delete" not in double.verbs()
+    assert double.jobs == {}, "its GPUs are free at once"
 
 
 def test_http_double_no_pod_owns_a_job_so_that_it_outlives_its_step(
@@ -135,7 +135,7 @@ def test_http_double_no_pod_owns_a_job_so_that_it_outlives_its_step(
     monkeypatch.setenv("KFP_POD_UID", "0d1f1e9c-0000-0000-0000-000000000000")
     double.script = follow.succeeds()
     follow()
-    (job,) = double.jobs.values()
+    (job,) = double.made
     assert "ownerReferences" not in job["metadata"]
 
 
@@ -192,7 +192,7 @@ def test_http_double_a_job_that_ended_for_want_of_a_follower_is_begun_again_from
 ) -> None:
     double.script = [*BEGUN, follow.leaves(abandoned=True), *SUCCEEDED, *follow.succeeds()]
     assert follow() == RESULT
-    assert len(double.jobs) == 2
+    assert len(double.made) == 2
     assert [text for text in follow.told if "ended because no step watched it" in text]
 
 
@@ -202,11 +202,11 @@ def test_http_double_a_job_that_kuberay_begins_again_is_followed_on_and_the_new_
     lost = failed("the head is lost")
     double.script = [*BEGUN, *lost, NEW_AGAIN, *follow.succeeds()]
     assert follow() == RESULT
-    (job,) = double.jobs.values()
+    (job,) = double.made
     assert (job["status"]["failed"], job["status"]["rayClusterName"][-5:]) == (1, "00001"), "a cluster of its own"
     words = ["waits for its pods", "runs", "starts again with a new Ray cluster", "waits for its pods", "runs"]
     assert follow.words == words
-    assert "delete" not in double.verbs()
+    assert double.verbs().count("delete") == 1, "at its end alone"
 
 
 def test_http_double_a_job_is_given_up_once_its_retries_are_used(double: Double, follow: Followed) -> None:
@@ -214,18 +214,22 @@ def test_http_double_a_job_is_given_up_once_its_retries_are_used(double: Double,
     double.script = [*BEGUN, *failed(), *again, *failed(), *again, *failed("exit code 137")]
     with pytest.raises(JobFailedError, match=r"exit code 137; its log is s3://"):
         follow(retries=2)
-    (job,) = double.jobs.values()
+    (job,) = double.made
     assert job["status"]["failed"] == 3
 
 
-def test_http_double_a_result_is_not_taken_before_the_job_is_complete(double: Double, follow: Followed) -> None:
-    """Its submitter still shows the end of its log."""
+def test_http_double_a_result_is_taken_before_the_job_is_complete_and_the_end_of_its_log_with_it(
+    double: Double, follow: Followed
+) -> None:
+    """KubeRay takes 15 s to complete it, and begins again where the head dies in them."""
     double.pods = [pod("submitter-x", phase="Running")]
     double.logs = {"submitter-x": [[], ["2026-01-01T00:00:00.000000000Z the last line"]]}
-    double.script = [*BEGUN, follow.leaves(result=RESULT), ENDING, double.wait_for_log, COMPLETE]
+    double.script = [*BEGUN, follow.leaves(result=RESULT), double.wait_for_log, ENDING, HOLD]
     assert follow() == RESULT
-    (name,) = double.jobs
-    assert follow.store.get_bytes(layout.log_key(RUN, name)) == b"the last line\n"
+    (job,) = double.made
+    assert job["status"]["jobDeploymentStatus"] == "Running"
+    assert double.jobs == {}
+    assert follow.store.get_bytes(layout.log_key(RUN, job["metadata"]["name"])) == b"the last line\n"
 
 
 def test_http_double_a_job_that_waits_says_for_what(double: Double, follow: Followed) -> None:
@@ -257,11 +261,72 @@ def test_http_double_what_never_starts_is_given_up_and_deleted(
     assert double.jobs == {}
 
 
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (
+            'pods "h2-0-head-{number}" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true',
+            r"refuses its head \(violates PodSecurity .*have it allowed",
+        ),
+        (
+            'pods "h2-0-head-{number}" is forbidden: maximum cpu usage per Pod is 1, but limit is 2',
+            r"refuses its head \(maximum cpu usage per Pod is 1",
+        ),
+    ],
+)
+def test_http_double_pods_that_are_refused_for_good_are_told_at_once_and_given_up(
+    double: Double, follow: Followed, message: str, told: str
+) -> None:
+    """No pod and no event tells of it."""
+    refusals = [refused_pods(message.format(number=number)) for number in range(3)]
+    double.script = [*refusals, HOLD]
+    with pytest.raises(UserError, match=told):
+        follow()
+    assert double.jobs == {}
+
+
+def test_http_double_a_quota_that_refuses_pods_is_told_once_and_waited_for(double: Double, follow: Followed) -> None:
+    quota = 'pods "h2-0-head-{}" is forbidden: exceeded quota: team, requested: cpu=2, used: cpu=3, limited: cpu=4'
+    double.script = [*(refused_pods(quota.format(number)) for number in range(3)), *follow.succeeds()]
+    assert follow() == RESULT
+    (waits,) = (words for words in follow.words if "exceeded quota" in words)
+    assert waits.startswith("waits: Kubernetes refuses its head (exceeded quota: team, requested: cpu=2")
+
+
+def test_http_double_all_attempts_of_a_job_wait_together_no_longer_than_waiting_seconds(
+    double: Double, follow: Followed
+) -> None:
+    """KubeRay counts each attempt anew."""
+    unschedulable = {"type": "PodScheduled", "reason": "Unschedulable", "message": "0/3 nodes have a GPU"}
+    double.pods = [pod("worker-0", conditions=[unschedulable])]
+    late = given_up("PreRunningDeadlineExceeded", LATE)
+    double.script = [INITIALIZING, late, NEW_AGAIN, INITIALIZING, late, NEW_AGAIN, INITIALIZING, HOLD]
+    started = time.monotonic()
+    told = (
+        r"did not start within 1 s \(waits: no node for worker-0: 0/3 nodes have a GPU\).*raise cluster.waiting_seconds"
+    )
+    with pytest.raises(UserError, match=told):
+        follow(waiting_seconds=1, retries=2)
+    assert time.monotonic() - started < 20
+    assert double.jobs == {}
+
+
+def test_http_double_pods_of_the_ray_cluster_before_are_not_what_a_job_waits_for(
+    double: Double, follow: Followed
+) -> None:
+    old = pod("worker-0", conditions=[{"type": "PodScheduled", "reason": "Unschedulable", "message": "no node"}])
+    old["metadata"]["labels"] = {"ray.io/cluster": "h2-0-00000"}
+    double.pods = [old]
+    double.script = [INITIALIZING, RUNNING, *failed("the head is lost"), NEW_AGAIN, *follow.succeeds()]
+    assert follow() == RESULT
+    assert not [words for words in follow.words if "worker-0" in words]
+
+
 def test_http_double_a_watch_that_breaks_off_is_begun_again(double: Double, follow: Followed) -> None:
     double.script = [RUNNING, DISCONNECT, END, EXPIRED, DISCONNECT, follow.leaves(result=RESULT), *SUCCEEDED]
     assert follow() == RESULT
     assert double.verbs().count("watch") >= 5
-    assert "delete" not in double.verbs()
+    assert double.verbs().count("delete") == 1, "at its end alone"
 
 
 def test_http_double_a_busy_or_broken_server_is_asked_again(double: Double, follow: Followed) -> None:
@@ -292,8 +357,7 @@ def test_http_double_a_server_that_refuses_connections_for_a_while_ends_nothing_
     assert run_rayjob(follow.store, follow.asked, ClusterOptions(), told) == RESULT
     away = [text for text in follow.told if text.startswith("Kubernetes at ")]
     assert [text.partition(" is ")[2].split()[0] for text in away] == ["unreachable", "reachable"]
-    assert double.verbs().count("create") == 1
-    assert "delete" not in double.verbs()
+    assert double.verbs().count("create") == double.verbs().count("delete") == 1
 
 
 def test_http_double_a_token_that_is_being_renewed_is_no_wrong_one(double: Double, follow: Followed) -> None:
@@ -409,7 +473,7 @@ def test_http_double_a_job_that_does_the_same_already_is_adopted(double: Double,
     double.script = [RUNNING, follow.leaves(result=RESULT), *SUCCEEDED]
     assert follow() == RESULT
     assert "create" not in double.verbs()
-    assert list(double.jobs) == [name]
+    assert [job["metadata"]["name"] for job in double.made] == [name]
 
 
 def test_http_double_an_answer_that_was_lost_makes_no_second_job(double: Double, follow: Followed) -> None:
@@ -417,7 +481,7 @@ def test_http_double_an_answer_that_was_lost_makes_no_second_job(double: Double,
     double.faults = [Fault("get", 404, "not found")]  # as before the first attempt to create it, which did reach
     double.script = [RUNNING, follow.leaves(result=RESULT), *SUCCEEDED]
     assert follow() == RESULT
-    assert list(double.jobs) == [name]
+    assert [job["metadata"]["name"] for job in double.made] == [name]
 
 
 def test_http_double_a_job_that_does_something_else_is_not_touched(double: Double, follow: Followed) -> None:
@@ -438,7 +502,7 @@ def test_http_double_an_attempt_that_failed_is_followed_by_another(double: Doubl
     double.script = [*BEGUN, *failed()]
     with pytest.raises(JobFailedError, match="AppFailed"):  # and not what the first attempt said
         follow(retries=0)
-    assert len(double.jobs) == 2
+    assert len(double.made) == 2
 
 
 def test_http_double_a_job_that_is_being_deleted_is_not_adopted(double: Double, follow: Followed) -> None:
@@ -446,7 +510,8 @@ def test_http_double_a_job_that_is_being_deleted_is_not_adopted(double: Double, 
     double.jobs[name]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     double.script = follow.succeeds()
     assert follow() == RESULT
-    assert len(double.jobs) == 2
+    assert list(double.jobs) == [name]
+    assert len(double.made) == 2
 
 
 def test_http_double_a_job_that_somebody_deletes_is_told(double: Double, follow: Followed) -> None:
@@ -463,10 +528,34 @@ def test_http_double_the_log_is_shown_and_kept_without_a_line_twice(
     double.logs = {"submitter-x": [[], [*lines[:2], DISCONNECT], lines, lines]}
     double.script = [RUNNING, double.wait_for_log, follow.leaves(result=RESULT), *SUCCEEDED]
     follow()
-    (name,) = double.jobs
+    (name,) = (job["metadata"]["name"] for job in double.made)
     text = "epoch 0\nepoch 1\nepoch 2\nepoch 3\n"
     assert store.get_bytes(layout.log_key(RUN, name)).decode() == text
     assert text in capsys.readouterr().err
+
+
+def test_http_double_a_submitter_that_replaces_a_lost_one_repeats_no_line(
+    double: Double, follow: Followed, store: Store
+) -> None:
+    """It prints the whole log of the same Ray job; a new Ray cluster's job has another id, and a log of its own."""
+
+    def submitter(name: str, submission: str) -> dict[str, Any]:
+        environment = [{"name": "RAY_JOB_SUBMISSION_ID", "value": submission}]
+        return {**pod(name, phase="Failed"), "spec": {"containers": [{"env": environment}]}}
+
+    def log(minute: int, *texts: str) -> list[str]:
+        return [f"2026-01-01T00:{minute:02}:0{second}.000000000Z {text}" for second, text in enumerate(texts)]
+
+    double.pods = [submitter("submitter-1", "a"), submitter("submitter-2", "a"), submitter("submitter-3", "b")]
+    double.logs = {
+        "submitter-1": [log(0, "start", "epoch 1")] * 3,
+        "submitter-2": [log(1, "start", "epoch 1", "epoch 2")] * 3,
+        "submitter-3": [log(2, "start", "epoch 3")] * 2,
+    }
+    double.script = [RUNNING, double.wait_for_log, follow.leaves(result=RESULT), *SUCCEEDED]
+    follow()
+    (name,) = (job["metadata"]["name"] for job in double.made)
+    assert store.get_bytes(layout.log_key(RUN, name)).decode() == "start\nepoch 1\nepoch 2\nstart\nepoch 3\n"
 
 
 def test_http_double_a_log_that_may_not_be_read_does_not_end_the_job(
@@ -578,7 +667,7 @@ def test_http_double_a_step_whose_pod_is_deleted_leaves_its_job_and_the_next_att
     double.script = [stepped.follow.leaves(result=RESULT), *SUCCEEDED]
     assert stepped() == RESULT
     assert "create" not in double.verbs()
-    assert list(double.jobs) == [name]
+    assert [job["metadata"]["name"] for job in double.made] == [name]
     assert stepped.record.status == "succeeded"
 
 

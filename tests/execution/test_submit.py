@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from hep2flow.components.images import RAY, STEP
 from hep2flow.errors import UserError
 from hep2flow.execution.kubeflow.compile import compile_for_cluster, load_pipeline
 from hep2flow.execution.kubeflow.submission import (
@@ -197,7 +196,7 @@ def test_parameters_of_what_a_run_does_become_part_of_its_request() -> None:
 def test_a_package_names_the_images_and_the_keys_that_the_cluster_has(pipeline: Any, tmp_path: Path) -> None:
     file = tmp_path / "fitted.yaml"
     compile_for_cluster(
-        pipeline, {STEP: "a/step:1", RAY: "a/ray:1"}, {"accesskey": "user", "secretkey": "password"}, file
+        pipeline, {"step": "a/step:1", "ray": "a/ray:1"}, {"accesskey": "user", "secretkey": "password"}, file
     )
     text = file.read_text()
     assert set(re.findall(r"image: (\S+)", text)) == {"a/step:1", "a/ray:1"}

@@ -19,11 +19,11 @@ Tree = dict[str, Any]
 
 
 @cache
-def built(overlay: str) -> list[Tree]:
+def built(overlay: str, folder: Path = K8S) -> list[Tree]:
     """What an overlay holds; its test is skipped where kubectl, which renders it, is not there."""
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not there: it renders the overlays; install it from the Kubernetes project")
-    command = ["kubectl", "kustomize", str(K8S / "overlays" / overlay)]
+    command = ["kubectl", "kustomize", str(folder / "overlays" / overlay)]
     rendered = subprocess.run(command, capture_output=True, text=True, check=False)
     assert rendered.returncode == 0, rendered.stderr
     return list(yaml.safe_load_all(rendered.stdout))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -29,7 +30,7 @@ CUSTOM = ("ray.io", "kueue.x-k8s.io")
 # Whom we let in or go to, by labels that others gave: their source is in k8s/README.md.
 OTHERS: tuple[dict[str, str], ...] = (
     {"app": "seaweedfs"},
-    {"app.kubernetes.io/name": "kuberay-operator"},
+    {"app.kubernetes.io/component": "kuberay-operator"},
     {"k8s-app": "kube-dns"},
 )
 # A quota that names one of these refuses pods that ask for none of it.
@@ -94,6 +95,18 @@ def test_the_crds_take_every_custom_object(overlay: str) -> None:
     assert {one["kind"]: crds.faults(one, folder) for one in custom if crds.faults(one, folder)} == {}
 
 
+def test_the_queues_are_those_of_the_namespace_wherever_that_is(tmp_path: Path) -> None:
+    """kustomize's ``namespace:`` reaches no namespaceSelector, and the wrong one admits no job, ever."""
+    shutil.copytree(K8S, tmp_path / "k8s")
+    gpu = tmp_path / "k8s" / "overlays" / "gpu" / "kustomization.yaml"
+    gpu.write_text(gpu.read_text(encoding="utf-8").replace("namespace: kubeflow", "namespace: laboratory"))
+    objects = built("kueue", tmp_path / "k8s")
+    (local,) = (one for one in objects if one["kind"] == "LocalQueue")
+    (queue,) = (one for one in objects if one["kind"] == "ClusterQueue")
+    assert local["metadata"]["namespace"] == "laboratory"
+    assert queue["spec"]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "laboratory"}
+
+
 @every_overlay
 def test_every_quantity_is_one(overlay: str) -> None:
     found = {
@@ -145,7 +158,8 @@ def test_what_a_job_names_is_there(overlay: str) -> None:
     asked, names = options(overlay), {(one["kind"], one["metadata"]["name"]) for one in built(overlay)}
     assert ("ServiceAccount", asked.service_account) in names
     assert not asked.queue or ("LocalQueue", asked.queue) in names
-    assert not asked.priority or ("WorkloadPriorityClass", asked.priority) in names
+    for priority in filter(None, (asked.priority, asked.sweep_priority)):
+        assert ("WorkloadPriorityClass", priority) in names
     for queue in of_kind(overlay, "LocalQueue"):
         assert ("ClusterQueue", queue["spec"]["clusterQueue"]) in names
     for queue in of_kind(overlay, "ClusterQueue"):

@@ -13,6 +13,7 @@ from hep2flow.errors import UserError
 from hep2flow.execution.kubeflow.compile import compile_pipeline, load_pipeline
 from hep2flow.pipelines.side_by_side import side_by_side
 from hep2flow.pipelines.unrolled import unrolled
+from tests.test_cli import hep2flow
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +25,20 @@ def test_the_committed_yaml_has_not_drifted(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "fresh.yaml").read_text(encoding="utf-8") == committed, (
         f"run `hep2flow compile {name} -o pipelines/{name}.yaml` and commit it"
     )
+
+
+def test_a_laboratorys_registry_is_compiled_into_every_step_and_into_the_jobs_default(tmp_path: Path) -> None:
+    answer = hep2flow(
+        "compile", "reproduce", "-o", tmp_path / "ours.yaml", "--image", "registry.lab:5000/cells/hep2flow:3"
+    )
+    assert answer.code == 0, answer.err
+    spec, _ = yaml.safe_load_all((tmp_path / "ours.yaml").read_text(encoding="utf-8"))
+    images = {executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()}
+    ray = "registry.lab:5000/cells/hep2flow/ray:3"
+    assert images == {"registry.lab:5000/cells/hep2flow/step:3", ray}
+    assert spec["root"]["inputDefinitions"]["parameters"]["cluster"]["defaultValue"] == {"image": ray}
+    assert hep2flow("compile", "reproduce", "-o", tmp_path / "bad.yaml", "--image", "a/b@sha256:0").code == 2
+    assert not (tmp_path / "bad.yaml").exists()
 
 
 @pytest.mark.parametrize("name", ["reproduce", "sweep"])

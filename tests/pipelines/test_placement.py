@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,21 @@ def test_every_step_asks_for_cpu_and_memory(name: str) -> None:
     pipeline, _ = documents(name)
     for executor in pipeline["deploymentSpec"]["executors"].values():
         assert {"resourceCpuRequest", "resourceMemoryRequest"} <= set(executor["container"]["resources"])
+
+
+@pipelines
+def test_steps_that_may_train_in_themselves_have_room_for_their_loader_workers_and_ask_for_little(name: str) -> None:
+    """A container's own /dev/shm is 64 MiB: loader workers lose a batch there, and the training waits for it for ever."""
+    pipeline, platform = documents(name)
+    trains = {label for label in platform if re.match("exec-(train|tune|evaluate)", label)}
+    assert trains
+    for label, settings in platform.items():
+        mounts = [(mount["mountPath"], mount["medium"]) for mount in settings.get("emptyDirMounts", [])]
+        assert mounts == ([("/dev/shm", "Memory")] if label in trains else [])  # noqa: S108
+    for label in trains:
+        if "evaluate" not in label:
+            asked = pipeline["deploymentSpec"]["executors"][label]["container"]["resources"]["resourceMemoryRequest"]
+            assert asked == "256Mi", "what watches a job is not to keep its workers out"
 
 
 @pipelines

@@ -14,12 +14,24 @@ from hep2flow.errors import UserError
 
 
 def compile(
-    pipeline: options.Pipeline, output: Annotated[Path, Option("-o", "--output", help="YAML file to write.")]
+    pipeline: options.Pipeline,
+    output: Annotated[Path, Option("-o", "--output", help="YAML file to write.")],
+    image: Annotated[
+        str | None, Option(metavar="REGISTRY/NAME[:TAG]", help="Repository of the images step and ray.")
+    ] = None,
 ) -> None:
-    """Write a pipeline's Kubeflow IR YAML."""
-    from hep2flow.execution.kubeflow.compile import compile_pipeline, load_pipeline
+    """Write a pipeline's Kubeflow IR YAML; with --image as a cluster runs it, the default of its parameter cluster too."""
+    from hep2flow.execution.kubeflow.compile import (
+        compile_for_cluster,
+        compile_pipeline,
+        load_pipeline,
+        repository_images,
+    )
 
-    compile_pipeline(load_pipeline(pipeline), output)
+    if image is None:
+        compile_pipeline(load_pipeline(pipeline), output)
+    else:
+        compile_for_cluster(load_pipeline(pipeline), repository_images(image), {}, output)
     print(output)
 
 

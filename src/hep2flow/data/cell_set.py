@@ -18,8 +18,11 @@ from hep2flow.data.batch import Batch
 from hep2flow.data.cell_measurements import measure_cell
 from hep2flow.data.sampling import Key
 from hep2flow.data.seeding import seeded
+from hep2flow.data.shared_memory import FOLDER, PREFETCHED, check_shared_memory
+from hep2flow.errors import UserError
 from hep2flow.recipe import Data, Recipe
 
+BATCH_SECONDS = 600  # without a batch from the loader workers
 MAX_BYTES_IN_MEMORY = 2**30  # 7,000 cells of 224 x 224 pixels
 
 
@@ -115,14 +118,34 @@ class CellSet(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
             return self.augmentation(self.images[index])
 
     def batches(self, keys: Iterable[list[Key]], workers: int = 0) -> Generator[Batch, None, None]:
-        """Batches in the order of ``keys``, which is read as far as batches are prefetched: two for each loader worker."""
-        yield from DataLoader(
+        """Batches in the order of ``keys``, which is read as far as batches are prefetched: two for each loader worker.
+
+        Raises:
+            UserError: The loader workers' batches do not fit into shared memory, or none came for BATCH_SECONDS.
+        """
+        if workers:
+            train = self.recipe.train
+            pixels = 3 * self.recipe.model.image_size**2
+            check_shared_memory(train.batch_size * pixels * torch.float32.itemsize, workers)
+        loader = DataLoader(
             self,
             batch_sampler=keys,
             num_workers=workers,
             collate_fn=_identity,  # a lambda could not be pickled for the loader workers
             pin_memory=torch.cuda.is_available() and all(image.device.type == "cpu" for image in self.images[:1]),
+            prefetch_factor=PREFETCHED if workers else None,
+            timeout=BATCH_SECONDS if workers else 0,
         )
+        try:
+            yield from loader
+        except RuntimeError as error:
+            if "timed out" not in str(error):
+                raise
+            raise UserError(
+                f"train.loader_workers: no batch from {workers} loader workers for {BATCH_SECONDS} s; a worker that is "
+                f"given too little memory or shared memory ({FOLDER}) loses its batch in silence: lower "
+                "train.loader_workers (0 loads in the training itself), and the training resumes from its last state"
+            ) from error
 
 
 def cache_images(images: Iterable[torch.Tensor]) -> list[torch.Tensor]:

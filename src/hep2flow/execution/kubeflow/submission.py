@@ -8,9 +8,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from hep2flow import __version__
 from hep2flow.errors import UserError
-from hep2flow.execution.kubeflow.compile import load_pipeline
+from hep2flow.execution.kubeflow.compile import load_pipeline, repository_images
 from hep2flow.execution.kubeflow.image_digests import pin_image
 from hep2flow.execution.kubernetes.cluster_options import NO_SECRET, ClusterOptions
 from hep2flow.execution.run_request import RunRequest, pipeline_arguments
@@ -121,7 +120,9 @@ def build_submission(
         del arguments["store_endpoint"]
     if options.store_endpoint is not None:
         arguments["store_endpoint"] = options.store_endpoint
-    images = _images(options.repository) | ({"ray": cluster.image} if "image" in cluster.model_fields_set else {})
+    images = repository_images(options.repository) | (
+        {"ray": cluster.image} if "image" in cluster.model_fields_set else {}
+    )
     settings = cluster.model_dump(mode="json", exclude_unset=True, exclude={"secret", "image"})
     arguments |= {
         "engine": "ray" if cluster.address else "rayjob",
@@ -139,14 +140,6 @@ def build_submission(
         cron=_six_fields(options.cron),
         arguments={**arguments, **given},
     )
-
-
-def _images(repository: str) -> dict[str, str]:
-    if "@" in repository:
-        raise UserError(f"--image {repository}: names where the images step and ray lie, for example REGISTRY/hep2flow")
-    head, slash, last = repository.rpartition("/")
-    name, _, tag = last.partition(":")
-    return {kind: f"{head}{slash}{name}/{kind}:{tag or __version__}" for kind in ("step", "ray")}
 
 
 def _six_fields(cron: str) -> str:

@@ -49,7 +49,6 @@ def submit_run(store: Store, kubeflow: Kubeflow, submission: Submission) -> Subm
 
     The record is written first: `hep2flow runs show` knows the run from the first second.
     """
-    from hep2flow.components.images import RAY, STEP
     from hep2flow.pipelines.tasks import SECRET_KEYS
     from hep2flow.pipelines.unrolled import unrolled
 
@@ -61,11 +60,10 @@ def submit_run(store: Store, kubeflow: Kubeflow, submission: Submission) -> Subm
         pipeline = unrolled(request.pipeline, request.models)
     if run_id:
         begin(store, run_id, request.parameters(request.source), request.recipes, status="submitted")
-    images = {STEP: submission.images["step"], RAY: submission.images["ray"]}
     keys = dict(zip(SECRET_KEYS, submission.secret_keys, strict=True))
     with tempfile.TemporaryDirectory(prefix="hep2flow-submit-") as folder:
         file = Path(folder) / f"{request.pipeline}.yaml"
-        compile_for_cluster(pipeline, images, keys, file)
+        compile_for_cluster(pipeline, submission.images, keys, file)
         try:
             sent = kubeflow.submit(file, submission)
         except BaseException:

@@ -23,6 +23,7 @@ GROUP, VERSION, RAYJOBS = "ray.io", "v1", "rayjobs"
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 CONNECT_SECONDS = 5
 READ_SECONDS = 30
+SILENCE_SECONDS = 120  # of a log, after which it is opened again: a connection that is dead says nothing
 WATCH_SECONDS = 20  # after which a watch is started again
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 # A running job needs no API server, and one that is given up because of an outage would have ended well.
@@ -120,13 +121,13 @@ class KubernetesApi:
         found = self._call("list", RAYJOBS, method, *self._rayjobs, field_selector=f"metadata.name={name}")
         return next(iter(found["items"]), None), found["metadata"]["resourceVersion"]
 
-    def watch(self, name: str, version: str) -> Iterator[dict[str, Any] | None]:
-        """Yield a RayJob at each change after a resource version, for some seconds; None once it is deleted.
+    def watch(self, name: str, version: str, seconds: int = WATCH_SECONDS) -> Iterator[dict[str, Any] | None]:
+        """Yield a RayJob at each change after a resource version, for so many seconds; None once it is deleted.
 
         GoneError where the version is too old, OSError where the watch broke off.
         """
         chosen = {"field_selector": f"metadata.name={name}", "resource_version": version}
-        limits = {"timeout_seconds": WATCH_SECONDS, "_request_timeout": (CONNECT_SECONDS, WATCH_SECONDS + READ_SECONDS)}
+        limits = {"timeout_seconds": seconds, "_request_timeout": (CONNECT_SECONDS, seconds + READ_SECONDS)}
         method, stream = self._custom.list_namespaced_custom_object, kubernetes.watch.Watch().stream
         with self._streaming("watch", RAYJOBS, passing=(401,)):  # where a 401 stays, the next `find` reports it
             for event in stream(method, *self._rayjobs, **chosen, **limits):
@@ -142,7 +143,7 @@ class KubernetesApi:
 
     def log(self, pod: str) -> Iterator[str]:
         """Yield lines of a pod's log, each with its time before it, until the pod ends; OSError where the log breaks off."""
-        options = {"follow": True, "timestamps": True, "_request_timeout": (CONNECT_SECONDS, None)}
+        options = {"follow": True, "timestamps": True, "_request_timeout": (CONNECT_SECONDS, SILENCE_SECONDS)}
         with self._streaming("get", "pods/log", passing=(400, 404)):  # its container has not started, or it is gone
             answer = self._core.read_namespaced_pod_log(pod, self.namespace, _preload_content=False, **options)
             with closing(answer):

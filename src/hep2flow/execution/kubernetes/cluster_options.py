@@ -43,6 +43,7 @@ class ClusterOptions(BaseModel, extra="forbid", frozen=True):
     user: int = Field(default=1000, ge=1, le=2**31 - 1)  # numeric id that the pods run as
     queue: LabelValue = ""  # Kueue's LocalQueue
     priority: LabelValue = ""  # Kueue's WorkloadPriorityClass; without a queue the pods' PriorityClass
+    sweep_priority: LabelValue = ""  # of sweeps, which then leave room for the rest; empty for ``priority``
     node_selector: dict[LabelKey, LabelValue] = {}  # of workers with GPUs
     tolerations: tuple[Toleration, ...] = (Toleration(key="nvidia.com/gpu"),)  # of workers with GPUs
     spot: LabelKey | Literal[""] = ""  # key of the taint of spot nodes, which workers then may run on
@@ -57,6 +58,10 @@ class ClusterOptions(BaseModel, extra="forbid", frozen=True):
     ray_token: bool = False  # whether Ray requires a token, as with KubeRay's ``authOptions``
     # Of an existing Ray cluster, for engine ``ray`` alone: HOST:PORT or ray://HOST:PORT.
     address: Annotated[str, Field(pattern=r"^((ray://)?[A-Za-z0-9._-]+:[0-9]+)?$")] = ""
+
+    def for_stage(self, stage: str) -> "ClusterOptions":
+        """The options with ``priority`` as a stage has it."""
+        return self.model_copy(update={"priority": self.sweep_priority or self.priority}) if stage == "tune" else self
 
 
 def parse_engine(engine: str, cluster: dict[str, Any]) -> ClusterOptions:

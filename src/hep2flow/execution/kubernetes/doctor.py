@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from typing import Any, Literal
+from urllib.parse import quote
 
 import kubernetes.client
 from kubernetes.client.exceptions import ApiException
@@ -14,6 +15,8 @@ from hep2flow.execution.kubernetes.cluster_options import ClusterOptions
 from hep2flow.execution.local.doctor import Finding, ok
 
 SECONDS = 10
+REQUESTS = 3  # of what is not answered within SECONDS: an API server that is busy answers late
+OPERATOR = "app.kubernetes.io/component=kuberay-operator"  # set by KubeRay's Helm chart and by its kustomization
 STEP = "hep2flow-step"
 # Group, resource and verbs that a step needs, as in k8s/base/role.yaml.
 RULES = (
@@ -48,11 +51,15 @@ def check_cluster(options: ClusterOptions, kubeflow: str = "kubeflow") -> Iterat
         UserError: There is no cluster, or it does not answer.
     """
     cluster = _Cluster(options, kubeflow)
-    status, version = cluster.request("/version")
+    try:
+        status, version = cluster.request("/version")
+    except _FaultError as fault:
+        raise UserError(f"{fault}; {fault.fix}") from fault
     if status == 401:
         raise UserError(f"Kubernetes at {cluster.server} does not accept these credentials; log in again")
     yield ok("kubernetes", f"{(version or {}).get('gitVersion', 'unknown version')} at {cluster.server}")
-    checks = [("kuberay", cluster.kuberay), ("pipelines", cluster.pipelines), ("rights", cluster.rights)]
+    checks = [("kuberay", cluster.kuberay), ("operator", cluster.operator)]
+    checks += [("pipelines", cluster.pipelines), ("rights", cluster.rights)]
     checks += [("secret", cluster.secret)] if options.secret else []
     checks += [("service account", cluster.service_account)] if options.service_account else []
     checks += [("queue", cluster.queue)] if options.queue else []
@@ -79,21 +86,41 @@ class _Cluster:
     ) -> tuple[int, Any]:
         """Status and answer of a GET, or with a body of a POST, as plain JSON.
 
-        A 403 where it needs a right is a fault, an unreachable server a UserError.
+        A 403 where it needs a right is a fault, and so is a server that does not answer several times.
         """
         method, types = "GET" if body is None else "POST", dict.fromkeys(("Accept", "Content-Type"), "application/json")
         options = {"response_type": "object", "auth_settings": ["BearerToken"], "_return_http_data_only": True}
         options |= {"header_params": {**types, **(headers or {})}, "_request_timeout": SECONDS}
-        try:
-            answer = self._client.call_api(path, method, body=body, **options)
-        except ApiException as error:
-            if error.status == 403 and right:
-                raise _FaultError(f"not looked at: you may not {right}", "ask somebody who may", "warning") from error
-            return int(error.status or 0), None
-        except HTTPError as error:
-            what = f"Kubernetes at {self.server} cannot be reached ({type(error).__name__})"
-            raise UserError(f"{what}; check KUBECONFIG, the network, and that you are logged in") from error
-        return 200, answer
+        for request in range(1, REQUESTS + 1):
+            try:
+                return 200, self._client.call_api(path, method, body=body, **options)
+            except ApiException as error:
+                if error.status == 403 and right:
+                    what = f"not looked at: you may not {right}"
+                    raise _FaultError(what, "ask somebody who may", "warning") from error
+                return int(error.status or 0), None
+            except HTTPError as error:
+                if request == REQUESTS:
+                    what = f"Kubernetes at {self.server} cannot be reached ({type(error).__name__}, {REQUESTS} times)"
+                    raise _FaultError(what, "check KUBECONFIG, the network, and that you are logged in") from error
+        raise AssertionError("the last request returns or raises")
+
+    def operator(self) -> str:
+        """KubeRay's process, without which RayJobs can be created and nothing ever comes of them."""
+        path = f"/api/v1/pods?labelSelector={quote(OPERATOR)}"
+        status, found = self.request(path, "list pods of all namespaces")
+        pods = found["items"] if status == 200 else []
+        if not pods:
+            raise _FaultError(
+                f"no pod of KubeRay's operator in any namespace (label {OPERATOR}): no job would start", KUBERAY
+            )
+        for pod in pods:
+            conditions = {one["type"]: one["status"] for one in pod.get("status", {}).get("conditions", [])}
+            if conditions.get("Ready") == "True":
+                return f"runs in namespace {pod['metadata']['namespace']}"
+        place = f"{pods[0]['metadata']['namespace']}/{pods[0]['metadata']['name']}"
+        fix = f"kubectl -n {pods[0]['metadata']['namespace']} describe pod {pods[0]['metadata']['name']}"
+        raise _FaultError(f"KubeRay's operator {place} is not ready: no job would start", fix)
 
     def kuberay(self) -> str:
         status, found = self.request("/apis/ray.io/v1")

@@ -25,7 +25,11 @@ Fields = dict[str, Any]
 
 GPU = "nvidia.com/gpu"
 SCRATCH = "/tmp"  # noqa: S108 - an empty volume of the pod's own
-SUBMITTER = {"cpu": "500m", "memory": "1Gi"}
+SUBMITTER = {"cpu": "500m", "memory": "256Mi"}
+SUBMITTER_MODULE = "hep2flow.execution.kubernetes.submitter"  # not imported: it needs what only the Ray image has
+# KubeRay's own waits for ten seconds before it looks at all, while the GPUs are held.
+READINESS_PROBE = {"httpGet": {"path": "/api/healthz", "port": 52365}, "initialDelaySeconds": 1, "periodSeconds": 1}
+READINESS_PROBE |= {"timeoutSeconds": 5, "failureThreshold": 120}
 SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
 # Of every container: a writable home, and no usage reports to Ray's makers.
 ENVIRONMENT: list[Fields] = [{"name": "HOME", "value": SCRATCH}]
@@ -64,7 +68,7 @@ class RayJob:
         if not _PLAIN_URI.fullmatch(self.uri):
             what = f"{self.uri}: on a cluster the store's prefix has letters, digits, '.', '_', '-' and '/' only"
             raise UserError(f"{what}; choose another store_prefix")
-        options = self.options
+        options = self.options.for_stage(self.spec.stage)
         queue_labels = {"kueue.x-k8s.io/queue-name": options.queue, "kueue.x-k8s.io/priority-class": options.priority}
         kueue = {key: value for key, value in queue_labels.items() if options.queue and value}
         metadata = {
@@ -76,30 +80,36 @@ class RayJob:
         # It submits the entry point to Ray and follows its log; it needs no access to the store.
         submitter = pod_template("submitter", SUBMITTER, self.labels, options, ENVIRONMENT)
         submitter["spec"]["restartPolicy"] = "Never"
+        entrypoint = f"hep2flow {self.spec.stage} --spec {self.uri}"
+        submitter["spec"]["containers"][0]["command"] = ["python", "-m", SUBMITTER_MODULE, entrypoint]
         return {
             "apiVersion": "ray.io/v1",
             "kind": "RayJob",
             "metadata": metadata,
             "spec": {
-                "entrypoint": f"hep2flow {self.spec.stage} --spec {self.uri}",
+                "entrypoint": entrypoint,
                 "submissionMode": "K8sJobMode",
                 "submitterPodTemplate": submitter,
-                "rayClusterSpec": self._ray_cluster(),
+                "rayClusterSpec": self._ray_cluster(options),
                 "shutdownAfterJobFinishes": True,
-                "ttlSecondsAfterFinished": options.ttl_seconds,
+                # The step deletes the job at its end. Kueue lends the quota anew at once, whatever the pods still hold.
+                "ttlSecondsAfterFinished": 0 if options.queue else options.ttl_seconds,
                 "preRunningDeadlineSeconds": options.waiting_seconds,
                 "activeDeadlineSeconds": options.deadline_seconds,
                 "backoffLimit": options.retries,
             },
         }
 
-    def _ray_cluster(self) -> Fields:
-        options, resources = self.options, self.spec.recipe.resources
+    def _ray_cluster(self, options: ClusterOptions) -> Fields:
+        resources = self.spec.recipe.resources
         environment = ENVIRONMENT + store_environment(self.store, options)
         head = {"cpu": str(options.head_cpus), "memory": f"{options.head_memory}Gi"}
         least, most = worker_pods(self.spec, options)
         workers = pod_template("worker", worker_resources(resources), self.labels, options, environment)
         workers["spec"].update(worker_placement(math.ceil(resources.gpus_per_worker), options))
+        heads = pod_template("head", head, self.labels, options, environment)
+        for template in heads, workers:
+            template["spec"]["containers"][0]["readinessProbe"] = READINESS_PROBE
         sizes = {"replicas": most, "minReplicas": least, "maxReplicas": most}
         return {
             "rayVersion": RAY_VERSION,
@@ -107,7 +117,7 @@ class RayJob:
             "headGroupSpec": {
                 # No Ray tasks on the head: it has no GPU, and only the driver runs there.
                 "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104 - the submitter connects there
-                "template": pod_template("head", head, self.labels, options, environment),
+                "template": heads,
             },
             "workerGroupSpecs": [{"groupName": "workers", **sizes, "rayStartParams": {}, "template": workers}],
         }

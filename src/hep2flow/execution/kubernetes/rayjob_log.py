@@ -20,13 +20,16 @@ ENDED = frozenset({"Succeeded", "Failed"})
 class JobLog:
     """Copies the submitter's log, which is the driver's, to standard error and to ``key`` while the block runs.
 
-    A stream that breaks off is continued without a repeated line.
+    A stream that breaks off is continued without a repeated line, and so is the log of a submitter whose pod was lost: the
+    one that replaces it prints the log of the same submission from its beginning.
     """
 
     def __init__(self, api: KubernetesApi, job: str, store: Store, key: str) -> None:
         self._api, self._store, self._key = api, store, key
         self._selector = f"{JOB_LABEL}={job},app.kubernetes.io/component=submitter"
         self._lines: list[str] = []
+        self._printed: dict[str, list[str]] = {}  # submission -> its lines
+        self._received: dict[str, int] = {}  # pod -> lines
         self._last_time: dict[str, str] = {}  # pod -> time of its last line
         self._complete: set[str] = set()
         self._uploaded, self._uploaded_at = 0, time.monotonic()
@@ -54,6 +57,7 @@ class JobLog:
             except UserError as error:  # the job runs on without it
                 log_to_stderr(f"hep2flow: the job's log cannot be shown: {error}")
                 return
+            self._upload()
             self._over.wait(PAUSE_SECONDS)
 
     def _read_pod(self, pod: dict[str, Any]) -> None:
@@ -65,14 +69,22 @@ class JobLog:
                 at, _, text = line.partition(" ")
                 if at > self._last_time.get(name, ""):
                     self._last_time[name] = at
-                    self._lines.append(text)
-                    log_to_stderr(text)
-                    if time.monotonic() - self._uploaded_at > UPLOAD_SECONDS:
-                        self._upload()
+                    self._show(name, _submission(pod), text)
         except OSError:  # broken off, or not started: the next round continues
             return
         if ended:
             self._complete.add(name)
+
+    def _show(self, pod: str, submission: str, line: str) -> None:
+        printed, place = self._printed.setdefault(submission, []), self._received.get(pod, 0)
+        self._received[pod] = place + 1
+        if printed[place : place + 1] == [line]:  # by the submitter that was lost
+            return
+        printed.append(line)
+        self._lines.append(line)
+        log_to_stderr(line)
+        if time.monotonic() - self._uploaded_at > UPLOAD_SECONDS:
+            self._upload()
 
     def _upload(self) -> None:
         self._uploaded_at, count = time.monotonic(), len(self._lines)
@@ -83,3 +95,9 @@ class JobLog:
         except UserError as error:
             log_to_stderr(f"hep2flow: the job's log cannot be stored: {error}")
         self._uploaded = count
+
+
+def _submission(pod: dict[str, Any]) -> str:
+    """KubeRay's id of the Ray job that a submitter's pod follows; a new Ray cluster has another."""
+    variables = pod.get("spec", {}).get("containers", [{}])[0].get("env", [])
+    return next((str(one["value"]) for one in variables if one["name"] == "RAY_JOB_SUBMISSION_ID"), "")

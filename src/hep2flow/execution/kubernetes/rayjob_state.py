@@ -10,6 +10,7 @@ OVER = frozenset({"Complete", "Failed", "ValidationFailed"})
 BAD_IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
 BAD_SETTING = "CreateContainerConfigError"
 MESSAGE_CHARACTERS = 300
+CLUSTER_LABEL = "ray.io/cluster"
 
 
 class JobFailedError(Exception):
@@ -30,8 +31,8 @@ def is_over(job: dict[str, Any]) -> bool:
 
 
 def has_succeeded(job: dict[str, Any]) -> bool:
-    """Whether it is over, and its entry point ended with 0."""
-    return is_over(job) and _status(job).get("jobStatus") == "SUCCEEDED"
+    """Whether its entry point ended with 0; KubeRay takes 15 s more to be done, or begins again where the head is lost."""
+    return _status(job).get("jobStatus") == "SUCCEEDED"
 
 
 def is_waiting(job: dict[str, Any]) -> bool:
@@ -39,11 +40,16 @@ def is_waiting(job: dict[str, Any]) -> bool:
     return not is_over(job) and _status(job).get("jobStatus") not in ("RUNNING", "SUCCEEDED", "FAILED", "STOPPED")
 
 
+def is_suspended(job: dict[str, Any]) -> bool:
+    """Whether it waits in a queue, or until somebody resumes it."""
+    return bool(job["spec"].get("suspend")) or _status(job).get("jobDeploymentStatus") in ("Suspending", "Suspended")
+
+
 def describe(job: dict[str, Any], problem: StartProblem | None) -> str:
     """The job's state in a few words."""
     deployment = _status(job).get("jobDeploymentStatus", "")
     queue = job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name")
-    if job["spec"].get("suspend") or deployment in ("Suspending", "Suspended"):
+    if is_suspended(job):
         return f"waits in the queue {queue}" if queue else "is suspended"
     if deployment == "Retrying":
         return "starts again with a new Ray cluster"
@@ -61,9 +67,7 @@ def job_failure(job: dict[str, Any], waited_for: str) -> Exception:
         what = f"{name}: took longer than {spec['activeDeadlineSeconds']} s"
         return UserError(f"{what}; {again}, or raise cluster.deadline_seconds")
     if reason == "PreRunningDeadlineExceeded":
-        what = f"{name}: did not start within {spec['preRunningDeadlineSeconds']} s ({waited_for or message})"
-        fix = "give the cluster what it waits for, ask for less (resources), or raise cluster.waiting_seconds"
-        return UserError(f"{what}; {fix}")
+        return did_not_start(name, spec["preRunningDeadlineSeconds"], waited_for or message)
     if status.get("jobStatus") == "STOPPED":
         return UserError(f"{name}: was stopped by somebody; {again}")
     if status.get("jobStatus") == "SUCCEEDED":
@@ -71,10 +75,34 @@ def job_failure(job: dict[str, Any], waited_for: str) -> Exception:
     return JobFailedError(f"{name}: {reason or 'failed'}: {message or 'no message'}")
 
 
-def find_start_problem(pods: list[dict[str, Any]]) -> StartProblem | None:
-    """Problem of the first pod that does not start, a hopeless one first; None where all have started."""
-    found = [one for pod in pods if (one := _start_problem(pod)) is not None]
+def did_not_start(name: str, seconds: int, waited_for: str) -> UserError:
+    """The error of a job that waited too long."""
+    fix = "give the cluster what it waits for, ask for less (resources), or raise cluster.waiting_seconds"
+    return UserError(f"{name}: did not start within {seconds} s ({waited_for}); {fix}")
+
+
+def find_start_problem(job: dict[str, Any], pods: list[dict[str, Any]]) -> StartProblem | None:
+    """Why the job does not start, what is hopeless first: a pod is refused, or does not start; None where all have started.
+
+    Pods of an earlier Ray cluster of the job, which are ending, are no problem of it.
+    """
+    cluster = _status(job).get("rayClusterName")
+    own = [pod for pod in pods if pod["metadata"].get("labels", {}).get(CLUSTER_LABEL, cluster) == cluster]
+    found = [one for one in [_refusal(job), *map(_start_problem, own)] if one is not None]
     return next((one for one in found if one.hopeless), found[0] if found else None)
+
+
+def _refusal(job: dict[str, Any]) -> StartProblem | None:
+    """What the API server says of pods that it does not let in: they exist nowhere, and no event tells of them."""
+    for condition in (_status(job).get("rayClusterStatus") or {}).get("conditions") or []:
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            # The pod's name before it is another one at each attempt.
+            why = _last_line(condition.get("message", "")).rpartition(" is forbidden: ")[2]
+            what = f"Kubernetes refuses its {'head' if 'Head' in condition.get('reason', '') else 'workers'} ({why})"
+            if "exceeded quota" in why:
+                return StartProblem(f"{what}; end other jobs, ask for less or for a larger quota", hopeless=False)
+            return StartProblem(f"{what}; ask for what the namespace allows, or have it allowed", hopeless=True)
+    return None
 
 
 def _start_problem(pod: dict[str, Any]) -> StartProblem | None:

@@ -1,5 +1,6 @@
 """Creates a RayJob or adopts a running one, watches it to its end, and deletes it where this step is stopped."""
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from hep2flow.store.stage_recorder import DetachedError
 
 HOPELESS_SECONDS = 120.0  # a registry may be unreachable for a moment, a Secret come late
 QUOTA_SECONDS = 15.0
+LOOK_SECONDS = 5  # at the pods of a job that waits: their troubles change nothing of the job
 SHORT_SECONDS = 1.0  # a watch that ends sooner was broken off
 
 
@@ -31,10 +33,11 @@ def run_rayjob(
 ) -> StageResult:
     """Run a job specification as a RayJob, and return what the stage returned there.
 
-    A job that an earlier process left running is adopted. Where this process cannot continue, or is terminated, the job
-    is deleted, and its GPUs are free in seconds. Where only the pod of this process is deleted, as when its node is
-    drained, the job runs on for as long as its lease lasts: the next attempt at this step adopts it. ``log`` gets one line
-    whenever the job's state changes; ``is_superseded`` says whether another attempt at the run watches the job by now.
+    A job that an earlier process left running is adopted. It is deleted as soon as its outcome is known, and where this
+    process cannot continue, or is terminated: its GPUs are free in seconds. Where only the pod of this process is deleted,
+    as when its node is drained, the job runs on for as long as its lease lasts: the next attempt at this step adopts it.
+    ``log`` gets one line whenever the job's state changes; ``is_superseded`` says whether another attempt at the run watches
+    the job by now.
 
     Raises:
         UserError: The user can fix it; also as the stage raised it.
@@ -42,9 +45,10 @@ def run_rayjob(
         DetachedError: This process ends, and the job does not.
     """
     api = KubernetesApi(options.namespace, log)
+    started = time.monotonic()
     name = _create_or_adopt(api, store, spec, options, log)
     log_key = layout.log_key(spec.run_id, name)
-    watcher = _Watcher(api, name, log)
+    watcher = _Watcher(api, name, options.waiting_seconds, started, log)
     with JobLog(api, name, store, log_key):
         try:
             ended = watcher.wait()
@@ -53,11 +57,9 @@ def run_rayjob(
             pod = os.environ.get("KFP_POD_NAME")
             if isinstance(error, TerminatedError) and (is_superseded() or (pod and api.is_being_deleted(pod))):
                 raise DetachedError from error
-            try:
-                api.delete(name)
-            except UserError as fault:  # its lease ends it in minutes
-                log_to_stderr(f"hep2flow: RayJob {name} could not be deleted: {fault}")
+            _delete(api, name)
             raise
+    _delete(api, name)
     outcome = JobOutcome.read(store, spec)
     if outcome is not None and outcome.abandoned:  # this step adopted the job a moment after its lease ended
         log(f"RayJob {name}: ended because no step watched it; started again, it resumes from its last state")
@@ -113,27 +115,35 @@ def _create(api: KubernetesApi, job: RayJob, patience: float, log: Log) -> None:
             time.sleep(QUOTA_SECONDS)
 
 
-class _Watcher:
-    """Watches one job."""
+def _delete(api: KubernetesApi, name: str) -> None:
+    try:
+        api.delete(name)
+    except UserError as error:  # its lease ends it in minutes
+        log_to_stderr(f"hep2flow: RayJob {name} could not be deleted: {error}")
 
-    def __init__(self, api: KubernetesApi, name: str, log: Log) -> None:
-        self._api, self._name, self._log, self._state = api, name, log, ""
+
+class _Watcher:
+    """Watches one job, which may wait for ``patience`` seconds: all its attempts together, but not in a queue."""
+
+    def __init__(self, api: KubernetesApi, name: str, patience: int, waiting_since: float, log: Log) -> None:
+        self._api, self._name, self._patience, self._log, self._state = api, name, patience, log, ""
+        self._waiting_since: float | None = waiting_since
         self._hopeless_since: float | None = None
         self.waited_for = ""  # what the job last waited for; empty once it runs
 
     def wait(self) -> dict[str, Any]:
-        """The job, once it is over."""
+        """The job, once its outcome is known."""
         pause = SHORT_SECONDS
         while True:
             found, version = self._api.find(self._name)
             job = self._check(found)
             try:
-                while not is_over(job):
+                while not _is_decided(job):
                     started = time.monotonic()
-                    for found in self._api.watch(self._name, version):
+                    for found in self._api.watch(self._name, version, self._watch_seconds(job)):
                         job, pause = self._check(found), SHORT_SECONDS
                         version = job["metadata"]["resourceVersion"]
-                        if is_over(job):
+                        if _is_decided(job):
                             return job
                     self._check(job)
                     if time.monotonic() - started < SHORT_SECONDS:
@@ -145,12 +155,18 @@ class _Watcher:
                 time.sleep(pause)
                 pause = min(2 * pause, client.LONGEST_PAUSE)
 
+    def _watch_seconds(self, job: dict[str, Any]) -> int:
+        if not is_waiting(job):
+            return client.WATCH_SECONDS
+        left = LOOK_SECONDS if self._waiting_since is None else self._waiting_since + self._patience - time.monotonic()
+        return max(1, min(LOOK_SECONDS, math.ceil(left)))
+
     def _check(self, job: dict[str, Any] | None) -> dict[str, Any]:
         """Log the job's state where it is new; raise where the job is gone or cannot start."""
         if job is None:
             raise UserError(f"RayJob {self._name}: was deleted by somebody; run again, it resumes from its last state")
         pods = self._api.pods(f"{JOB_LABEL}={self._name}") if is_waiting(job) else []
-        problem = rayjob_state.find_start_problem(pods)
+        problem = rayjob_state.find_start_problem(job, pods) if is_waiting(job) else None
         if problem is None or not problem.hopeless:
             self._hopeless_since = None
         else:
@@ -163,4 +179,15 @@ class _Watcher:
             if state != self._state:
                 self._state = state
                 self._log(f"RayJob {self._name}: {state}")
+        if not is_waiting(job) or rayjob_state.is_suspended(job):
+            self._waiting_since = None
+            return job
+        self._waiting_since = self._waiting_since or time.monotonic()
+        if time.monotonic() - self._waiting_since >= self._patience:
+            raise rayjob_state.did_not_start(f"RayJob {self._name}", self._patience, self.waited_for)
         return job
+
+
+def _is_decided(job: dict[str, Any]) -> bool:
+    """Whether the job is over, or will be, with an outcome that lies in the store."""
+    return is_over(job) or rayjob_state.has_succeeded(job)
