@@ -19,8 +19,15 @@ def score_intervals(
     """95 % percentile intervals of ACA, MCA and macro F1, each the mean over seeds.
 
     A class whose specimens were not drawn is left out of that resample's means. A skewed bootstrap distribution may
-    leave the point estimate outside its percentiles: the interval is widened to include it. ``truth`` and ``specimens`` are
-    (cells,), ``predicted``, of every training, is (seeds, cells); ``bootstrap`` is the number of resamples.
+    leave the point estimate outside its percentiles: the interval is widened to include it.
+
+    Args:
+        truth: Class of each cell, (cells,).
+        predicted: The same as each training predicts it, (seeds, cells).
+        specimens: Of each cell, (cells,); what :func:`specimen_clusters` takes.
+        classes: Number of classes.
+        bootstrap: Number of resamples.
+        seed: Of the draw.
 
     Returns:
         Low and high by metric, in [0, 1], and the method's name.
@@ -59,9 +66,16 @@ def specimen_clusters(specimens: "pd.Series[str]") -> tuple[Integers | None, str
 
 
 def resample(units: Floats, counts: Integers, bootstrap: int = RESAMPLES, seed: int = 0) -> Floats:
-    """Sums over units drawn with replacement, as many as there are in all: (bootstrap, statistics).
+    """Sums over units drawn with replacement, as many as there are in all.
 
-    ``units`` are the statistics of each distinct unit, (distinct units, statistics), ``counts`` how many are of each kind.
+    Args:
+        units: Statistics of each distinct unit, (distinct units, statistics).
+        counts: How many units are of each kind, (distinct units,).
+        bootstrap: Number of resamples.
+        seed: Of the draw.
+
+    Returns:
+        The sums, (bootstrap, statistics).
     """
     total = int(counts.sum())
     drawn = np.random.default_rng(seed).multinomial(total, counts / total, size=bootstrap)

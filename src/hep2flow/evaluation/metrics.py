@@ -223,7 +223,9 @@ def _by_specimen(table: pd.DataFrame, labels: Sequence[str]) -> list[dict[str, A
 def most_confident_mistakes(predictions: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
     """The misclassified cells of highest confidence, at most twelve, ties in the order of cell_id.
 
-    The arguments are those of :func:`evaluate_predictions`.
+    Args:
+        predictions: As :func:`evaluate_predictions` takes it.
+        labels: The classes, in the order of the network's outputs.
 
     Returns:
         cell_id, truth, predicted and ``confidence`` (probability of the predicted class, [0, 1]), with the index of
@@ -266,7 +268,9 @@ def reject_curve(confidence: Floats, correct: npt.NDArray[np.bool_]) -> dict[str
 def micro_average_roc(predictions: pd.DataFrame, labels: list[str]) -> dict[str, list[float]]:
     """The micro-averaged one-against-the-rest ROC curve, in the form of Kubeflow's ClassificationMetrics.
 
-    ``predictions`` has truth, and ``p_<label>`` per class.
+    Args:
+        predictions: One row a cell: truth, and ``p_<label>`` (probability, [0, 1]) of each class.
+        labels: The classes.
 
     Returns:
         ``fpr``, ``tpr`` (rates, 0 to 1, from (0, 0) to (1, 1)) and ``threshold`` (probability), at most ROC_POINTS points
