@@ -169,10 +169,6 @@ class Double:
         self.closed = True
         self._server.shutdown()
         self._server.server_close()
-        # Bound without listening: connections are refused, and nobody else is given the port meanwhile.
-        self._reserved = socket.socket()
-        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._reserved.bind(self._server.server_address)
 
     def release(self) -> None:
         """Give the port of a closed server back."""
@@ -186,11 +182,13 @@ class Double:
         class Handler(_Handler):
             world = self
 
-        port = 0
-        if self._reserved is not None:
-            port = self._reserved.getsockname()[1]
-            self.release()
-        self._server, self.closed = _Server(("127.0.0.1", port), Handler), False
+        if self._reserved is None:
+            # Bound for as long as the double lives, without listening: no other process is given the port meanwhile, and
+            # connections are refused while the server is closed.
+            self._reserved = socket.socket()
+            self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            self._reserved.bind(("127.0.0.1", 0))
+        self._server, self.closed = _Server(self._reserved.getsockname(), Handler), False
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return int(self._server.server_port)
 
@@ -233,6 +231,7 @@ def serving(double: Double, folder: Path) -> Iterator[Path]:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    allow_reuse_port = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Whoever follows may end in the middle of an answer."""

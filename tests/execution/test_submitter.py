@@ -23,11 +23,12 @@ TOKEN = "test-token-of-32-characters-or-so"
 def dashboard() -> Iterator[str]:
     """Address of the dashboard of a Ray cluster that requires a token, as with KubeRay's authOptions."""
     # Ray's agent has one port for all clusters of a machine, unless it is told otherwise: jobs would wait for ever.
+    ray = str(Path(sys.executable).with_name("ray"))
     ports = [f"--{name}=0" for name in ("port", "dashboard-port", "dashboard-agent-listen-port")]
     with (
         tempfile.TemporaryDirectory(prefix="ray-") as folder,
         subprocess.Popen(
-            ["ray", "start", "--head", "--block", "--num-cpus=1", *ports, f"--temp-dir={folder}"],
+            [ray, "start", "--head", "--block", "--num-cpus=1", *ports, f"--temp-dir={folder}"],
             env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -227,4 +227,4 @@ def test_http_double_the_pods_command_makes_a_job_and_follows_it(store: Store, t
     assert ended.returncode == 0, ended.stderr
     (record,) = show_run(store, said.run_id).stages
     assert record.result == result.model_dump(mode="json")
-    assert len(double.jobs) == 1
+    assert (len(double.made), double.jobs) == (1, {})
